@@ -1,0 +1,1 @@
+"""The words the rest of Octavo speaks in: requests, messages, cache specs, sampling parameters, errors."""

@@ -1,0 +1,54 @@
+"""The errors Octavo raises for what comes from outside: each says what, got, allowed and remedy.
+
+Everything a user, a client or a file can get wrong raises a subclass of `OctavoError`;
+asserts are for invariants of Octavo's own.
+"""
+
+
+class OctavoError(Exception):
+    """An error a person can act on.
+
+    The message reads «what: got …; allowed …; remedy». `param` names the option, request
+    field or tensor at fault, where there is one, so that a server can put it in its reply.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class ConfigError(OctavoError, ValueError):
+    """An engine option is unknown, out of its range, or contradicts another."""
+
+
+class NotBuiltError(ConfigError):
+    """The option or value is known to the field but not built yet; it is refused, never ignored."""
+
+
+class InvalidRequestError(OctavoError, ValueError):
+    """A request's field is out of its range (HTTP 400)."""
+
+
+class ContextLengthError(InvalidRequestError):
+    """The prompt, or prompt plus requested output, is longer than the model's context."""
+
+
+class ModelNotFoundError(OctavoError, LookupError):
+    """The model name leads to no file, alias or reachable repository."""
+
+
+class ModelFileError(OctavoError, ValueError):
+    """A model file is truncated, malformed, or holds something other than its header promises."""
+
+
+class UnsupportedModelError(OctavoError, ValueError):
+    """The file is sound but its architecture, tensor type or tokenizer is not one Octavo knows."""
+
+
+class QueueFullError(OctavoError):
+    """More requests wait than `max_num_queued_reqs` allows (HTTP 503, retry later)."""
+
+
+class EngineDeadError(OctavoError, RuntimeError):
+    """The engine stopped; no further request can be answered."""

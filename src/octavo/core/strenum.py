@@ -1,0 +1,10 @@
+"""`enum.StrEnum` for Python 3.10, which lacks it."""
+
+from enum import Enum
+
+
+class StrEnum(str, Enum):
+    """Members are strings, and print as their value."""
+
+    __str__ = str.__str__
+    __format__ = str.__format__
