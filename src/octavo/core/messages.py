@@ -17,7 +17,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 # ── scheduler → worker ───────────────────────────────────────────────────────────────────────────
 
 
-class NewRequest(_Message):
+class NewRequest(_Message, frozen=True):
     """What the worker must know of a request, once, before its first step."""
 
     request_id: str
@@ -29,14 +29,14 @@ class NewRequest(_Message):
     """EOS and stop ids, which `min_tokens` forbids until it is reached."""
 
 
-class BlockTableUpdate(_Message):
+class BlockTableUpdate(_Message, frozen=True):
     """Write `block_ids` into the request's block table of one cache group, from entry `start` on."""
 
     start: int
     block_ids: list[int]
 
 
-class ScheduledRequest(_Message):
+class ScheduledRequest(_Message, frozen=True):
     """Compute positions `start … start + len(token_ids) - 1` of one request."""
 
     request_id: str
@@ -48,14 +48,14 @@ class ScheduledRequest(_Message):
     """Whether its last token is the last one known, so that the next is to be sampled."""
 
 
-class BlockCopy(_Message):
+class BlockCopy(_Message, frozen=True):
     """Copy a whole block, in every layer it holds, before the step's forward pass (copy-on-write)."""
 
     source: int
     target: int
 
 
-class SchedulerOutput(_Message):
+class SchedulerOutput(_Message, frozen=True):
     """One step's work. `scheduled` is ordered: decodes first, then prefill chunks."""
 
     step: int
@@ -73,7 +73,7 @@ class SchedulerOutput(_Message):
 # ── worker → scheduler ───────────────────────────────────────────────────────────────────────────
 
 
-class TokenLogprobs(_Message):
+class TokenLogprobs(_Message, frozen=True):
     """Natural-log probabilities at one position: the token's own, its rank from 1, and the top ones."""
 
     token_id: int
@@ -83,7 +83,7 @@ class TokenLogprobs(_Message):
     top_logprobs: list[float]
 
 
-class RequestResult(_Message):
+class RequestResult(_Message, frozen=True):
     """What one scheduled request gave: sampled ids (none for an unfinished chunk) or an error."""
 
     request_id: str
@@ -94,7 +94,7 @@ class RequestResult(_Message):
     error: str | None = None
 
 
-class ModelOutput(_Message):
+class ModelOutput(_Message, frozen=True):
     """One result a scheduled request, in the order scheduled."""
 
     results: list[RequestResult]
@@ -103,7 +103,7 @@ class ModelOutput(_Message):
 # ── front end → engine core ──────────────────────────────────────────────────────────────────────
 
 
-class EngineRequest(_Message):
+class EngineRequest(_Message, frozen=True):
     """A checked, tokenised request. `params.n` samples are drawn; their sequences are `index` 0 … n-1."""
 
     id: str
@@ -118,7 +118,7 @@ class EngineRequest(_Message):
     cache_salt: str = ""
 
 
-class AbortRequest(_Message):
+class AbortRequest(_Message, frozen=True):
     """End a request's sequences: all, or those of `indices`. `reason` goes into their last event."""
 
     id: str
@@ -129,7 +129,7 @@ class AbortRequest(_Message):
 # ── engine core → front end ──────────────────────────────────────────────────────────────────────
 
 
-class SequenceEvent(_Message):
+class SequenceEvent(_Message, frozen=True):
     """News of one sequence. Exactly one event of a sequence has a `finish_reason`: its last."""
 
     request_id: str
@@ -146,7 +146,7 @@ class SequenceEvent(_Message):
     """`time.time()` when it first ran."""
 
 
-class EngineStats(_Message):
+class EngineStats(_Message, frozen=True):
     """Gauges and running totals of one engine, after a step."""
 
     step: int
@@ -164,7 +164,7 @@ class EngineStats(_Message):
     num_step_tokens: int
 
 
-class OutputBatch(_Message):
+class OutputBatch(_Message, frozen=True):
     """What one step published."""
 
     events: list[SequenceEvent]

@@ -55,7 +55,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     structured_outputs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        _coerce(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()))
+        stop: Any = self.stop
+        _coerce(self, "stop", (stop,) if isinstance(stop, str) else tuple(stop or ()))
         _coerce(self, "stop_token_ids", tuple(self.stop_token_ids or ()))
         _coerce(self, "bad_words", tuple(self.bad_words or ()))
         _coerce(self, "bad_word_token_ids", tuple(tuple(word) for word in self.bad_word_token_ids or ()))

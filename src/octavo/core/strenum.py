@@ -7,4 +7,6 @@ class StrEnum(str, Enum):
     """Members are strings, and print as their value."""
 
     __str__ = str.__str__
-    __format__ = str.__format__
+
+    def __format__(self, format_spec: str) -> str:
+        return format(self.value, format_spec)

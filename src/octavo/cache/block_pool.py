@@ -1,0 +1,122 @@
+"""The pool of KV blocks: ids, reference counts, prefix keys and least-recently-used eviction.
+
+A block is in exactly one of three states, which always add up to the pool (law 3):
+
+    free     nobody reads it, it holds nothing worth keeping
+    cached   nobody reads it, but it holds a prefix that a later request may reuse; evicted oldest first
+    held     `ref_count` > 0 requests read it
+
+Every operation is O(1) a block (Kwon et al. 2023, arXiv:2309.06180, §4.2–4.3).
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+NULL_BLOCK = 0
+"""Stands in a block table where a block was given back or never needed. Never allocated, never read."""
+
+
+class BlockPool:
+    """`num_blocks` blocks with ids 1 … num_blocks; id 0 is `NULL_BLOCK`."""
+
+    def __init__(self, num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self._ref_counts = [0] * (num_blocks + 1)
+        self._free = list(range(num_blocks, 0, -1))
+        self._cached: OrderedDict[int, None] = OrderedDict()
+        self._block_of_key: dict[bytes, int] = {}
+        self._key_of_block: dict[int, bytes] = {}
+
+    @property
+    def num_free(self) -> int:
+        return len(self._free)
+
+    @property
+    def num_cached(self) -> int:
+        return len(self._cached)
+
+    @property
+    def num_held(self) -> int:
+        return self.num_blocks - len(self._free) - len(self._cached)
+
+    @property
+    def num_available(self) -> int:
+        """Blocks that `allocate` can give: free ones, then cached ones by eviction."""
+        return len(self._free) + len(self._cached)
+
+    def ref_count(self, block: int) -> int:
+        return self._ref_counts[block]
+
+    def allocate(self, count: int) -> list[int]:
+        """`count` blocks, each with one reference, holding nothing. The caller has checked `num_available`."""
+        assert count <= self.num_available, f"{count} blocks asked of {self.num_available}"
+        blocks = []
+        for _ in range(count):
+            if self._free:
+                block = self._free.pop()
+            else:
+                block, _ = self._cached.popitem(last=False)
+                del self._block_of_key[self._key_of_block.pop(block)]
+            self._ref_counts[block] = 1
+            blocks.append(block)
+        return blocks
+
+    def hold(self, blocks: Iterable[int]) -> None:
+        """One reference more for each block; cached ones become held. `NULL_BLOCK`s are passed over."""
+        for block in blocks:
+            if block == NULL_BLOCK:
+                continue
+            if self._ref_counts[block] == 0:
+                del self._cached[block]
+            self._ref_counts[block] += 1
+
+    def release(self, blocks: Iterable[int]) -> None:
+        """One reference less for each block, in order: of those that become cached, the first is evicted first."""
+        for block in blocks:
+            if block == NULL_BLOCK:
+                continue
+            count = self._ref_counts[block] - 1
+            assert count >= 0, f"block {block} released more often than held"
+            self._ref_counts[block] = count
+            if count == 0:
+                if block in self._key_of_block:
+                    self._cached[block] = None
+                else:
+                    self._free.append(block)
+
+    def set_key(self, block: int, key: bytes) -> None:
+        """Let later requests find this held, full block under `key`; a key already taken keeps its block."""
+        assert self._ref_counts[block] > 0
+        if key not in self._block_of_key and block not in self._key_of_block:
+            self._block_of_key[key] = block
+            self._key_of_block[block] = key
+
+    def find(self, key: bytes) -> int | None:
+        return self._block_of_key.get(key)
+
+    def make_writable(self, block: int) -> bool:
+        """Whether its only holder may write into this block; if so, its prefix key is forgotten."""
+        if self._ref_counts[block] != 1:
+            return False
+        key = self._key_of_block.pop(block, None)
+        if key is not None:
+            del self._block_of_key[key]
+        return True
+
+    def forget_cached(self) -> None:
+        """Free every cached block, and every key; held blocks stay held."""
+        self._free.extend(self._cached)
+        self._cached.clear()
+        self._block_of_key.clear()
+        self._key_of_block.clear()
+
+    def check_conserved(self) -> None:
+        """Assert law 3 and the tables' agreement. O(num_blocks): for tests."""
+        held = {block for block, count in enumerate(self._ref_counts) if count > 0}
+        free, cached = set(self._free), set(self._cached)
+        assert len(free) == len(self._free), "a block is free twice"
+        assert not (free & cached or free & held or cached & held), "a block is in two states"
+        assert free | cached | held == set(range(1, self.num_blocks + 1)), "a block is lost"
+        assert cached <= set(self._key_of_block), "a cached block has no key"
+        assert not free & set(self._key_of_block), "a free block has a key"
+        assert {block: key for key, block in self._block_of_key.items()} == self._key_of_block

@@ -1,0 +1,215 @@
+"""Request → block tables: the only place where KV blocks are given, shared and taken back."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from octavo.cache.block_pool import NULL_BLOCK, BlockPool
+from octavo.cache.layout import CacheLayout
+from octavo.cache.prefix_keys import extend_block_keys, group_key
+from octavo.core.messages import BlockCopy, BlockTableUpdate
+from octavo.core.request import Request
+
+
+@dataclass(slots=True)
+class _BlockTable:
+    """One request's blocks in one cache group. Entries below `first_held` were given back."""
+
+    blocks: list[int]
+    first_held: int = 0
+    num_keyed: int = 0
+    """Blocks before this entry were offered to the prefix cache."""
+    dirty_from: int = 0
+    """Entries from here on are news to the worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixMatch:
+    """The longest cached prefix of a request: blocks a group, `NULL_BLOCK` where none is needed."""
+
+    num_tokens: int
+    blocks: tuple[list[int], ...]
+
+    @property
+    def num_blocks(self) -> int:
+        return sum(block != NULL_BLOCK for blocks in self.blocks for block in blocks)
+
+
+class _PrefixLookup:
+    """Which blocks of one prefix the pool still has; each is looked up once."""
+
+    def __init__(self, pool: BlockPool, keys: list[bytes]) -> None:
+        self._pool = pool
+        self._keys = keys
+        self._found: dict[tuple[int, int], int | None] = {}
+
+    def is_cached(self, group: int, index: int) -> bool:
+        return self._find(group, index) is not None
+
+    def blocks(self, group: int, indices: Iterable[int]) -> list[int]:
+        """The blocks of `indices`, all of which `is_cached`."""
+        found = [self._find(group, index) for index in indices]
+        return [block for block in found if block is not None]
+
+    def _find(self, group: int, index: int) -> int | None:
+        if (group, index) not in self._found:
+            self._found[group, index] = self._pool.find(group_key(self._keys[index], group))
+        return self._found[group, index]
+
+
+class KVCacheManager:
+    """Gives requests blocks from one pool, shares prefixes, copies on write, drops what windows passed.
+
+    The scheduler asks; nobody else allocates. All sizes are in tokens or blocks, never bytes.
+    """
+
+    def __init__(self, layout: CacheLayout, num_blocks: int, *, enable_prefix_caching: bool = True) -> None:
+        self.layout = layout
+        self.pool = BlockPool(num_blocks)
+        self.enable_prefix_caching = enable_prefix_caching
+        self.prefix_queries = 0
+        """Prompt tokens looked up, over the manager's life."""
+        self.prefix_hits = 0
+        """Prompt tokens found."""
+        self._block_size = layout.block_size
+        self._tables: dict[str, list[_BlockTable]] = {}
+        self._copies: list[BlockCopy] = []
+
+    # ── admission ────────────────────────────────────────────────────────────────────────────────
+
+    def match_prefix(self, request: Request) -> PrefixMatch:
+        """The longest prefix whose blocks are in the cache, short of the last token (its logits are wanted)."""
+        if not self.enable_prefix_caching or not request.is_prompt_shareable:
+            return PrefixMatch(0, tuple([] for _ in self.layout.groups))
+        num_blocks = (request.num_tokens - 1) // self._block_size
+        lookup = _PrefixLookup(self.pool, extend_block_keys(request, self._block_size, num_blocks))
+        groups = self.layout.groups
+        agreed = False
+        while not agreed:  # each group can only shorten the prefix, so this ends
+            agreed = True
+            for index, group in enumerate(groups):
+                longest = group.spec.longest_prefix(partial(lookup.is_cached, index), num_blocks)
+                agreed = agreed and longest == num_blocks
+                num_blocks = longest
+        num_tokens = num_blocks * self._block_size
+        blocks = []
+        for index, group in enumerate(groups):
+            first = group.spec.first_readable_token(num_tokens) // self._block_size
+            blocks.append([NULL_BLOCK] * min(first, num_blocks) + lookup.blocks(index, range(first, num_blocks)))
+        return PrefixMatch(num_tokens, tuple(blocks))
+
+    def can_admit(self, request: Request, match: PrefixMatch, max_chunk_tokens: int) -> bool:
+        """Whether all of the request's known tokens would fit beside what is held now."""
+        reused = {block for blocks in match.blocks for block in blocks if block != NULL_BLOCK}
+        num_revived = sum(self.pool.ref_count(block) == 0 for block in reused)
+        num_needed = sum(
+            max(0, group.max_blocks(request.num_tokens, max_chunk_tokens) - sum(b != NULL_BLOCK for b in blocks))
+            for group, blocks in zip(self.layout.groups, match.blocks, strict=True)
+        )
+        return num_needed <= self.pool.num_available - num_revived
+
+    def admit(self, request: Request, match: PrefixMatch) -> None:
+        """Start the request's tables with the matched prefix; sets nothing on the request."""
+        assert request.id not in self._tables
+        self.prefix_queries += request.num_tokens
+        self.prefix_hits += match.num_tokens
+        tables = []
+        for group, blocks in zip(self.layout.groups, match.blocks, strict=True):
+            self.pool.hold(blocks)
+            first = group.spec.first_readable_token(match.num_tokens) // self._block_size
+            tables.append(_BlockTable(list(blocks), min(first, len(blocks)), len(blocks)))
+        self._tables[request.id] = tables
+
+    # ── a running request ────────────────────────────────────────────────────────────────────────
+
+    def allocate(self, request: Request, num_new_tokens: int) -> bool:
+        """Make room for the next `num_new_tokens` positions; False, with nothing taken, where the pool is short.
+
+        Gives back blocks that no layer can read any more, and replaces a shared block that would
+        be written by a copy (see `take_copies`).
+        """
+        tables = self._tables[request.id]
+        num_computed = request.num_computed_tokens
+        num_total = -(-(num_computed + num_new_tokens) // self._block_size)
+        written = num_computed // self._block_size
+        num_needed = 0
+        for group, table in zip(self.layout.groups, tables, strict=True):
+            self._drop_unreadable(table, group.spec.first_readable_token(num_computed) // self._block_size)
+            num_needed += num_total - len(table.blocks)
+            if written < len(table.blocks) and self.pool.ref_count(table.blocks[written]) > 1:
+                num_needed += 1
+        if num_needed > self.pool.num_available:
+            return False
+        for table in tables:
+            if written < len(table.blocks) and not self.pool.make_writable(table.blocks[written]):
+                self._copy_on_write(table, written)
+            table.dirty_from = min(table.dirty_from, len(table.blocks))
+            table.blocks += self.pool.allocate(num_total - len(table.blocks))
+        return True
+
+    def take_updates(self, request: Request) -> list[BlockTableUpdate]:
+        """What of the request's block tables the worker has not been told, one entry a group."""
+        updates = []
+        for table in self._tables[request.id]:
+            updates.append(BlockTableUpdate(table.dirty_from, table.blocks[table.dirty_from :]))
+            table.dirty_from = len(table.blocks)
+        return updates
+
+    def take_copies(self) -> list[BlockCopy]:
+        """The block copies that the next step must make before it writes."""
+        copies, self._copies = self._copies, []
+        return copies
+
+    def commit(self, request: Request) -> None:
+        """Offer the request's full, computed blocks to the prefix cache."""
+        if not self.enable_prefix_caching:
+            return
+        num_full = request.num_computed_tokens // self._block_size
+        for group, table in enumerate(self._tables[request.id]):
+            if table.num_keyed >= num_full:
+                continue
+            keys = extend_block_keys(request, self._block_size, num_full)
+            for index in range(max(table.num_keyed, table.first_held), num_full):
+                self.pool.set_key(table.blocks[index], group_key(keys[index], group))
+            table.num_keyed = num_full
+
+    def fork(self, leader: Request, follower: Request, num_tokens: int) -> None:
+        """Let `follower` read the leader's first `num_tokens` positions, in the same blocks."""
+        assert follower.id not in self._tables
+        num_blocks = -(-num_tokens // self._block_size)
+        tables = []
+        for table in self._tables[leader.id]:
+            blocks = table.blocks[:num_blocks]
+            self.pool.hold(blocks)
+            tables.append(_BlockTable(blocks, min(table.first_held, num_blocks), num_tokens // self._block_size))
+        self._tables[follower.id] = tables
+
+    def free(self, request: Request) -> None:
+        """Give back everything the request holds; the end of a prefix is evicted before its start."""
+        for table in self._tables.pop(request.id, ()):
+            self.pool.release(reversed(table.blocks))
+
+    # ── what is held ─────────────────────────────────────────────────────────────────────────────
+
+    def holds(self, request: Request) -> bool:
+        return request.id in self._tables
+
+    def block_tables(self, request: Request) -> list[list[int]]:
+        """A copy of the request's block tables, one a group; for tests and views."""
+        return [list(table.blocks) for table in self._tables[request.id]]
+
+    def _drop_unreadable(self, table: _BlockTable, first_readable: int) -> None:
+        first_readable = min(first_readable, len(table.blocks))
+        if first_readable > table.first_held:
+            self.pool.release(table.blocks[table.first_held : first_readable])
+            table.blocks[table.first_held : first_readable] = [NULL_BLOCK] * (first_readable - table.first_held)
+            table.first_held = first_readable
+
+    def _copy_on_write(self, table: _BlockTable, index: int) -> None:
+        shared = table.blocks[index]
+        (own,) = self.pool.allocate(1)
+        self._copies.append(BlockCopy(shared, own))
+        self.pool.release((shared,))
+        table.blocks[index] = own
+        table.num_keyed = min(table.num_keyed, index)
+        table.dirty_from = min(table.dirty_from, index)
