@@ -1,0 +1,42 @@
+"""Checked tensor operations: one signature each, the best kernel of the device behind it.
+
+`octavo.ops.reference` is the specification in plain PyTorch; `octavo.ops.cpu` the native kernels.
+All ops work row by row over the flattened tokens of a step, and a row's bits depend on nothing
+but the row (on a CPU).
+"""
+
+from octavo.ops.activations import gelu_tanh_mul, silu_mul
+from octavo.ops.attention import paged_attention, store_kv
+from octavo.ops.attention_plan import AttentionPlan
+from octavo.ops.dispatch import available_isas, isa
+from octavo.ops.errors import OpArgumentError
+from octavo.ops.linear import dequantize, embedding, linear, pack_weight
+from octavo.ops.norms import add_rms_norm, layer_norm, rms_norm
+from octavo.ops.rotary import apply_rotary
+from octavo.ops.threads import num_threads, set_num_threads
+from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
+
+__all__ = [
+    "AttentionPlan",
+    "OpArgumentError",
+    "PackedWeight",
+    "StoredWeight",
+    "WeightFormat",
+    "WeightLayout",
+    "add_rms_norm",
+    "apply_rotary",
+    "available_isas",
+    "dequantize",
+    "embedding",
+    "gelu_tanh_mul",
+    "isa",
+    "layer_norm",
+    "linear",
+    "num_threads",
+    "pack_weight",
+    "paged_attention",
+    "rms_norm",
+    "set_num_threads",
+    "silu_mul",
+    "store_kv",
+]

@@ -1,0 +1,6 @@
+"""Weight formats: how a linear layer's weight is loaded and applied. One file a format."""
+
+from octavo.quantization.as_stored import AsStored
+from octavo.quantization.method import LinearMethod, StackedWeight
+
+__all__ = ["AsStored", "LinearMethod", "StackedWeight"]

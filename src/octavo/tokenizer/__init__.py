@@ -1,0 +1,1 @@
+"""Text ↔ token ids: tokenizers from model directories and GGUF files, chat templates, incremental detokenising."""

@@ -1,0 +1,5 @@
+"""Executes a step: packs the batch, runs the model over the KV cache, samples."""
+
+from octavo.worker.model_runner import ModelRunner
+
+__all__ = ["ModelRunner"]

@@ -1,0 +1,26 @@
+"""Every op in plain PyTorch: the specification that all other kernels are tested against.
+
+Works on any device and float dtype. On a CPU a row's bits depend on nothing but the row.
+Arguments are taken as checked by the public signatures.
+"""
+
+from octavo.ops.reference.activations import gelu_tanh_mul, silu_mul
+from octavo.ops.reference.attention import paged_attention, store_kv
+from octavo.ops.reference.linear import dequantize, embedding, linear, pack_weight
+from octavo.ops.reference.norms import add_rms_norm, layer_norm, rms_norm
+from octavo.ops.reference.rotary import apply_rotary
+
+__all__ = [
+    "add_rms_norm",
+    "apply_rotary",
+    "dequantize",
+    "embedding",
+    "gelu_tanh_mul",
+    "layer_norm",
+    "linear",
+    "pack_weight",
+    "paged_attention",
+    "rms_norm",
+    "silu_mul",
+    "store_kv",
+]

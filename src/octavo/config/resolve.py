@@ -1,0 +1,243 @@
+"""Options in, decisions out: the one place where `auto` and None become values, each with its reason."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from octavo.config.engine_config import EngineConfig
+from octavo.config.quantities import format_bytes, parse_quantity
+from octavo.core.cache_spec import KVDtype
+from octavo.core.errors import ConfigError
+
+MAX_BLOCKS = 1 << 20
+"""Blocks beyond this many are not made: their bookkeeping would cost more than they could hold."""
+
+_KV_OF_DTYPE = {"float32": KVDtype.FP32, "bfloat16": KVDtype.BF16, "float16": KVDtype.FP16}
+
+
+class BlockArithmetic(Protocol):
+    """What `resolve` asks of a `CacheLayout`."""
+
+    @property
+    def block_bytes(self) -> int: ...
+
+    def max_blocks(self, num_tokens: int, max_chunk_tokens: int) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineFacts:
+    """What the machine has. Memory is what this process may still use, its cgroup respected."""
+
+    num_cores: int
+    available_memory_bytes: int
+    has_cuda: bool = False
+    cuda_total_bytes: int = 0
+    cuda_free_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What the model's files say."""
+
+    max_position: int
+    """Longest context it was made for, in tokens."""
+    weight_bytes: int
+    cache_layout: Callable[[int, KVDtype], BlockArithmetic]
+    """The layout of its KV cache, given block size and type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedConfig:
+    """Every option with its value, and why. Components get their own part, never the whole."""
+
+    model: str
+    device: str
+    dtype: str
+    kv_cache_dtype: KVDtype
+    linear_activations: str
+    max_model_len: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    max_num_queued_reqs: int
+    kv_cache_memory: int
+    num_blocks: int
+    block_size: int
+    enable_prefix_caching: bool
+    enable_chunked_prefill: bool
+    batching: str
+    scheduling_policy: str
+    threads: int
+    seed: int | None
+    reasons: Mapping[str, str]
+    """Option → why it has this value."""
+
+
+def resolve(config: EngineConfig, model: ModelFacts, machine: MachineFacts) -> ResolvedConfig:
+    """Decide everything left open. Pure: the same facts give the same decisions.
+
+    Raises `ConfigError` where options contradict each other, the model or the machine.
+    """
+    why: dict[str, str] = {}
+    device = _device(config, machine, why)
+    dtype = _dtype(config, device, why)
+    kv_dtype = _kv_dtype(config, dtype, why)
+    layout = model.cache_layout(config.block_size, kv_dtype)
+    memory = _kv_cache_memory(config, model, machine, device, why)
+    num_blocks = min(memory // layout.block_bytes, MAX_BLOCKS)
+    max_model_len, budget = _lengths(config, model, layout, num_blocks, memory, why)
+    why["num_blocks"] = (
+        f"{format_bytes(memory)} at {format_bytes(layout.block_bytes)} a block of {config.block_size} tokens"
+    )
+    threads = config.threads or machine.num_cores
+    why["threads"] = "given" if config.threads else "the cores that this process may use"
+    why["linear_activations"] = (
+        "given" if config.linear_activations == "native" else "packed weights are unpacked exactly"
+    )
+    for name in ("max_num_seqs", "block_size", "batching", "scheduling_policy"):
+        default = EngineConfig.__dataclass_fields__[name].default
+        why[name] = "default" if getattr(config, name) == default else "given"
+    return ResolvedConfig(
+        model=config.model,
+        device=device,
+        dtype=dtype,
+        kv_cache_dtype=kv_dtype,
+        linear_activations="native",
+        max_model_len=max_model_len,
+        max_num_batched_tokens=budget,
+        max_num_seqs=config.max_num_seqs,
+        max_num_queued_reqs=config.max_num_queued_reqs,
+        kv_cache_memory=num_blocks * layout.block_bytes,
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        enable_prefix_caching=config.enable_prefix_caching,
+        enable_chunked_prefill=config.enable_chunked_prefill,
+        batching=config.batching,
+        scheduling_policy=config.scheduling_policy,
+        threads=threads,
+        seed=config.seed,
+        reasons=why,
+    )
+
+
+def _device(config: EngineConfig, machine: MachineFacts, why: dict[str, str]) -> str:
+    if config.device == "auto":
+        why["device"] = "a GPU is there" if machine.has_cuda else "no GPU is there"
+        return "cuda" if machine.has_cuda else "cpu"
+    if config.device == "cuda" and not machine.has_cuda:
+        raise ConfigError(
+            "device=cuda: torch finds no GPU here; use cpu, or install torch's CUDA build", param="device"
+        )
+    why["device"] = "given"
+    return config.device
+
+
+def _dtype(config: EngineConfig, device: str, why: dict[str, str]) -> str:
+    if device == "cpu" and config.dtype not in ("auto", "float32"):
+        raise ConfigError(
+            f"dtype={config.dtype} on a CPU is not built yet; use auto or float32 (weights stay as stored all the same)",
+            param="dtype",
+        )
+    if config.dtype != "auto":
+        why["dtype"] = "given"
+        return config.dtype
+    why["dtype"] = "CPU kernels compute in float32" if device == "cpu" else "GPU default"
+    return "float32" if device == "cpu" else "bfloat16"
+
+
+def _kv_dtype(config: EngineConfig, dtype: str, why: dict[str, str]) -> KVDtype:
+    if config.kv_cache_dtype == "auto":
+        why["kv_cache_dtype"] = "as the activations"
+        return _KV_OF_DTYPE[dtype]
+    why["kv_cache_dtype"] = "given"
+    return KVDtype(config.kv_cache_dtype)
+
+
+def _kv_cache_memory(
+    config: EngineConfig, model: ModelFacts, machine: MachineFacts, device: str, why: dict[str, str]
+) -> int:
+    """Bytes for keys and values."""
+    if config.kv_cache_memory is not None:
+        why["kv_cache_memory"] = "given"
+        return parse_quantity("kv_cache_memory", config.kv_cache_memory)
+    if device == "cpu":
+        why["kv_cache_memory"] = "a quarter of the memory available"
+        if config.gpu_memory_utilization is not None:
+            why["gpu_memory_utilization"] = "has no meaning on a CPU, where kv_cache_memory is the option"
+        return machine.available_memory_bytes // 4
+    share = config.gpu_memory_utilization or 0.9
+    in_use = machine.cuda_total_bytes - machine.cuda_free_bytes
+    memory = int(machine.cuda_total_bytes * share) - in_use - model.weight_bytes
+    why["kv_cache_memory"] = f"{share:.0%} of the GPU less weights and what is in use"
+    if memory <= 0:
+        raise ConfigError(
+            f"gpu_memory_utilization={share} leaves no memory for the KV cache: the weights take "
+            f"{format_bytes(model.weight_bytes)}; raise it, or use a smaller model",
+            param="gpu_memory_utilization",
+        )
+    return memory
+
+
+def _lengths(
+    config: EngineConfig,
+    model: ModelFacts,
+    layout: BlockArithmetic,
+    num_blocks: int,
+    memory: int,
+    why: dict[str, str],
+) -> tuple[int, int]:
+    """(max_model_len, max_num_batched_tokens): a request of the one fits the pool, and a step the other."""
+    budget = None
+    if config.max_num_batched_tokens is not None:
+        budget = parse_quantity("max_num_batched_tokens", config.max_num_batched_tokens)
+    chunk = budget or 2048
+
+    def fits(num_tokens: int) -> bool:
+        return layout.max_blocks(num_tokens, chunk) <= num_blocks
+
+    if config.max_model_len == "auto":
+        max_model_len = _largest(fits, model.max_position)
+        why["max_model_len"] = "the longest that fits the KV cache, at most the model's context"
+    elif config.max_model_len is None:
+        max_model_len = model.max_position
+        why["max_model_len"] = "the model's context"
+    else:
+        max_model_len = parse_quantity("max_model_len", config.max_model_len)
+        why["max_model_len"] = "given"
+        if max_model_len > model.max_position:
+            raise ConfigError(
+                f"max_model_len={max_model_len} is more than the model's context of {model.max_position} tokens; lower it",
+                param="max_model_len",
+            )
+    if max_model_len == 0 or not fits(max_model_len):
+        longest = _largest(fits, max_model_len)
+        needed = layout.max_blocks(max(1, max_model_len), chunk) * layout.block_bytes
+        raise ConfigError(
+            f"a request of max_model_len={max_model_len} tokens needs {format_bytes(needed)} of KV cache and "
+            f"kv_cache_memory is {format_bytes(memory)}; raise kv_cache_memory, or lower max_model_len to "
+            f"{longest} (auto does so)",
+            param="max_model_len",
+        )
+    if budget is None:
+        budget = 2048 if config.enable_chunked_prefill else max(2048, max_model_len)
+        why["max_num_batched_tokens"] = "default" if config.enable_chunked_prefill else "holds the longest prompt whole"
+    else:
+        why["max_num_batched_tokens"] = "given"
+        if not config.enable_chunked_prefill and budget < max_model_len:
+            raise ConfigError(
+                f"max_num_batched_tokens={budget} is less than max_model_len={max_model_len}, but without chunked "
+                "prefill a prompt must fit one step; raise it, lower max_model_len, or enable_chunked_prefill",
+                param="max_num_batched_tokens",
+            )
+    return max_model_len, budget
+
+
+def _largest(fits: Callable[[int], bool], most: int) -> int:
+    """The largest n ≤ `most` that fits, by bisection; 0 if none does."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low

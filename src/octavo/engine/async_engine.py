@@ -1,0 +1,271 @@
+"""`AsyncEngine`: the engine in a process of its own, for servers and asyncio programs."""
+
+import asyncio
+import contextlib
+import logging
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from octavo.config import EngineConfig
+from octavo.config.env import cache_directory
+from octavo.core.errors import EngineDeadError, QueueFullError
+from octavo.core.messages import AbortRequest, EngineRequest, EngineStats, OutputBatch
+from octavo.core.outputs import RequestDelta
+from octavo.core.sampling_params import SamplingParams
+from octavo.engine.build import EngineInfo, OnPhase
+from octavo.engine.front_end import FrontEnd, load_front_end
+from octavo.engine.input_processor import InputProcessor, Prompt
+from octavo.engine.output_processor import OutputProcessor
+from octavo.engine.wire import (
+    Abort,
+    Add,
+    Output,
+    Phase,
+    Ready,
+    Shutdown,
+    StartFailed,
+    ToEngine,
+    encoder,
+    from_engine_decoder,
+)
+from octavo.loader.fetch import resolve_model
+
+logger = logging.getLogger(__name__)
+
+Observer = Callable[[OutputBatch, list[RequestDelta]], None]
+"""Told of each step: what the engine published and what became of it."""
+
+TOKENIZER_THREADS = 2
+STOP_TIMEOUT_S = 10.0
+
+
+class AsyncEngine:
+    """An engine process and the front end that feeds it. Made by `start`; used from one event loop.
+
+    Every accepted request ends: with its last delta, with `EngineDeadError` if the process dies, or
+    because the caller closes the iterator, which aborts it in the engine.
+    """
+
+    info: EngineInfo
+    front_end: FrontEnd
+
+    def __init__(self, config: EngineConfig, directory: "tempfile.TemporaryDirectory[str]") -> None:
+        self.config = config
+        self.stats: EngineStats | None = None
+        self._directory = directory
+        self._context = zmq.asyncio.Context()
+        self._inbox: zmq.asyncio.Socket = self._context.socket(zmq.PULL)
+        self._outbox: zmq.asyncio.Socket = self._context.socket(zmq.PUSH)
+        self._process: asyncio.subprocess.Process
+        self._queues: dict[str, asyncio.Queue[RequestDelta]] = {}
+        self._observers: list[Observer] = []
+        self._executor = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="octavo-tokenizer")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_dead = False
+        self._is_stopping = False
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    async def start(
+        cls, config: EngineConfig, on_phase: OnPhase = lambda phase, share: None, *, log_level: str = "WARNING"
+    ) -> "AsyncEngine":
+        """Start the engine process and wait until it is ready.
+
+        Raises what `build_engine` raises, and `EngineDeadError` if the process ends without a word.
+        """
+        engine = cls(config, tempfile.TemporaryDirectory(prefix="octavo-"))
+        try:
+            await engine._start(on_phase, log_level)
+        except BaseException:
+            await engine._stop()
+            raise
+        return engine
+
+    async def _start(self, on_phase: OnPhase, log_level: str) -> None:
+        path = await asyncio.to_thread(resolve_model, self.config.model, cache_dir=cache_directory())
+        addresses = [f"ipc://{self._directory.name}/{name}" for name in ("requests", "outputs")]
+        for socket, address in zip((self._outbox, self._inbox), addresses, strict=True):
+            socket.set_hwm(0)
+            socket.bind(address)
+        command = (sys.executable, "-m", "octavo.engine.process", *addresses)
+        self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+        options = {**asdict(self.config), "log_level": log_level}
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(options) + b"\n")
+        await self._process.stdin.drain()
+        loading = asyncio.get_running_loop().run_in_executor(
+            self._executor, load_front_end, self.config, path, cache_directory()
+        )
+        self.info = await self._until_ready(on_phase)
+        self.front_end = await loading
+        self._input = InputProcessor(
+            self.front_end.tokenizer,
+            vocab_size=self.info.vocab_size,
+            max_model_len=self.info.max_model_len,
+            eos_token_ids=self.front_end.eos_token_ids,
+            seed=self.info.seed,
+        )
+        self._output = OutputProcessor(self.front_end.tokenizer)
+        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._watch())]
+
+    async def _until_ready(self, on_phase: OnPhase) -> EngineInfo:
+        exited = asyncio.create_task(self._process.wait())
+        try:
+            while True:
+                received = asyncio.ensure_future(self._inbox.recv())
+                await asyncio.wait((received, exited), return_when=asyncio.FIRST_COMPLETED)
+                if not received.done():
+                    received.cancel()
+                    raise EngineDeadError(f"the engine process ended with code {exited.result()} while starting")
+                message = from_engine_decoder.decode(received.result())
+                if isinstance(message, Phase):
+                    on_phase(message.name, message.share)
+                elif isinstance(message, StartFailed):
+                    raise message.error()
+                elif isinstance(message, Ready):
+                    return message.info
+        finally:
+            exited.cancel()
+
+    async def shutdown(self, *, drain_s: float = 0.0) -> None:
+        """Let open requests finish for up to `drain_s` seconds, then end the process. Idempotent."""
+        self._is_stopping = True
+        deadline = asyncio.get_running_loop().time() + drain_s
+        while self._queues and not self._is_dead and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+        await self._stop()
+
+    async def _stop(self) -> None:
+        self._fail_open("the engine was shut down")
+        for task in self._tasks:
+            task.cancel()
+        process = getattr(self, "_process", None)
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._send(Shutdown()), 1.0)
+            try:
+                await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+            except asyncio.TimeoutError:
+                process.kill()
+                await process.wait()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._context.destroy(linger=0)
+        self._directory.cleanup()
+        self._is_dead = True
+
+    @property
+    def is_healthy(self) -> bool:
+        return not self._is_dead and self._process.returncode is None
+
+    def subscribe(self, observer: Observer) -> None:
+        """Call `observer` after each step, on the event loop; it must be quick and must not raise."""
+        self._observers.append(observer)
+
+    # ── requests ─────────────────────────────────────────────────────────────────────────────────
+
+    async def tokenize(self, prompt: Prompt, *, add_special_tokens: bool = True) -> list[int]:
+        """The prompt's token ids, off the event loop. Raises `InvalidRequestError`."""
+        return await self._off_loop(lambda: self._input.tokenize(prompt, add_special_tokens=add_special_tokens))
+
+    async def render_chat(self, messages: Any, **options: Any) -> str:
+        """The conversation as a prompt, off the event loop. Raises `InvalidRequestError`."""
+        return await self._off_loop(lambda: self.front_end.render_chat(messages, **options))
+
+    async def generate(
+        self,
+        prompt_token_ids: list[int],
+        params: SamplingParams,
+        *,
+        request_id: str,
+        priority: int = 0,
+        cache_salt: str = "",
+    ) -> AsyncIterator[RequestDelta]:
+        """Deltas until the request ends; closing the iterator before that aborts it.
+
+        Raises, before the first delta, `InvalidRequestError`, `ContextLengthError`, `QueueFullError`
+        or `EngineDeadError`. An engine that dies later gives a last delta with `error`.
+        """
+        self._check_open()
+        request = self._input.process(request_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt)
+        queue = await self._admit(request)
+        is_finished = False
+        try:
+            while not is_finished:
+                delta = await queue.get()
+                is_finished = delta.is_finished
+                yield delta
+        finally:
+            del self._queues[request_id]
+            if not is_finished:
+                self._output.fail(request_id, "aborted")
+                if self.is_healthy:
+                    await self._send(Abort(AbortRequest(request_id)))
+
+    async def _admit(self, request: EngineRequest) -> "asyncio.Queue[RequestDelta]":
+        assert request.id not in self._queues, f"request id {request.id} is in use"
+        queue: asyncio.Queue[RequestDelta] = asyncio.Queue()
+        self._queues[request.id] = queue
+        self._output.add(request)
+        await self._send(Add(request))
+        return queue
+
+    def _check_open(self) -> None:
+        if not self.is_healthy:
+            raise EngineDeadError("the engine has died; restart the server")
+        if self._is_stopping:
+            raise EngineDeadError("the server is shutting down; send the request again elsewhere or later")
+        limit = self.info.max_num_seqs + self.info.max_num_queued_reqs
+        if len(self._queues) >= limit:
+            raise QueueFullError(
+                f"{len(self._queues)} requests are open, and max_num_queued_reqs={self.info.max_num_queued_reqs} "
+                "may wait; send the request again later"
+            )
+
+    # ── the socket ───────────────────────────────────────────────────────────────────────────────
+
+    async def _receive(self) -> None:
+        while True:
+            message = from_engine_decoder.decode(await self._inbox.recv())
+            assert isinstance(message, Output)
+            self.stats = message.batch.stats
+            deltas, aborts = self._output.process(message.batch)
+            for abort in aborts:
+                await self._send(Abort(abort))
+            self._publish(deltas)
+            for observe in self._observers:
+                observe(message.batch, deltas)
+
+    async def _watch(self) -> None:
+        """When the process dies, say so to everyone who waits."""
+        code = await self._process.wait()
+        if not self._is_stopping:
+            logger.error("the engine process died with code %s", code)
+        self._is_dead = True
+        self._fail_open(f"the engine process died with code {code}")
+
+    def _fail_open(self, message: str) -> None:
+        for request_id in list(self._queues):
+            delta = self._output.fail(request_id, message)
+            if delta is not None:
+                self._publish([delta])
+
+    def _publish(self, deltas: list[RequestDelta]) -> None:
+        for delta in deltas:
+            queue = self._queues.get(delta.request_id)
+            if queue is not None:
+                queue.put_nowait(delta)
+
+    async def _send(self, message: ToEngine) -> None:
+        await self._outbox.send(encoder.encode(message))
+
+    async def _off_loop(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)

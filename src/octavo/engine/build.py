@@ -1,0 +1,182 @@
+"""The composition root: from options to a running `EngineCore`."""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from octavo import ops
+from octavo.cache import CacheLayout, KVCacheManager, plan_layout
+from octavo.config import EngineConfig, ModelFacts, ResolvedConfig, resolve
+from octavo.config.env import cache_directory
+from octavo.core.cache_spec import KVDtype
+from octavo.core.errors import ModelFileError
+from octavo.engine.core import EngineCore
+from octavo.engine.machine import inspect_machine
+from octavo.loader.checkpoint import Checkpoint, open_checkpoint
+from octavo.loader.fetch import resolve_model
+from octavo.models.decoder import DecoderSpec
+from octavo.models.registry import family_of, load_decoder, read_spec
+from octavo.quantization import AsStored
+from octavo.scheduler import Scheduler, SchedulerLimits
+from octavo.scheduler.policy import POLICIES
+from octavo.worker import ModelRunner
+
+logger = logging.getLogger(__name__)
+
+OnPhase = Callable[[str, float], None]
+"""Told of each phase of the start: its name, and the share of it that is done, 0 … 1."""
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rest of the process, or another one, needs to know of an engine."""
+
+    model: str
+    model_path: str
+    family: str
+    architecture: str
+    vocab_size: int
+    num_layers: int
+    num_parameters: int
+    weight_bytes: int
+    weight_formats: dict[str, int]
+    """Format → bytes of weights stored in it."""
+    max_model_len: int
+    max_num_seqs: int
+    max_num_queued_reqs: int
+    num_blocks: int
+    block_size: int
+    seed: int | None
+    isa: str
+    options: dict[str, Any]
+    """Every resolved option."""
+    reasons: dict[str, str]
+    """Why each has its value."""
+    start_phases_s: dict[str, float]
+    """Phase of the start → seconds it took."""
+
+
+def build_engine(config: EngineConfig, on_phase: OnPhase = lambda phase, share: None) -> tuple[EngineCore, EngineInfo]:
+    """Find the model, resolve the options, load the weights, make the cache.
+
+    Raises `ConfigError`, `ModelNotFoundError`, `ModelFileError` or `UnsupportedModelError`.
+    """
+    phases = _Phases(on_phase)
+    phases.begin("open model")
+    path = resolve_model(config.model, cache_dir=cache_directory())
+    checkpoint = open_checkpoint(path)
+    try:
+        spec = read_spec(checkpoint)
+        resolved = resolve(config, _model_facts(checkpoint, spec), inspect_machine())
+        ops.set_num_threads(resolved.threads)
+        phases.begin("load weights")
+        device = torch.device(resolved.device)
+        method = AsStored(device, getattr(torch, resolved.dtype))
+        decoder = load_decoder(
+            checkpoint,
+            spec,
+            method,
+            max_position=resolved.max_model_len,
+            device=device,
+            on_layer=lambda layer: on_phase("load weights", (layer + 1) / len(spec.layers)),
+        )
+        phases.begin("make KV cache")
+        layout = _cache_layout(spec, resolved.block_size, resolved.kv_cache_dtype)
+        runner = ModelRunner(decoder, layout, resolved.num_blocks, device)
+        scheduler = _make_scheduler(resolved, layout)
+        phases.end()
+        info = _describe(config, resolved, path, checkpoint, spec, phases.seconds)
+    finally:
+        checkpoint.close()
+    logger.info("engine ready: %s, %s", info.model, ", ".join(f"{k} {v:.2f} s" for k, v in phases.seconds.items()))
+    return EngineCore(scheduler, runner), info
+
+
+class _Phases:
+    """Times the phases of the start and tells of them."""
+
+    def __init__(self, on_phase: OnPhase) -> None:
+        self.seconds: dict[str, float] = {}
+        self._on_phase = on_phase
+        self._name = ""
+        self._start = 0.0
+
+    def begin(self, name: str) -> None:
+        self.end()
+        self._name, self._start = name, time.perf_counter()
+        self._on_phase(name, 0.0)
+
+    def end(self) -> None:
+        if self._name:
+            self.seconds[self._name] = time.perf_counter() - self._start
+            self._on_phase(self._name, 1.0)
+            self._name = ""
+
+
+def _cache_layout(spec: DecoderSpec, block_size: int, dtype: KVDtype) -> CacheLayout:
+    return plan_layout(spec.cache_specs(block_size, dtype))
+
+
+def _model_facts(checkpoint: Checkpoint, spec: DecoderSpec) -> ModelFacts:
+    return ModelFacts(
+        max_position=spec.max_position,
+        weight_bytes=checkpoint.num_bytes,
+        cache_layout=lambda block_size, dtype: _cache_layout(spec, block_size, dtype),
+    )
+
+
+def _make_scheduler(resolved: ResolvedConfig, layout: CacheLayout) -> Scheduler:
+    limits = SchedulerLimits(
+        max_num_seqs=resolved.max_num_seqs,
+        max_num_batched_tokens=resolved.max_num_batched_tokens,
+        enable_chunked_prefill=resolved.enable_chunked_prefill,
+        is_static=resolved.batching == "static",
+    )
+    cache = KVCacheManager(layout, resolved.num_blocks, enable_prefix_caching=resolved.enable_prefix_caching)
+    return Scheduler(limits, cache, POLICIES[resolved.scheduling_policy]())
+
+
+def _describe(
+    config: EngineConfig,
+    resolved: ResolvedConfig,
+    path: Path,
+    checkpoint: Checkpoint,
+    spec: DecoderSpec,
+    start_phases_s: dict[str, float],
+) -> EngineInfo:
+    formats: dict[str, int] = {}
+    num_parameters = 0
+    for name in checkpoint.tensor_names:
+        shape = checkpoint.shape(name)
+        num_parameters += torch.Size(shape).numel()
+        if len(shape) == 2:
+            with suppress(ModelFileError):
+                weight = checkpoint.weight(name)
+                formats[str(weight.format)] = formats.get(str(weight.format), 0) + weight.num_bytes
+    options = {name: value for name, value in msgspec.to_builtins(resolved).items() if name != "reasons"}
+    return EngineInfo(
+        model=config.model,
+        model_path=str(path),
+        family=family_of(checkpoint).name,
+        architecture=checkpoint.architecture,
+        vocab_size=spec.vocab_size,
+        num_layers=len(spec.layers),
+        num_parameters=num_parameters,
+        weight_bytes=checkpoint.num_bytes,
+        weight_formats=formats,
+        max_model_len=resolved.max_model_len,
+        max_num_seqs=resolved.max_num_seqs,
+        max_num_queued_reqs=resolved.max_num_queued_reqs,
+        num_blocks=resolved.num_blocks,
+        block_size=resolved.block_size,
+        seed=resolved.seed,
+        isa=ops.isa(),
+        options=options,
+        reasons=dict(resolved.reasons),
+        start_phases_s=start_phases_s,
+    )

@@ -1,0 +1,85 @@
+"""The step loop: schedule, execute, update, publish."""
+
+import logging
+
+from octavo.core.messages import (
+    AbortRequest,
+    EngineRequest,
+    OutputBatch,
+    SequenceEvent,
+    sequence_id,
+)
+from octavo.core.request import Request
+from octavo.scheduler import Scheduler
+from octavo.worker import ModelRunner
+
+logger = logging.getLogger(__name__)
+
+_MIX = 0x9E3779B97F4A7C15
+"""2⁶⁴ / φ: spreads the samples' seeds."""
+
+
+class EngineCore:
+    """Drives one scheduler and one model runner. Not thread-safe: whoever owns it calls it from one thread."""
+
+    def __init__(self, scheduler: Scheduler, runner: ModelRunner) -> None:
+        self.scheduler = scheduler
+        self.runner = runner
+        self._open: dict[str, set[int]] = {}
+        self._pending: list[SequenceEvent] = []
+
+    def add(self, request: EngineRequest) -> None:
+        """Queue a checked request; its `n` samples become sequences."""
+        assert request.id not in self._open, f"request id {request.id} is in use"
+        self._open[request.id] = set(range(request.params.n))
+        self.scheduler.add([_sample(request, index) for index in range(request.params.n)])
+
+    def abort(self, abort: AbortRequest) -> None:
+        """End a request's sequences now; their last events come with the next step's. Unknown ids are passed over."""
+        indices = self._open.get(abort.id, set()) if abort.indices is None else abort.indices
+        for index in sorted(indices):
+            event = self.scheduler.abort(sequence_id(abort.id, index), abort.reason)
+            if event is not None:
+                self._pending.append(event)
+
+    def has_work(self) -> bool:
+        return bool(self._pending) or self.scheduler.has_work()
+
+    def step(self) -> OutputBatch:
+        """One step. A pass that fails ends the requests that were in it, and no others."""
+        batch = self.scheduler.schedule()
+        try:
+            output = self.runner.execute(batch)
+        except Exception as error:
+            logger.exception("step %d failed", batch.step)
+            events = self.scheduler.fail_all(batch, f"the step failed: {type(error).__name__}: {error}")
+        else:
+            events = self.scheduler.update(batch, output)
+        pending, self._pending = self._pending, []
+        events = pending + events
+        for event in events:
+            if event.finish_reason is not None:
+                self._close(event)
+        return OutputBatch(events, self.scheduler.stats())
+
+    def _close(self, event: SequenceEvent) -> None:
+        indices = self._open[event.request_id]
+        indices.discard(event.index)
+        if not indices:
+            del self._open[event.request_id]
+
+
+def _sample(request: EngineRequest, index: int) -> Request:
+    """The index-th sample of a request, with a seed of its own; sample 0 keeps the request's."""
+    return Request(
+        id=sequence_id(request.id, index),
+        token_ids=list(request.prompt_token_ids),
+        num_prompt_tokens=len(request.prompt_token_ids),
+        params=request.params,
+        seed=(request.seed + index * _MIX) % (1 << 64),
+        max_tokens=request.max_tokens,
+        eos_token_ids=frozenset(request.eos_token_ids),
+        priority=request.priority,
+        arrival_s=request.arrival_s,
+        cache_salt=request.cache_salt,
+    )

@@ -1,0 +1,139 @@
+"""From a prompt to a checked `EngineRequest`: tokenise, bound, fill in what was left open."""
+
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from octavo.core.errors import ContextLengthError, InvalidRequestError
+from octavo.core.messages import EngineRequest
+from octavo.core.sampling_params import SamplingParams
+from octavo.tokenizer.tokenizer import Tokenizer
+
+Prompt = str | Sequence[int]
+"""Text, or token ids."""
+
+
+class InputProcessor:
+    """Checks requests against the model's vocabulary and context. Thread-safe but for the order of seeds."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer | None,
+        *,
+        vocab_size: int,
+        max_model_len: int,
+        eos_token_ids: Iterable[int],
+        seed: int | None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._max_model_len = max_model_len
+        self._eos_token_ids = sorted(eos_token_ids)
+        self._seed = seed
+        self._num_requests = 0
+
+    def tokenize(self, prompt: Prompt, *, add_special_tokens: bool = True) -> list[int]:
+        """The prompt's token ids, checked. Raises `InvalidRequestError`."""
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise InvalidRequestError(
+                    "the prompt is text but skip_tokenizer_init=True, so there is no tokenizer; give token ids",
+                    param="prompt",
+                )
+            token_ids = self.tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
+        else:
+            token_ids = list(prompt)
+            for token in token_ids:
+                if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < self._vocab_size:
+                    raise InvalidRequestError(
+                        f"the prompt has token id {token!r}; ids of this model are integers 0 … {self._vocab_size - 1}",
+                        param="prompt",
+                    )
+        if not token_ids:
+            raise InvalidRequestError("the prompt is empty; give at least one token", param="prompt")
+        return token_ids
+
+    def process(
+        self,
+        request_id: str,
+        prompt_token_ids: list[int],
+        params: SamplingParams,
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+    ) -> EngineRequest:
+        """A request the engine can run. Raises `InvalidRequestError` or `ContextLengthError`."""
+        return EngineRequest(
+            request_id,
+            prompt_token_ids,
+            self._complete(params),
+            seed=self._next_seed() if params.seed is None else params.seed % (1 << 64),
+            max_tokens=self._max_tokens(len(prompt_token_ids), params),
+            eos_token_ids=self._eos_token_ids,
+            arrival_s=time.time(),
+            priority=priority,
+            cache_salt=cache_salt,
+        )
+
+    def _max_tokens(self, num_prompt_tokens: int, params: SamplingParams) -> int:
+        room = self._max_model_len - num_prompt_tokens
+        if room < 1:
+            raise ContextLengthError(
+                f"the prompt has {num_prompt_tokens} tokens and the context holds {self._max_model_len}, output "
+                "included; shorten the prompt",
+                param="prompt",
+            )
+        if params.max_tokens is None:
+            return room
+        if params.max_tokens > room:
+            raise ContextLengthError(
+                f"max_tokens={params.max_tokens} with a prompt of {num_prompt_tokens} tokens is more than the context "
+                f"of {self._max_model_len}; lower it to {room} or leave it out to use what is left",
+                param="max_tokens",
+            )
+        return params.max_tokens
+
+    def _complete(self, params: SamplingParams) -> SamplingParams:
+        """Ids checked against the vocabulary; bad words turned into token ids."""
+        for name, ids in _named_ids(params):
+            for token in ids:
+                if token >= self._vocab_size:
+                    raise InvalidRequestError(
+                        f"{name} has token id {token}; ids of this model are 0 … {self._vocab_size - 1}", param=name
+                    )
+        tokenizer = self.tokenizer
+        if params.stop and tokenizer is None:
+            raise InvalidRequestError(
+                "stop strings need a tokenizer, but skip_tokenizer_init=True; use stop_token_ids", param="stop"
+            )
+        if not params.bad_words:
+            return params
+        if tokenizer is None:
+            raise InvalidRequestError(
+                "bad_words need a tokenizer, but skip_tokenizer_init=True; use logit_bias", param="bad_words"
+            )
+        variants = [
+            tuple(tokenizer.encode(prefix + word.lstrip(), add_special_tokens=False))
+            for word in params.bad_words
+            for prefix in ("", " ")
+        ]
+        changes: dict[str, Any] = {"bad_word_token_ids": params.bad_word_token_ids + tuple(dict.fromkeys(variants))}
+        return msgspec.structs.replace(params, **changes)
+
+    def _next_seed(self) -> int:
+        """With an engine seed, the n-th request's own; else one from the system's entropy."""
+        if self._seed is None:
+            return secrets.randbits(64)
+        self._num_requests += 1
+        return (self._seed << 32 ^ self._num_requests) % (1 << 64)
+
+
+def _named_ids(params: SamplingParams) -> list[tuple[str, Sequence[int]]]:
+    named: list[tuple[str, Sequence[int]]] = [("stop_token_ids", params.stop_token_ids)]
+    named.append(("allowed_token_ids", params.allowed_token_ids or ()))
+    named.append(("logit_bias", tuple(params.logit_bias or ())))
+    named.extend(("bad_word_token_ids", word) for word in params.bad_word_token_ids)
+    return named

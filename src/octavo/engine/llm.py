@@ -1,0 +1,251 @@
+"""`LLM`: the engine in the caller's process, for batches of prompts."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from octavo.config import EngineConfig
+from octavo.config.engine_config import DEFAULT_MODEL
+from octavo.config.env import cache_directory
+from octavo.core.errors import EngineDeadError, InvalidRequestError
+from octavo.core.messages import AbortRequest, EngineRequest
+from octavo.core.outputs import CompletionOutput, RequestDelta, RequestOutput
+from octavo.core.sampling_params import SamplingParams
+from octavo.engine.build import OnPhase, build_engine
+from octavo.engine.core import EngineCore
+from octavo.engine.front_end import load_front_end
+from octavo.engine.input_processor import InputProcessor, Prompt
+from octavo.engine.output_processor import OutputProcessor
+from octavo.engine.progress import generation_progress
+from octavo.loader.fetch import resolve_model
+
+Message = Mapping[str, Any]
+
+
+class LLM:
+    """A model, ready to answer batches of prompts.
+
+    >>> with LLM("smollm2") as llm:
+    ...     [answer] = llm.generate("The capital of France is", SamplingParams(temperature=0))
+
+    `options` are the engine's, in snake_case (`EngineConfig`); an unknown one raises `ConfigError`.
+    Not thread-safe. Everything is freed by `close`, or at the end of a `with` block.
+    """
+
+    def __init__(
+        self, model: str = DEFAULT_MODEL, *, on_phase: OnPhase = lambda phase, share: None, **options: Any
+    ) -> None:
+        self.config = EngineConfig.from_options({"model": model, **options})
+        path = resolve_model(self.config.model, cache_dir=cache_directory())
+        core, self.info = build_engine(self.config, on_phase)
+        self._core: EngineCore | None = core
+        on_phase("load tokenizer", 0.0)
+        self.front_end = load_front_end(self.config, path, cache_directory())
+        on_phase("load tokenizer", 1.0)
+        self._input = InputProcessor(
+            self.front_end.tokenizer,
+            vocab_size=self.info.vocab_size,
+            max_model_len=self.info.max_model_len,
+            eos_token_ids=self.front_end.eos_token_ids,
+            seed=self.info.seed,
+        )
+        self._output = OutputProcessor(self.front_end.tokenizer)
+        self._request_numbers = itertools.count()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's `Tokenizer`; None with `skip_tokenizer_init`."""
+        return self.front_end.tokenizer
+
+    def default_params(self) -> SamplingParams:
+        """What `generate` uses without parameters: the defaults, changed by the model's generation_config."""
+        return SamplingParams(**self.front_end.sampling_defaults)
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        priorities: Sequence[int] | None = None,
+        show_progress: bool | None = None,
+    ) -> list[RequestOutput]:
+        """Answer every prompt, text or token ids; the outputs stand in the prompts' order.
+
+        `params` is one for all or one a prompt. A progress bar is shown for several prompts on a
+        terminal, or as `show_progress` says. All prompts are checked before any runs: the first bad one raises
+        `InvalidRequestError` (or `ContextLengthError`). A request that fails while running has
+        `finish_reason` "error" and `error`; the others are not touched.
+        """
+        prompt_list = _as_prompts(prompts)
+        params_list = self._as_params(params, len(prompt_list))
+        if priorities is not None and len(priorities) != len(prompt_list):
+            raise InvalidRequestError(f"{len(priorities)} priorities for {len(prompt_list)} prompts; give one each")
+        requests = [
+            self._input.process(
+                str(next(self._request_numbers)),
+                self._input.tokenize(prompt),
+                each,
+                priority=0 if priorities is None else priorities[index],
+            )
+            for index, (prompt, each) in enumerate(zip(prompt_list, params_list, strict=True))
+        ]
+        texts = [prompt if isinstance(prompt, str) else None for prompt in prompt_list]
+        return self._run(requests, texts, show_progress)
+
+    def chat(
+        self,
+        messages: Sequence[Message] | Sequence[Sequence[Message]],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        show_progress: bool | None = None,
+        **template_options: Any,
+    ) -> list[RequestOutput]:
+        """Answer a conversation, or several, through the model's chat template.
+
+        A message is {"role": …, "content": …}. `template_options` go to the template
+        (`add_generation_prompt`, `tools`, …).
+        """
+        if not messages:
+            raise InvalidRequestError("there are no messages; give at least one", param="messages")
+        conversations: Any = [messages] if isinstance(messages[0], Mapping) else messages
+        prompts = [self.front_end.render_chat(conversation, **template_options) for conversation in conversations]
+        params_list = self._as_params(params, len(prompts))
+        requests = [
+            self._input.process(
+                str(next(self._request_numbers)), self._input.tokenize(prompt, add_special_tokens=False), each
+            )
+            for prompt, each in zip(prompts, params_list, strict=True)
+        ]
+        return self._run(requests, list(prompts), show_progress)
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None, **chat: Any) -> Iterator[RequestDelta]:
+        """Answer one prompt piece by piece; leaving the loop early ends the request."""
+        token_ids = self._input.tokenize(prompt, **chat)
+        request = self._input.process(str(next(self._request_numbers)), token_ids, params or self.default_params())
+        core = self._running_core()
+        self._admit(core, [request])
+        is_finished = False
+        try:
+            while not is_finished:
+                for delta in self._step(core):
+                    is_finished = delta.is_finished
+                    yield delta
+        finally:
+            if not is_finished:
+                self._abandon(core)
+
+    def close(self) -> None:
+        """Free the weights and the KV cache. Idempotent."""
+        self._core = None
+
+    def __enter__(self) -> "LLM":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ── running ──────────────────────────────────────────────────────────────────────────────────
+
+    def _run(
+        self, requests: Sequence[EngineRequest], texts: Sequence[str | None], show_progress: bool | None
+    ) -> list[RequestOutput]:
+        core = self._running_core()
+        outputs = {
+            request.id: RequestOutput(
+                request.id,
+                text,
+                request.prompt_token_ids,
+                [_empty_output(index, request.params) for index in range(request.params.n)],
+            )
+            for request, text in zip(requests, texts, strict=True)
+        }
+        num_open = len(requests)
+        with self._abandoned_on_error(core), generation_progress(len(requests), show_progress) as advance:
+            self._admit(core, requests)
+            while num_open:
+                for delta in self._step(core):
+                    _accumulate(outputs[delta.request_id], delta)
+                    num_open -= delta.is_finished
+                    advance(delta)
+        return [outputs[request.id] for request in requests]
+
+    def _admit(self, core: EngineCore, requests: Sequence[EngineRequest]) -> None:
+        for request in requests:
+            self._output.add(request)
+            core.add(request)
+
+    def _step(self, core: EngineCore) -> list[RequestDelta]:
+        deltas, aborts = self._output.process(core.step())
+        for abort in aborts:
+            core.abort(abort)
+        return deltas
+
+    @contextmanager
+    def _abandoned_on_error(self, core: EngineCore) -> Iterator[None]:
+        """If the caller interrupts (Ctrl-C), no request is left behind in the engine."""
+        try:
+            yield
+        except BaseException:
+            self._abandon(core)
+            raise
+
+    def _abandon(self, core: EngineCore) -> None:
+        for request_id in self._output.open_ids():
+            core.abort(AbortRequest(request_id))
+        while core.has_work():
+            self._step(core)
+
+    def _running_core(self) -> EngineCore:
+        if self._core is None:
+            raise EngineDeadError("this LLM was closed; make a new one")
+        return self._core
+
+    def _as_params(
+        self, params: SamplingParams | Sequence[SamplingParams] | None, count: int
+    ) -> Sequence[SamplingParams]:
+        if params is None:
+            return [self.default_params()] * count
+        if isinstance(params, SamplingParams):
+            return [params] * count
+        if len(params) != count:
+            raise InvalidRequestError(f"{len(params)} sampling params for {count} prompts; give one, or one each")
+        return params
+
+
+def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    """One prompt or several: a string and a flat list of token ids are one."""
+    if isinstance(prompts, str):
+        return [prompts]
+    if len(prompts) > 0 and isinstance(prompts[0], int):
+        return [prompts]  # type: ignore[list-item]
+    return list(prompts)  # type: ignore[arg-type]
+
+
+def _empty_output(index: int, params: SamplingParams) -> CompletionOutput:
+    if params.logprobs is None:
+        return CompletionOutput(index)
+    return CompletionOutput(index, logprobs=[], cumulative_logprob=0.0)
+
+
+def _accumulate(output: RequestOutput, delta: RequestDelta) -> None:
+    for piece in delta.outputs:
+        sample = output.outputs[piece.index]
+        sample.text += piece.text
+        sample.token_ids += piece.token_ids
+        if sample.logprobs is not None and piece.logprobs is not None:
+            sample.logprobs += piece.logprobs
+            chosen = zip(piece.token_ids, piece.logprobs, strict=True)
+            sample.cumulative_logprob = (sample.cumulative_logprob or 0.0) + sum(
+                entry[token].logprob for token, entry in chosen
+            )
+        if piece.finish_reason is not None:
+            sample.finish_reason, sample.stop_reason = piece.finish_reason, piece.stop_reason
+    output.prompt_logprobs = output.prompt_logprobs or delta.prompt_logprobs
+    output.num_cached_tokens = delta.num_cached_tokens
+    output.is_finished = delta.is_finished
+    output.metrics = delta.metrics or output.metrics
+    output.error = delta.error

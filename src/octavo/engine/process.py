@@ -1,0 +1,104 @@
+"""The engine's own process: `python -m octavo.engine.process INPUT OUTPUT < config`.
+
+    stdin   the engine's options as one line of JSON; then held open: its end means the parent is gone
+    INPUT   a ZeroMQ address; requests and aborts come in
+    OUTPUT  another; phases of the start, then a batch a step, go out
+
+HTTP work in the parent never stalls a step, and the parent sees when this process dies.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+
+import msgspec
+import zmq
+
+from octavo.config import EngineConfig
+from octavo.core.errors import OctavoError
+from octavo.engine.build import build_engine
+from octavo.engine.core import EngineCore
+from octavo.engine.wire import (
+    Abort,
+    Add,
+    FromEngine,
+    Output,
+    Phase,
+    Ready,
+    Shutdown,
+    StartFailed,
+    encoder,
+    to_engine_decoder,
+)
+
+logger = logging.getLogger(__name__)
+
+IDLE_POLL_MS = 1000
+
+
+def main() -> None:
+    input_address, output_address = sys.argv[1:3]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to end
+    options = msgspec.json.decode(sys.stdin.buffer.readline(), type=dict)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.basicConfig(level=options.pop("log_level"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    context = zmq.Context()
+    inbox: zmq.Socket[bytes] = context.socket(zmq.PULL)
+    outbox: zmq.Socket[bytes] = context.socket(zmq.PUSH)
+    for socket in (inbox, outbox):
+        socket.set_hwm(0)
+        socket.linger = 1000
+    inbox.connect(input_address)
+    outbox.connect(output_address)
+    try:
+        _serve(options, inbox, outbox)
+    finally:
+        context.destroy(linger=1000)
+
+
+def _serve(options: dict[str, object], inbox: "zmq.Socket[bytes]", outbox: "zmq.Socket[bytes]") -> None:
+    def send(message: FromEngine) -> None:
+        outbox.send(encoder.encode(message))
+
+    try:
+        core, info = build_engine(
+            EngineConfig.from_options(options), on_phase=lambda name, share: send(Phase(name, share))
+        )
+    except OctavoError as error:
+        send(StartFailed.of(error))
+        return
+    send(Ready(info))
+    while _take_in(core, inbox):
+        if core.has_work():
+            send(Output(core.step()))
+
+
+def _take_in(core: EngineCore, inbox: "zmq.Socket[bytes]") -> bool:
+    """Hand the core what has arrived, waiting for it while there is nothing to do; False to end."""
+    if not core.has_work() and not inbox.poll(IDLE_POLL_MS):
+        return True
+    while True:
+        try:
+            data = inbox.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return True
+        message = to_engine_decoder.decode(data)
+        if isinstance(message, Add):
+            core.add(message.request)
+        elif isinstance(message, Abort):
+            core.abort(message.abort)
+        elif isinstance(message, Shutdown):
+            return False
+
+
+def _end_with_parent() -> None:
+    """No orphan: when the parent's end of stdin closes, however it died, end at once."""
+    while sys.stdin.buffer.read(1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What crosses the socket between the front end and the engine process: tagged msgpack, never pickle."""
+
+from typing import Any
+
+import msgspec
+
+from octavo.core import errors
+from octavo.core.errors import EngineDeadError, OctavoError
+from octavo.core.messages import AbortRequest, EngineRequest, OutputBatch
+from octavo.engine.build import EngineInfo
+
+
+class Add(msgspec.Struct, frozen=True, tag=True):
+    request: EngineRequest
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True):
+    abort: AbortRequest
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag=True):
+    """End the loop and the process; open requests are dropped."""
+
+
+ToEngine = Add | Abort | Shutdown
+
+
+class Phase(msgspec.Struct, frozen=True, tag=True):
+    """The start has come this far."""
+
+    name: str
+    share: float
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    info: EngineInfo
+
+
+class StartFailed(msgspec.Struct, frozen=True, tag=True):
+    """The engine could not start; `kind` is the error's class name."""
+
+    kind: str
+    message: str
+    param: str | None
+
+    @classmethod
+    def of(cls, error: OctavoError) -> "StartFailed":
+        return cls(type(error).__name__, error.message, error.param)
+
+    def error(self) -> OctavoError:
+        """The error again, of its own class where that is one of `octavo.core.errors`."""
+        kind: Any = getattr(errors, self.kind, None)
+        is_known = isinstance(kind, type) and issubclass(kind, OctavoError)
+        return (kind if is_known else EngineDeadError)(self.message, param=self.param)
+
+
+class Output(msgspec.Struct, frozen=True, tag=True):
+    batch: OutputBatch
+
+
+FromEngine = Phase | Ready | StartFailed | Output
+
+encoder = msgspec.msgpack.Encoder()
+to_engine_decoder = msgspec.msgpack.Decoder(ToEngine)
+from_engine_decoder = msgspec.msgpack.Decoder(FromEngine)

@@ -1,0 +1,72 @@
+"""Checks of op arguments: each raises `OpArgumentError` with what, got, allowed and remedy."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from octavo.ops.errors import OpArgumentError
+
+INDEX_DTYPES = (torch.int32, torch.int64)
+FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def check_shape(name: str, tensor: Tensor, shape: Sequence[int | None]) -> None:
+    """`None` in `shape` allows any size."""
+    if tensor.dim() != len(shape) or any(
+        want is not None and got != want for got, want in zip(tensor.shape, shape, strict=True)
+    ):
+        allowed = ", ".join("any" if size is None else str(size) for size in shape)
+        raise OpArgumentError(
+            f"{name} has the wrong shape: got {tuple(tensor.shape)}; allowed ({allowed}); reshape or slice it",
+            param=name,
+        )
+
+
+def check_dtype(name: str, tensor: Tensor, allowed: Sequence[torch.dtype]) -> None:
+    if tensor.dtype not in allowed:
+        names = ", ".join(str(dtype) for dtype in allowed)
+        raise OpArgumentError(
+            f"{name} has the wrong dtype: got {tensor.dtype}; allowed {names}; convert it", param=name
+        )
+
+
+def check_device(name: str, tensor: Tensor, device: torch.device) -> None:
+    if tensor.device != device:
+        raise OpArgumentError(
+            f"{name} is on the wrong device: got {tensor.device}; allowed {device}; move it there", param=name
+        )
+
+
+def check_tensor(
+    name: str, tensor: Tensor, shape: Sequence[int | None], allowed: Sequence[torch.dtype], device: torch.device
+) -> None:
+    check_shape(name, tensor, shape)
+    check_dtype(name, tensor, allowed)
+    check_device(name, tensor, device)
+
+
+def check_indices(name: str, indices: Tensor, size: int) -> None:
+    """Every index is in 0 … size − 1. Only on a CPU: elsewhere it would wait for the device. O(n)."""
+    if indices.device.type != "cpu" or indices.numel() == 0:
+        return
+    low, high = (int(bound) for bound in torch.aminmax(indices))
+    if low < 0 or high >= size:
+        worst = low if low < 0 else high
+        raise OpArgumentError(f"{name} is out of range: got {worst}; allowed 0 to {size - 1}", param=name)
+
+
+def check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise OpArgumentError(f"{name} is out of range: got {value}; allowed any number above 0", param=name)
+
+
+def check_rank_3(name: str, tensor: Tensor) -> tuple[int, int, int]:
+    """The three sizes of a (tokens, heads, head size) tensor."""
+    if tensor.dim() != 3:
+        raise OpArgumentError(
+            f"{name} has the wrong shape: got {tuple(tensor.shape)}; allowed (tokens, heads, head size); reshape it",
+            param=name,
+        )
+    return tensor.shape[0], tensor.shape[1], tensor.shape[2]

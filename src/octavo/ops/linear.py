@@ -1,0 +1,67 @@
+"""Matrix products with packed weights: checked signatures. Legend: T tokens, K in features, N out features."""
+
+import torch
+from torch import Tensor
+
+from octavo.ops import table
+from octavo.ops.checks import FLOAT_DTYPES, INDEX_DTYPES, check_indices, check_tensor
+from octavo.ops.errors import OpArgumentError
+from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat
+
+_FLOAT_DTYPE = {
+    WeightFormat.F32: torch.float32,
+    WeightFormat.F16: torch.float16,
+    WeightFormat.BF16: torch.bfloat16,
+}
+
+
+def pack_weight(weight: StoredWeight, *, device: torch.device | str, dtype: torch.dtype | None = None) -> PackedWeight:
+    """A stored weight in the layout of the device's kernels.
+
+    On a CPU it stays in its format's codes (`dtype` has no effect); elsewhere it is expanded to
+    `dtype` (fp32 if None). The result may share memory with `weight` and never outlives its use.
+
+    Raises `OpArgumentError` if the data is not what the format and sizes promise.
+    """
+    _check_stored(weight)
+    if dtype is not None and dtype not in FLOAT_DTYPES:
+        raise OpArgumentError(f"dtype: got {dtype}; allowed a float dtype, or None for fp32", param="dtype")
+    return table.PACK_WEIGHT(weight, torch.device(device), dtype)
+
+
+def dequantize(weight: PackedWeight | StoredWeight) -> Tensor:
+    """The matrix W (N, K) in fp32, exactly as its format defines it. A new tensor or a view of the weight's."""
+    if isinstance(weight, StoredWeight):
+        _check_stored(weight)
+    return table.DEQUANTIZE(weight)
+
+
+def linear(x_TK: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
+    """y = x·Wᵀ + b, (T, N) of x's dtype; W is dequantised to fp32, and products are summed in fp32.
+
+    Every y[t, n] is summed over k in one order, whatever T and the number of threads.
+    """
+    check_tensor("x", x_TK, (None, weight.in_features), FLOAT_DTYPES, weight.data.device)
+    if bias is not None:
+        check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, x_TK.device)
+    return table.LINEAR(x_TK, weight, bias)
+
+
+def embedding(ids_T: Tensor, weight: PackedWeight) -> Tensor:
+    """Rows ids_T of W, (T, K) in fp32 (elsewhere than on a CPU: the packed dtype). O(T·K), whatever N."""
+    check_tensor("ids", ids_T, (None,), INDEX_DTYPES, weight.data.device)
+    check_indices("ids", ids_T, weight.out_features)
+    return table.EMBEDDING(ids_T, weight)
+
+
+def _check_stored(weight: StoredWeight) -> None:
+    fmt, n, k = weight.format, weight.out_features, weight.in_features
+    if k % fmt.block_size:
+        raise OpArgumentError(
+            f"in_features of a {fmt} weight: got {k}; allowed multiples of {fmt.block_size}; use another format",
+            param="weight",
+        )
+    if fmt.is_block_format:
+        check_tensor("weight.data", weight.data, (n, fmt.row_bytes(k)), (torch.uint8,), weight.data.device)
+    else:
+        check_tensor("weight.data", weight.data, (n, k), (_FLOAT_DTYPE[fmt],), weight.data.device)

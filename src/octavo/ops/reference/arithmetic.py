@@ -1,0 +1,42 @@
+"""The arithmetic that the reference is built of, chosen so that a row's bits never depend on its neighbours.
+
+Torch's own matmul, sum and exp may take another path for another number of rows or threads.
+These do not: matmul always runs on tiles of one shape, sums are a fixed binary tree of
+element-wise additions, and transcendental functions are evaluated in fp64 and rounded once.
+On other devices than the CPU matmul is the vendor's.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ROW_TILE = 16
+
+
+def tiled_linear(x_TK: Tensor, weight_NK: Tensor) -> Tensor:
+    """x·Wᵀ, computed `ROW_TILE` rows at a time; the last tile is padded with zero rows. fp32 in and out."""
+    num_rows = x_TK.shape[0]
+    padded = functional.pad(x_TK, (0, 0, 0, -num_rows % ROW_TILE)).contiguous()
+    tiles = [tile @ weight_NK.T for tile in torch.split(padded, ROW_TILE)] if num_rows else []
+    return torch.cat(tiles)[:num_rows] if tiles else x_TK.new_zeros(0, weight_NK.shape[0])
+
+
+def tree_sum(x: Tensor) -> Tensor:
+    """Sum over the last dimension, kept as size 1: halves are added until one element is left. O(n)."""
+    width = x.shape[-1]
+    while width > 1:
+        half = (width + 1) // 2
+        folded = x[..., :half].clone()
+        folded[..., : width - half] += x[..., half:width]
+        x, width = folded, half
+    return x
+
+
+def exp(x: Tensor) -> Tensor:
+    """e^x, correctly rounded to fp32 but for about one argument in 2²⁸."""
+    return torch.exp(x.double()).float()
+
+
+def tanh(x: Tensor) -> Tensor:
+    """tanh x, rounded as `exp` is."""
+    return torch.tanh(x.double()).float()

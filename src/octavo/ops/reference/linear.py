@@ -1,0 +1,43 @@
+"""Matrix products with packed weights. Legend: T tokens, K in features, N out features."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from octavo.ops.reference.arithmetic import tiled_linear
+from octavo.ops.reference.dequantize import dequantize_rows
+from octavo.ops.weights import PackedWeight, StoredWeight, WeightLayout
+
+
+def pack_weight(weight: StoredWeight, device: torch.device, dtype: torch.dtype | None) -> PackedWeight:
+    """On a CPU the stored rows themselves; elsewhere expanded to `dtype`."""
+    if device.type == "cpu":
+        data, layout = weight.data, WeightLayout.ROWS
+    else:
+        rows = dequantize_rows(weight.data.to(device), weight.format)
+        data, layout = rows.to(dtype or torch.float32), WeightLayout.DENSE
+    return PackedWeight(data.contiguous(), weight.format, layout, weight.out_features, weight.in_features)
+
+
+def dequantize(weight: PackedWeight | StoredWeight) -> Tensor:
+    """W (N, K) in fp32."""
+    if isinstance(weight, PackedWeight) and weight.layout is WeightLayout.DENSE:
+        return weight.data.float()
+    return dequantize_rows(weight.data, weight.format)
+
+
+def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None) -> Tensor:
+    """y = x·Wᵀ + b: fp32 products and sums on a CPU, the vendor's elsewhere; result of x's dtype."""
+    if x_TK.device.type != "cpu":
+        bias = None if bias_N is None else bias_N.to(x_TK.dtype)
+        return functional.linear(x_TK, weight.data.to(x_TK.dtype), bias)
+    y_TN = tiled_linear(x_TK.float(), dequantize(weight))
+    if bias_N is not None:
+        y_TN = y_TN + bias_N.float()
+    return y_TN.to(x_TK.dtype)
+
+
+def embedding(ids_T: Tensor, weight: PackedWeight) -> Tensor:
+    """Rows `ids_T` of W, (T, K): only these are dequantised. fp32, or the dtype of a dense weight."""
+    rows = weight.data.index_select(0, ids_T.long())
+    return rows if weight.layout is WeightLayout.DENSE else dequantize_rows(rows, weight.format)

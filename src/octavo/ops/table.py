@@ -1,0 +1,41 @@
+"""The dispatch table: each op and its kernels, best first. It is made once, at import, and never changes."""
+
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
+
+from octavo.ops import reference
+from octavo.ops.dispatch import NATIVE, Kernel, Op
+
+if NATIVE is not None:
+    from octavo.ops.cpu import activations, attention, linear, norms, rotary
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _op(run_reference: Callable[P, R], cpu: Callable[[], Kernel[P, R]]) -> Op[P, R]:
+    """`cpu` is called only where the native module is."""
+    fallback = Kernel("reference", _always, run_reference)
+    return Op((fallback,) if NATIVE is None else (cpu(), fallback))
+
+
+def _always(*args: object, **kwargs: object) -> bool:
+    return True
+
+
+PACK_WEIGHT: Final = _op(reference.pack_weight, lambda: Kernel("cpu", linear.can_pack_weight, linear.pack_weight))
+DEQUANTIZE: Final = _op(reference.dequantize, lambda: Kernel("cpu", linear.can_dequantize, linear.dequantize))
+LINEAR: Final = _op(reference.linear, lambda: Kernel("cpu", linear.can_linear, linear.linear))
+EMBEDDING: Final = _op(reference.embedding, lambda: Kernel("cpu", linear.can_embedding, linear.embedding))
+RMS_NORM: Final = _op(reference.rms_norm, lambda: Kernel("cpu", norms.can_rms_norm, norms.rms_norm))
+ADD_RMS_NORM: Final = _op(reference.add_rms_norm, lambda: Kernel("cpu", norms.can_add_rms_norm, norms.add_rms_norm))
+LAYER_NORM: Final = _op(reference.layer_norm, lambda: Kernel("cpu", norms.can_layer_norm, norms.layer_norm))
+APPLY_ROTARY: Final = _op(reference.apply_rotary, lambda: Kernel("cpu", rotary.can_apply_rotary, rotary.apply_rotary))
+SILU_MUL: Final = _op(reference.silu_mul, lambda: Kernel("cpu", activations.can_gate, activations.silu_mul))
+GELU_TANH_MUL: Final = _op(
+    reference.gelu_tanh_mul, lambda: Kernel("cpu", activations.can_gate, activations.gelu_tanh_mul)
+)
+STORE_KV: Final = _op(reference.store_kv, lambda: Kernel("cpu", attention.can_store_kv, attention.store_kv))
+PAGED_ATTENTION: Final = _op(
+    reference.paged_attention, lambda: Kernel("cpu", attention.can_paged_attention, attention.paged_attention)
+)

@@ -1,0 +1,145 @@
+"""From a step's logits to its tokens.
+
+raw logits ─┬─▶ log-probabilities, where asked for
+            └─▶ processors (on a copy, where asked for) ─▶ greedy | draw from the whole | draw from a cut distribution
+
+Rows of a kind are chosen together; no row's answer depends on which others those are (law 2).
+
+Shapes: R rows; V vocabulary.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from octavo.core.errors import OctavoError
+from octavo.sampling import draw, processors
+from octavo.sampling.logprobs import token_logprobs
+from octavo.sampling.rng import seed_word, uniforms
+from octavo.sampling.row import SampledToken, SamplingRow
+from octavo.sampling.tiles import Floats, rows_per_chunk
+
+_Choose = Callable[[Tensor, list[SamplingRow]], draw.Choices]
+
+
+class Sampler:
+    """Chooses the next token of each row; keeps no state between calls."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self._vocab_size = vocab_size
+        self._rows_per_chunk = rows_per_chunk(vocab_size)
+
+    def sample(self, logits_RV: Tensor, rows: Sequence[SamplingRow]) -> list[SampledToken]:
+        """One answer a row, in order.
+
+        `logits_RV` is fp32, may be strided, and is not changed. The order of operations is vLLM's: log-probabilities
+        of the raw logits; allowed tokens, bad words, min_tokens, bias, penalties; temperature, min_p, top_k, top_p;
+        draw. A row that fails (an id beyond the vocabulary, every token forbidden, NaN) has its `error` set and does
+        not touch the others.
+        """
+        assert logits_RV.shape == (len(rows), self._vocab_size), (
+            f"{logits_RV.shape=}, {len(rows)=}, {self._vocab_size=}"
+        )
+        assert logits_RV.dtype == torch.float32, f"{logits_RV.dtype=}"
+        sampled = [SampledToken() for _ in rows]
+        plain: list[int] = []
+        changed: list[int] = []
+        for i, row in enumerate(rows):
+            (changed if processors.is_processed(row) else plain).append(i)
+        if plain:
+            self._choose_all(_take(logits_RV, plain), rows, plain, sampled)
+        if changed:
+            changed_RV = _processed(logits_RV, rows, changed, sampled)
+            self._choose_all(changed_RV, rows, changed, sampled)
+        _add_logprobs(logits_RV, rows, sampled)
+        return sampled
+
+    def _choose_all(
+        self, logits_RV: Tensor, rows: Sequence[SamplingRow], indices: list[int], sampled: list[SampledToken]
+    ) -> None:
+        """Fill `sampled[indices[j]]` from row j of the logits, unless it has an error already."""
+        groups: dict[_Choose, list[int]] = {}
+        for j, i in enumerate(indices):
+            if sampled[i].error is None:
+                groups.setdefault(_way(rows[i]), []).append(j)
+        for choose, group in groups.items():
+            step = len(group) if choose is _greedy else self._rows_per_chunk
+            for start in range(0, len(group), step):
+                chunk = group[start : start + step]
+                chunk_RV = _take(logits_RV, chunk)
+                choices = choose(chunk_RV, [rows[indices[j]] for j in chunk])
+                for c, (j, token_id) in enumerate(zip(chunk, choices, strict=True)):
+                    answer = sampled[indices[j]]
+                    if token_id is None:
+                        answer.error = _why_none(chunk_RV[c])
+                    else:
+                        answer.token_id = token_id
+
+
+def _way(row: SamplingRow) -> _Choose:
+    if row.params.is_greedy:
+        return _greedy
+    return _draw_cut if draw.is_cut(row.params) else _draw_whole
+
+
+def _greedy(logits_RV: Tensor, rows: list[SamplingRow]) -> draw.Choices:
+    return draw.greedy(logits_RV)
+
+
+def _draw_whole(logits_RV: Tensor, rows: list[SamplingRow]) -> draw.Choices:
+    return draw.draw_whole(logits_RV, [row.params for row in rows], _uniforms(rows))
+
+
+def _draw_cut(logits_RV: Tensor, rows: list[SamplingRow]) -> draw.Choices:
+    return draw.draw_cut(logits_RV, [row.params for row in rows], _uniforms(rows))
+
+
+def _uniforms(rows: list[SamplingRow]) -> Floats:
+    return uniforms([seed_word(row.seed) for row in rows], [row.position for row in rows])
+
+
+def _take(logits_RV: Tensor, indices: list[int]) -> Tensor:
+    """The rows at `indices` (ascending): the tensor itself, or a view, where they follow one another; else a copy."""
+    first, last = indices[0], indices[-1]
+    if last - first + 1 == len(indices):
+        return logits_RV[first : last + 1]
+    return logits_RV[torch.tensor(indices, device=logits_RV.device)]
+
+
+def _processed(
+    logits_RV: Tensor, rows: Sequence[SamplingRow], indices: list[int], sampled: list[SampledToken]
+) -> Tensor:
+    """A copy of the rows at `indices` with their processors applied; a row that fails gets its error."""
+    changed_RV = logits_RV[torch.tensor(indices, device=logits_RV.device)]
+    for logits_V, i in zip(changed_RV, indices, strict=True):
+        try:
+            processors.process(logits_V, rows[i])
+        except OctavoError as error:
+            sampled[i].error = error.message
+    return changed_RV
+
+
+def _add_logprobs(logits_RV: Tensor, rows: Sequence[SamplingRow], sampled: list[SampledToken]) -> None:
+    wanted: list[int] = []
+    token_ids: list[int] = []
+    num_top: list[int] = []
+    for i, (row, answer) in enumerate(zip(rows, sampled, strict=True)):
+        if row.params.logprobs is not None and answer.token_id is not None:
+            wanted.append(i)
+            token_ids.append(answer.token_id)
+            num_top.append(row.params.logprobs)
+    if not wanted:
+        return
+    for i, logprobs in zip(wanted, token_logprobs(_take(logits_RV, wanted), token_ids, num_top), strict=True):
+        if math.isnan(logprobs.logprob):
+            sampled[i] = SampledToken(error=_why_none(logits_RV[i]))
+        else:
+            sampled[i].logprobs = logprobs
+
+
+def _why_none(logits_V: Tensor) -> str:
+    if bool(torch.isneginf(logits_V).all()):
+        return "no token could be sampled: every token is forbidden (all logits are -inf); relax the request's limits."
+    return "no token could be sampled: the logits hold NaN or +inf; the model's weights or numeric type are at fault."

@@ -1,0 +1,118 @@
+"""Runs one step: SchedulerOutput in, ModelOutput out."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from octavo.cache import CacheLayout
+from octavo.core.messages import ModelOutput, RequestResult, ScheduledRequest, SchedulerOutput, TokenLogprobs
+from octavo.models.decoder import Decoder
+from octavo.sampling import SampledToken, Sampler, SamplingRow, token_logprobs
+from octavo.worker.input_batch import RequestRow, StepTensors, pack_step
+from octavo.worker.kv_cache import KVCache
+
+logger = logging.getLogger(__name__)
+
+LOGPROB_ROWS = 64
+"""Prompt positions whose logits are held at once."""
+
+
+class ModelRunner:
+    """Owns the weights, the KV tensors and the rows of the requests it was told of.
+
+    One request's failure is reported in its own result; only a failure of the pass itself raises.
+    """
+
+    def __init__(self, model: Decoder, layout: CacheLayout, num_blocks: int, device: torch.device) -> None:
+        self._model = model
+        self._layout = layout
+        self._device = device
+        self._sampler = Sampler(model.spec.vocab_size)
+        self._rows: dict[str, RequestRow] = {}
+        self._cache = KVCache(layout, num_blocks, device)
+        for index, layer in enumerate(model.layers):
+            layer.mixer.cache = self._cache.layers[index]
+
+    @torch.inference_mode()
+    def execute(self, batch: SchedulerOutput) -> ModelOutput:
+        """Compute the step's tokens and sample where a request's last known token was among them."""
+        errors = self._take_in(batch)
+        scheduled = [request for request in batch.scheduled if request.request_id not in errors]
+        results = {request_id: RequestResult(request_id, [], error=error) for request_id, error in errors.items()}
+        self._cache.copy_blocks(batch.block_copies)
+        if scheduled:
+            rows = [self._rows[request.request_id] for request in scheduled]
+            step = pack_step(rows, scheduled, self._layout, self._device)
+            hidden_TC = self._model(step.ids_T, step.context)
+            sampled = self._sample(hidden_TC, scheduled, rows, step)
+            for index, (request, row) in enumerate(zip(scheduled, rows, strict=True)):
+                prompt_logprobs = self._prompt_logprobs(hidden_TC, request, row, int(step.starts[index]))
+                results[request.request_id] = _result(request.request_id, sampled.get(index), prompt_logprobs)
+        return ModelOutput([results[request.request_id] for request in batch.scheduled])
+
+    def _take_in(self, batch: SchedulerOutput) -> dict[str, str]:
+        """Update the rows; request id → error for those that cannot be."""
+        errors: dict[str, str] = {}
+        for request_id in batch.finished_ids:
+            self._rows.pop(request_id, None)
+        for request in batch.new_requests:
+            self._rows[request.request_id] = RequestRow(request, len(self._layout.groups))
+        for scheduled in batch.scheduled:
+            try:
+                self._rows[scheduled.request_id].advance(scheduled)
+            except Exception as error:
+                logger.exception("request %s failed", scheduled.request_id)
+                errors[scheduled.request_id] = f"{type(error).__name__}: {error}"
+        return errors
+
+    def _sample(
+        self, hidden_TC: Tensor, scheduled: Sequence[ScheduledRequest], rows: Sequence[RequestRow], step: StepTensors
+    ) -> dict[int, SampledToken]:
+        """Index among the scheduled → its sampled token, for those whose last known token was computed."""
+        indices = [index for index, request in enumerate(scheduled) if request.is_sampled]
+        if not indices:
+            return {}
+        last_R = torch.as_tensor([int(step.starts[index + 1]) - 1 for index in indices], device=self._device)
+        logits_RV = self._model.logits(hidden_TC[last_R])
+        sampling_rows = [
+            SamplingRow(
+                params=row.params,
+                seed=row.seed,
+                position=row.num_tokens,
+                prompt_token_ids=row.prompt_token_ids,  # type: ignore[arg-type]  # an int64 array serves as a sequence
+                output_token_ids=row.output_token_ids,  # type: ignore[arg-type]
+                stop_token_ids=row.stop_token_ids,
+            )
+            for row in (rows[index] for index in indices)
+        ]
+        return dict(zip(indices, self._sampler.sample(logits_RV, sampling_rows), strict=True))
+
+    def _prompt_logprobs(
+        self, hidden_TC: Tensor, request: ScheduledRequest, row: RequestRow, first_row: int
+    ) -> list[TokenLogprobs] | None:
+        """Of the prompt tokens after positions start, start + 1 …, as far as this chunk predicts them."""
+        num_top = row.params.prompt_logprobs
+        if num_top is None:
+            return None
+        end = min(request.start + len(request.token_ids), row.num_prompt_tokens - 1)
+        logprobs: list[TokenLogprobs] = []
+        for start in range(request.start, end, LOGPROB_ROWS):
+            count = min(LOGPROB_ROWS, end - start)
+            offset = first_row + start - request.start
+            logits_RV = self._model.logits(hidden_TC[offset : offset + count])
+            targets = row.prompt_token_ids[start + 1 : start + 1 + count].tolist()
+            logprobs += token_logprobs(logits_RV, targets, [num_top] * count)
+        return logprobs
+
+
+def _result(
+    request_id: str, sampled: SampledToken | None, prompt_logprobs: list[TokenLogprobs] | None
+) -> RequestResult:
+    if sampled is None:
+        return RequestResult(request_id, [], prompt_logprobs=prompt_logprobs)
+    if sampled.token_id is None:
+        return RequestResult(request_id, [], error=sampled.error)
+    logprobs = None if sampled.logprobs is None else [sampled.logprobs]
+    return RequestResult(request_id, [sampled.token_id], logprobs, prompt_logprobs)
