@@ -58,6 +58,7 @@ CUTS = [
     SamplingParams(min_p=1.0),
     SamplingParams(min_p=1e-12, temperature=3.0),
     SamplingParams(top_k=20, top_p=0.95, temperature=0.6),
+    SamplingParams(min_p=0.2, top_p=0.6, temperature=4.0),
     SamplingParams(top_k=40, min_p=0.1, top_p=0.8, temperature=1.5),
 ]
 
@@ -158,6 +159,13 @@ def test_top_k_1_is_greedy_even_where_exp_cannot_tell():
     logits = torch.zeros(1, 500)
     logits[0, 450] = 1e-30
     assert draw.greedy(logits) == draw.draw_cut(logits, [SamplingParams(top_k=1)], np.array([0.99])) == [450]
+
+
+def test_a_u_on_the_border_belongs_to_the_next_token():
+    logits, u = torch.zeros(4, 200), np.array([0.0, 0.25, 0.5, 0.75])
+    assert draw.draw_cut(logits, [SamplingParams(top_k=4)] * 4, u) == [0, 1, 2, 3]
+    logits[:, 4:] = -torch.inf
+    assert draw.draw_whole(logits, [SamplingParams()] * 4, u) == [0, 1, 2, 3]
 
 
 def test_negative_zero_equals_zero():

@@ -136,6 +136,7 @@ def test_an_id_beyond_the_vocabulary_is_that_rows_error(params, temperature):
     rows[1] = make_row(temperature=temperature, **params)
     result = Sampler(V).sample(logits, rows)
     assert f"token id {V}" in result[1].error
+    assert result[1].token_id is None
     assert [result[0], result[2]] == [expected[0], expected[2]]
 
 

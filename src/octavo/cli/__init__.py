@@ -1,0 +1,1 @@
+"""The command line: arguments become an `EngineConfig`; one file a command."""

@@ -48,34 +48,32 @@ class Sampler:
         changed: list[int] = []
         for i, row in enumerate(rows):
             (changed if processors.is_processed(row) else plain).append(i)
-        if plain:
-            self._choose_all(_take(logits_RV, plain), rows, plain, sampled)
+        self._choose_all(logits_RV, {i: i for i in plain}, rows, sampled)
         if changed:
             changed_RV = _processed(logits_RV, rows, changed, sampled)
-            self._choose_all(changed_RV, rows, changed, sampled)
+            self._choose_all(changed_RV, {i: j for j, i in enumerate(changed)}, rows, sampled)
         _add_logprobs(logits_RV, rows, sampled)
         return sampled
 
     def _choose_all(
-        self, logits_RV: Tensor, rows: Sequence[SamplingRow], indices: list[int], sampled: list[SampledToken]
+        self, logits_RV: Tensor, place: dict[int, int], rows: Sequence[SamplingRow], sampled: list[SampledToken]
     ) -> None:
-        """Fill `sampled[indices[j]]` from row j of the logits, unless it has an error already."""
+        """Fill `sampled[i]` from row `place[i]` of the logits, for every i that has no error yet."""
         groups: dict[_Choose, list[int]] = {}
-        for j, i in enumerate(indices):
+        for i in place:
             if sampled[i].error is None:
-                groups.setdefault(_way(rows[i]), []).append(j)
+                groups.setdefault(_way(rows[i]), []).append(i)
         for choose, group in groups.items():
             step = len(group) if choose is _greedy else self._rows_per_chunk
             for start in range(0, len(group), step):
                 chunk = group[start : start + step]
-                chunk_RV = _take(logits_RV, chunk)
-                choices = choose(chunk_RV, [rows[indices[j]] for j in chunk])
-                for c, (j, token_id) in enumerate(zip(chunk, choices, strict=True)):
-                    answer = sampled[indices[j]]
+                chunk_RV = _take(logits_RV, [place[i] for i in chunk])
+                choices = choose(chunk_RV, [rows[i] for i in chunk])
+                for c, (i, token_id) in enumerate(zip(chunk, choices, strict=True)):
                     if token_id is None:
-                        answer.error = _why_none(chunk_RV[c])
+                        sampled[i].error = _why_none(chunk_RV[c])
                     else:
-                        answer.token_id = token_id
+                        sampled[i].token_id = token_id
 
 
 def _way(row: SamplingRow) -> _Choose:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 TILE_SIZE = 128
-_CHUNK_ELEMENTS = 1 << 21  # 8 MiB of fp32: a few rows' temporaries stay near the caches and are soon reused
+_CHUNK_ELEMENTS = 1 << 20  # 4 MiB of fp32: a few temporaries of it are reused, not unmapped and faulted in again
 _LEAST = torch.finfo(torch.float32).min
 
 Floats = NDArray[np.float64]

@@ -7,9 +7,7 @@ against a `RenderBudget`, so that a template cannot keep a thread or the memory 
 
 import json
 import re
-import time
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -22,6 +20,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from octavo.tokenizer.render_budget import ITEM_CHARS, RenderBudget, RenderLimitError, RenderLimits
+
 _BUDGET = "render budget"
 """Its key in a render's context: no identifier, so that no template can name it."""
 _MAX_WIDTH = 1000
@@ -29,72 +29,6 @@ _WIDTH_METHODS = frozenset(("center", "ljust", "rjust", "zfill", "expandtabs"))
 _REMOVED_FILTERS = ("batch", "center", "pprint", "slice", "urlize", "wordwrap", "xmlattr")
 """Nothing a prompt needs, and their results can be far larger than what they are given."""
 _PLAIN_PERCENT = re.compile(r"(?:[^%]|%[sdr%]|%\(\w+\)[sdr])*", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenderLimits:
-    """What one render may use."""
-
-    max_chars: int = 16 << 20
-    """Of the output, and of every value on the way to it, all that it contains included."""
-    max_total_chars: int = 1 << 28
-    """Of all values together."""
-    max_steps: int = 2_000_000
-    """Loop passes and calls."""
-    max_range: int = 100_000
-    max_seconds: float = 10.0
-
-
-class RenderLimitError(TemplateError):
-    """A template used more than its `RenderLimits`."""
-
-
-class RenderBudget:
-    """What one render has left."""
-
-    def __init__(self, limits: RenderLimits) -> None:
-        self._limits = limits
-        self._num_steps = 0
-        self._num_chars = 0
-        self._deadline_s = time.monotonic() + limits.max_seconds
-
-    def step(self) -> None:
-        self._num_steps += 1
-        if self._num_steps > self._limits.max_steps:
-            raise RenderLimitError(f"the template took more than {self._limits.max_steps} loop passes and calls")
-        if time.monotonic() > self._deadline_s:
-            raise RenderLimitError(f"the template took more than {self._limits.max_seconds} s")
-
-    def require_size(self, num_chars: int) -> None:
-        """Refuse a value before it is made."""
-        if num_chars > self._limits.max_chars:
-            raise RenderLimitError(f"the template made more than {self._limits.max_chars} characters in one value")
-
-    def charge(self, value: Any) -> None:
-        """Count a value that was made: the characters of its strings, and one for everything else in it.
-
-        A list that holds one string twice counts it twice, as its text would.
-        """
-        num_chars = 0
-        waiting = [value]
-        while waiting:
-            item = waiting.pop()
-            num_chars += len(item) if isinstance(item, str) else 1
-            self.require_size(num_chars)
-            if isinstance(item, dict):
-                waiting += [*item.keys(), *item.values()]
-            elif isinstance(item, (list, tuple, set, ItemsView, KeysView, ValuesView)):
-                self.require_size(num_chars + len(waiting) + len(item))
-                waiting.extend(item)
-        self._num_chars += num_chars
-        if self._num_chars > self._limits.max_total_chars:
-            raise RenderLimitError(f"the template made more than {self._limits.max_total_chars} characters in all")
-
-    def range(self, *bounds: int) -> range:
-        numbers = range(*bounds)
-        if len(numbers) > self._limits.max_range:
-            raise RenderLimitError(f"range{bounds} has more than {self._limits.max_range} numbers")
-        return numbers
 
 
 class ChatEnvironment(ImmutableSandboxedEnvironment):
@@ -337,7 +271,7 @@ def _join(context: Context, value: Iterable[Any], d: str = "", attribute: str | 
     values: list[Any] = []
     num_chars = 0
     for item in value:
-        num_chars += len(d) + (len(item) if isinstance(item, str) else 1)
+        num_chars += len(d) + (len(item) if isinstance(item, str) else ITEM_CHARS)
         budget.require_size(num_chars)
         values.append(item)
     return jinja2.filters.sync_do_join(context.eval_ctx, values, d, attribute)

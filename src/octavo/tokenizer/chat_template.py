@@ -8,8 +8,9 @@ from jinja2 import meta
 
 from octavo.core.errors import InvalidRequestError, ModelFileError
 from octavo.tokenizer.chat_messages import normalise_messages, plain_data
-from octavo.tokenizer.chat_sandbox import ChatEnvironment, RenderLimits
+from octavo.tokenizer.chat_sandbox import ChatEnvironment
 from octavo.tokenizer.content_format import ContentFormat, detect_content_format
+from octavo.tokenizer.render_budget import RenderLimits
 
 MAX_SOURCE_CHARS = 1 << 20
 ALLOWED_KWARGS = frozenset(

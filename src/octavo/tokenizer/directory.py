@@ -9,7 +9,6 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from octavo.core.errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
-from octavo.tokenizer.gguf_backend import set_bos_eos
 
 _LOG = logging.getLogger(__name__)
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -50,7 +49,7 @@ def read_directory(path: Path) -> DirectoryTokenizer:
     _add_listed_tokens(backend, config)
     _add_special_tokens(backend, config, named)
     bos, eos = (_id_of(backend, named.get(name)) for name in ("bos_token", "eos_token"))
-    _apply_bos_eos_flags(backend, config, bos, eos)
+    _compare_bos_eos_flags(backend, config, bos, eos)
     return DirectoryTokenizer(
         backend=backend,
         bos_token_id=bos,
@@ -147,15 +146,20 @@ def _id_of(backend: Tokenizer, token: AddedToken | None) -> int | None:
     return None if token is None else backend.token_to_id(token.content)
 
 
-def _apply_bos_eos_flags(backend: Tokenizer, config: dict[str, Any], bos: int | None, eos: int | None) -> None:
-    """`add_bos_token` / `add_eos_token`, where either is given, replace tokenizer.json's own rule.
+def _compare_bos_eos_flags(backend: Tokenizer, config: dict[str, Any], bos: int | None, eos: int | None) -> None:
+    """Tell where `add_bos_token` / `add_eos_token` contradict tokenizer.json, whose own rule is used.
 
-    As in transformers 5: a flag without its token does nothing, and a flag left out counts as false.
+    So does transformers 5 wherever there is a tokenizer.json.
     """
-    flags = [config.get(name) for name in ("add_bos_token", "add_eos_token")]
-    if flags == [None, None]:
-        return
-    set_bos_eos(backend, bos if flags[0] else None, eos if flags[1] else None)
+    added = backend.encode("").ids
+    for name, token_id in (("add_bos_token", bos), ("add_eos_token", eos)):
+        flag = config.get(name)
+        if isinstance(flag, bool) and token_id is not None and flag != (token_id in added):
+            _LOG.warning(
+                "tokenizer_config.json says %s=%s, tokenizer.json does otherwise: tokenizer.json is followed",
+                name,
+                flag,
+            )
 
 
 def _generation_eos(file: Path) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, processors
 from tokenizers.models import BPE, Unigram
 
 from octavo.core.errors import ModelFileError, UnsupportedModelError
@@ -79,12 +79,8 @@ def _sentencepiece_bpe(vocabulary: GGUFVocabulary, cache_dir: Path | None) -> To
             byte_fallback=bool(vocabulary.ids_of(TokenType.BYTE)),
         )
     )
-    # A space goes before the text and after each special token, as in the format's reference
-    # implementation and in these models' tokenizer.json ("legacy").
-    adds_space = vocabulary.add_space_prefix is not False
-    spelling: list[normalizers.Normalizer] = [normalizers.Prepend(SPACE)] if adds_space else []
-    backend.normalizer = normalizers.Sequence([*spelling, normalizers.Replace(" ", SPACE)])
-    backend.decoder = _sentencepiece_decoder(strips_space=adds_space)
+    backend.normalizer = normalizers.Sequence(_space_spelling(vocabulary))
+    backend.decoder = _sentencepiece_decoder(vocabulary)
     _add_marked_tokens(backend, vocabulary, tokens)
     _add_bos_eos(backend, vocabulary, adds_bos=True, adds_eos=False)
     return backend
@@ -100,13 +96,9 @@ def _unigram(vocabulary: GGUFVocabulary, _: Path | None) -> Tokenizer:
     if vocabulary.precompiled_charsmap:
         steps.append(normalizers.Precompiled(vocabulary.precompiled_charsmap))
     if vocabulary.remove_extra_whitespaces:
-        steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
-    backend.normalizer = normalizers.Sequence(steps)
-    adds_space = vocabulary.add_space_prefix is not False
-    # «first»: only where the text begins, as SentencePiece does; after a special token nothing is added.
-    scheme = "first" if adds_space else "never"
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme=scheme, split=False)
-    backend.decoder = _sentencepiece_decoder(strips_space=adds_space)
+        steps += [normalizers.Replace(Regex("^ +| +$"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+    backend.normalizer = normalizers.Sequence([*steps, *_space_spelling(vocabulary)])
+    backend.decoder = _sentencepiece_decoder(vocabulary)
     _add_marked_tokens(backend, vocabulary, vocabulary.tokens)
     _add_bos_eos(backend, vocabulary, adds_bos=False, adds_eos=True)
     return backend
@@ -167,11 +159,22 @@ def _merges_by_score(vocabulary: GGUFVocabulary, tokens: list[str], cache_dir: P
     return list(zip(spelled[pairs[:, 0]].tolist(), spelled[pairs[:, 1]].tolist(), strict=True))
 
 
-def _sentencepiece_decoder(*, strips_space: bool) -> decoders.Decoder:
-    steps: list[decoders.Decoder] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-    if strips_space:
-        steps.append(decoders.Strip(" ", 1, 0))
-    return decoders.Sequence(steps)
+def _adds_space(vocabulary: GGUFVocabulary) -> bool:
+    return vocabulary.add_space_prefix is not False
+
+
+def _space_spelling(vocabulary: GGUFVocabulary) -> list[normalizers.Normalizer]:
+    """Spell spaces as «▁», one more before the text and after each special token if the file wants that.
+
+    As in the format's reference implementation and in these models' tokenizer.json («legacy»).
+    """
+    prefix: list[normalizers.Normalizer] = [normalizers.Prepend(SPACE)] if _adds_space(vocabulary) else []
+    return [*prefix, normalizers.Replace(" ", SPACE)]
+
+
+def _sentencepiece_decoder(vocabulary: GGUFVocabulary) -> decoders.Decoder:
+    strip: list[decoders.Decoder] = [decoders.Strip(" ", 1, 0)] if _adds_space(vocabulary) else []
+    return decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
 
 
 def _add_marked_tokens(backend: Tokenizer, vocabulary: GGUFVocabulary, tokens: list[str]) -> None:
@@ -198,10 +201,10 @@ def _add_bos_eos(backend: Tokenizer, vocabulary: GGUFVocabulary, *, adds_bos: bo
     for wanted, token_id, name in ((wants_bos, bos, "bos"), (wants_eos, eos, "eos")):
         if wanted and token_id is None:
             raise ModelFileError(f"tokenizer.ggml.add_{name}_token is true but {name}_token_id is missing")
-    set_bos_eos(backend, bos if wants_bos else None, eos if wants_eos else None)
+    _set_bos_eos(backend, bos if wants_bos else None, eos if wants_eos else None)
 
 
-def set_bos_eos(backend: Tokenizer, bos_token_id: int | None, eos_token_id: int | None) -> None:
+def _set_bos_eos(backend: Tokenizer, bos_token_id: int | None, eos_token_id: int | None) -> None:
     """Make `backend` put these ids around a text when asked to add special tokens; None adds nothing."""
     named = {"bos": bos_token_id, "eos": eos_token_id}
     special = [

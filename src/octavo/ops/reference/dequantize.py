@@ -19,8 +19,9 @@ def dequantize_rows(data: Tensor, weight_format: WeightFormat) -> Tensor:
     """Rows as stored, (N, K) floats or (N, row_bytes) uint8, to (N, K) fp32. Result is new or `data` itself."""
     if not weight_format.is_block_format:
         return data.to(torch.float32)
-    blocks = data.reshape(data.shape[0], -1, weight_format.block_bytes)
-    return _DEQUANTIZE[weight_format](blocks).reshape(data.shape[0], -1)
+    num_rows, num_blocks = data.shape[0], data.shape[1] // weight_format.block_bytes
+    blocks = data.reshape(num_rows, num_blocks, weight_format.block_bytes)
+    return _DEQUANTIZE[weight_format](blocks).reshape(num_rows, num_blocks * weight_format.block_size)
 
 
 def _half(bytes_NB2: Tensor) -> Tensor:
@@ -30,13 +31,13 @@ def _half(bytes_NB2: Tensor) -> Tensor:
 
 def _nibbles(codes: Tensor, run: int) -> Tensor:
     """Each run of `run` bytes gives its low nibbles, then its high nibbles: (…, n) → (…, 2n)."""
-    runs = codes.reshape(*codes.shape[:-1], -1, 1, run)
+    runs = codes.reshape(*codes.shape[:-1], codes.shape[-1] // run, 1, run)
     return torch.cat((runs & 15, runs >> 4), dim=-2).flatten(-3)
 
 
 def _bits(codes: Tensor, shifts: range, mask: int, run: int) -> Tensor:
     """Each run of `run` bytes gives (run >> s) & mask for every shift s in turn."""
-    runs = codes.reshape(*codes.shape[:-1], -1, 1, run)
+    runs = codes.reshape(*codes.shape[:-1], codes.shape[-1] // run, 1, run)
     return torch.cat([(runs >> shift) & mask for shift in shifts], dim=-2).flatten(-3)
 
 

@@ -14,5 +14,6 @@ def apply_rotary(q_THD: Tensor, k_TKD: Tensor, cos_sin_PR: Tensor, positions_T: 
     cos, sin = row[..., :half], row[..., half:]
     for x in (q_THD, k_TKD):
         a, b = x[..., :half].float(), x[..., half : 2 * half].float()
-        x[..., :half] = (a * cos - b * sin).to(x.dtype)
-        x[..., half : 2 * half] = (b * cos + a * sin).to(x.dtype)
+        first, second = a * cos - b * sin, b * cos + a * sin  # both before either is written: a and b may be views
+        x[..., :half] = first.to(x.dtype)
+        x[..., half : 2 * half] = second.to(x.dtype)

@@ -1,0 +1,136 @@
+// What the kernels are told: plain argument blocks of pointers, sizes and strides (in elements, unless named bytes).
+//
+// A kernel is a function over one *item* of its arguments; items are independent, write disjoint
+// memory and never share a sum, so that their order and their threads cannot change a bit.
+// Nothing here is inline code: these headers are compiled into every instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace octavo {
+
+enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K };
+enum class CacheType : int32_t { F32, BF16, F16 };
+enum class GatedActivation : int32_t { SiLU, GELUTanh };
+
+// y (rows, out_features) = x (rows, in_features) · Wᵀ + bias; bias may be null.
+struct LinearArguments {
+    const float* x;
+    int64_t x_stride;
+    const std::byte* weight;  // panels, see panel.h
+    Format format;
+    const float* bias;
+    float* y;
+    int64_t y_stride;
+    int64_t rows, in_features, out_features;
+};
+
+// y (rows, in_features): rows `ids` of W; ids null means rows 0, 1, 2, …
+struct EmbeddingArguments {
+    const int64_t* ids;
+    const std::byte* weight;
+    Format format;
+    float* y;
+    int64_t rows, in_features, out_features;
+};
+
+// y = x / sqrt(mean(x²) + eps) · weight. With residual: x + residual is normed, and written to total.
+struct RmsNormArguments {
+    const float* x;
+    int64_t x_stride;
+    const float* residual;  // contiguous, or null
+    float* total;           // contiguous, or null with residual
+    const float* weight;
+    float* y;  // contiguous
+    int64_t rows, channels;
+    float eps;
+};
+
+struct LayerNormArguments {
+    const float* x;
+    int64_t x_stride;
+    const float* weight;
+    const float* bias;  // or null
+    float* y;           // contiguous
+    int64_t rows, channels;
+    float eps;
+};
+
+// In place on the first rotary_size elements of each of `heads` heads, head_stride apart.
+struct RotaryArguments {
+    float* x;
+    int64_t token_stride, head_stride;
+    const float* cos_sin;  // (positions, rotary_size), row = [cos | sin]
+    const int64_t* positions;
+    int64_t tokens, heads, rotary_size;
+};
+
+// y (rows, features) = act(x[:, :features]) · x[:, features:]
+struct GatedArguments {
+    const float* x;
+    int64_t x_stride;
+    float* y;  // contiguous
+    int64_t rows, features;
+    GatedActivation activation;
+};
+
+// A cache (num_blocks, block_size, heads, head_size) with contiguous last dimension.
+struct CacheView {
+    std::byte* data;
+    int64_t block_stride, slot_stride, head_stride;
+};
+
+struct StoreArguments {
+    const float* x;
+    int64_t token_stride, head_stride;
+    CacheView cache;
+    CacheType type;
+    const int64_t* slots;
+    int64_t tokens, heads, head_size, block_size;
+};
+
+// One item is (query tile, KV head): tile i holds rows tile_rows[i] … of request tile_request[i].
+struct AttentionArguments {
+    const float* q;
+    int64_t q_token_stride, q_head_stride;
+    CacheView k, v;
+    CacheType type;
+    float* o;  // contiguous (tokens, heads, value_size)
+    const int32_t* query_starts;
+    const int32_t* seq_lens;
+    const int32_t* block_tables;
+    int64_t max_blocks, block_size;
+    const int32_t* tile_request;
+    const int32_t* tile_row;  // first row of the tile, counted over the step
+    int64_t num_tiles, tile_tokens;
+    int64_t heads, kv_heads, key_size, value_size;
+    float scale, softcap;
+    int64_t window;        // at least 1; INT64_MAX for none
+    const float* sinks;    // (heads,) or null
+};
+
+// Every instruction set fills one of these. `item` counts from 0 to the number that items.h gives.
+struct KernelTable {
+    const char* name;
+    void (*linear)(const void* arguments, int64_t item);
+    void (*embedding)(const void* arguments, int64_t item);
+    void (*rms_norm)(const void* arguments, int64_t item);
+    void (*layer_norm)(const void* arguments, int64_t item);
+    void (*rotary)(const void* arguments, int64_t item);
+    void (*gated)(const void* arguments, int64_t item);
+    void (*store)(const void* arguments, int64_t item);
+    void (*attention)(const void* arguments, int64_t item);
+};
+
+// How work is cut into items. Cutting decides who computes a row, never how.
+constexpr int64_t kPanelColumns = 32;
+constexpr int64_t kLinearRowsPerItem = 240;
+constexpr int64_t kElementsPerItem = 16384;  // of row-wise kernels
+constexpr int64_t kKvTile = 64;
+constexpr int64_t kAttentionRowsPerItem = 48;  // query rows · heads a group
+
+// Scratch of the calling thread, 64-byte aligned, uninitialised, at least `bytes`; valid until the next call on it.
+void* thread_scratch(size_t bytes);
+
+}  // namespace octavo

@@ -1,0 +1,27 @@
+// The instruction set in use, and the ops run on it: each cuts its work into items for the thread pool.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "arguments.h"
+
+namespace octavo {
+
+// Slowest first; the last one is in use unless forced.
+std::vector<std::string> available_isas();
+std::string isa();
+// Throws std::invalid_argument for a name that is not available. Not while a kernel runs.
+void force_isa(const std::string& name);
+
+void linear(const LinearArguments& arguments);
+void embedding(const EmbeddingArguments& arguments);
+void rms_norm(const RmsNormArguments& arguments);
+void layer_norm(const LayerNormArguments& arguments);
+void rotary(const RotaryArguments& arguments);
+void gated(const GatedArguments& arguments);
+void store(const StoreArguments& arguments);
+// Fills in the tiles; the caller leaves them empty.
+void attention(AttentionArguments arguments, int64_t num_requests);
+
+}  // namespace octavo

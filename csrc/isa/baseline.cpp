@@ -1,0 +1,4 @@
+#define OCTAVO_ISA baseline
+#include "vector_baseline.h"
+
+#include "table.h"

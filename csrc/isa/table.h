@@ -1,0 +1,19 @@
+// Instantiates every kernel for this file's vector type. Included once by each isa/*.cpp, with OCTAVO_ISA defined.
+#pragma once
+
+#include "../kernels/attention.h"
+#include "../kernels/linear.h"
+#include "../kernels/rowwise.h"
+
+#define OCTAVO_STRING_(x) #x
+#define OCTAVO_STRING(x) OCTAVO_STRING_(x)
+
+namespace octavo::OCTAVO_ISA {
+
+extern const KernelTable table;
+const KernelTable table = {
+    OCTAVO_STRING(OCTAVO_ISA), linear<Vector>, embedding<Vector>, rms_norm<Vector>, layer_norm<Vector>,
+    rotary<Vector>,            gated<Vector>,  store<Vector>,     attention<Vector>,
+};
+
+}  // namespace octavo::OCTAVO_ISA

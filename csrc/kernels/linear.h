@@ -1,0 +1,62 @@
+// Linear layers and embeddings on packed panels.
+#pragma once
+
+#include "dequantize.h"
+#include "gemm.h"
+
+namespace octavo::OCTAVO_ISA {
+
+constexpr int64_t kSlab = 256;  // k at a time: 32 KiB of fp32, reused by all rows of the item
+
+// Item (panel, chunk of rows), chunks fastest. For every row, slabs of 256 k are summed in rising order, and
+// their sums added in rising order.
+template <class V>
+void linear(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const LinearArguments*>(arguments);
+    const int64_t num_chunks = (a.rows + kLinearRowsPerItem - 1) / kLinearRowsPerItem;
+    const int64_t panel = item / num_chunks, row = item % num_chunks * kLinearRowsPerItem;
+    const int64_t rows = smaller(kLinearRowsPerItem, a.rows - row);
+    const std::byte* weight = panel_at(a.weight, a.format, panel, a.in_features);
+    auto* slab = static_cast<float*>(thread_scratch((kSlab + kLinearRowsPerItem) * kPanelColumns * sizeof(float)));
+    float* sums = slab + kSlab * kPanelColumns;
+    if (a.in_features == 0)
+        for (int64_t i = 0; i < rows * kPanelColumns; ++i) sums[i] = 0.0f;
+    for (int64_t k = 0; k < a.in_features; k += kSlab) {
+        const int64_t size = smaller(kSlab, a.in_features - k);
+        const float* b = slab;
+        if (a.format == Format::F32) b = reinterpret_cast<const float*>(weight) + k * kPanelColumns;
+        else dequantize_slab<V>(a.format, weight, k, size, slab);
+        gemm<V>({a.x + row * a.x_stride + k, a.x_stride, b, kPanelColumns, sums, kPanelColumns, size, k > 0}, rows,
+                kPanelColumns / V::kLanes);
+    }
+    const int64_t column = panel * kPanelColumns;
+    const int64_t columns = smaller(kPanelColumns, a.out_features - column);
+    for (int64_t r = 0; r < rows; ++r) {
+        float* y = a.y + (row + r) * a.y_stride + column;
+        for_vectors<V>(columns, [&](int64_t i, int lanes) {
+            auto sum = V::load(sums + r * kPanelColumns + i);
+            if (a.bias) sum = V::add(sum, load_lanes<V>(a.bias + column + i, lanes));
+            store_lanes<V>(y + i, sum, lanes);
+        });
+    }
+}
+
+// Item: one row of W, or, for all rows (ids null), one panel of them.
+template <class V>
+void embedding(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const EmbeddingArguments*>(arguments);
+    auto* slab = static_cast<float*>(thread_scratch(kSlab * kPanelColumns * sizeof(float)));
+    const int64_t first = a.ids ? a.ids[item] : item * kPanelColumns;
+    const int64_t panel = first / kPanelColumns, column = first % kPanelColumns;
+    const int64_t columns = a.ids ? 1 : smaller(kPanelColumns, a.out_features - first);
+    float* y = a.y + (a.ids ? item : first) * a.in_features;
+    const std::byte* weight = panel_at(a.weight, a.format, panel, a.in_features);
+    for (int64_t k = 0; k < a.in_features; k += kSlab) {
+        const int64_t size = smaller(kSlab, a.in_features - k);
+        dequantize_slab<V>(a.format, weight, k, size, slab);
+        for (int64_t c = 0; c < columns; ++c)
+            for (int64_t i = 0; i < size; ++i) y[c * a.in_features + k + i] = slab[i * kPanelColumns + column + c];
+    }
+}
+
+}  // namespace octavo::OCTAVO_ISA

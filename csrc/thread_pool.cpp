@@ -1,0 +1,183 @@
+#include "thread_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <mutex>
+#include <new>
+#include <string>
+#include <thread>
+
+#include "arguments.h"
+
+namespace octavo {
+namespace {
+
+constexpr auto kSpin = std::chrono::microseconds(200);  // before a worker sleeps: longer than the pause between two kernels
+
+void relax() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// Workers join an *open* job and leave it; the caller closes it when the items are handed out, and
+// then waits only for those that joined: a worker that is still asleep never delays a job.
+class Pool {
+public:
+    explicit Pool(int num_workers) : num_workers_(num_workers) {
+        for (int i = 0; i < num_workers; ++i) std::thread([this] { work(); }).detach();
+    }
+
+    void run(int64_t num_items, void (*function)(const void*, int64_t), const void* arguments) {
+        function_ = function;
+        arguments_ = arguments;
+        num_items_ = num_items;
+        next_item_.store(0, std::memory_order_relaxed);
+        state_.store(kOpen, std::memory_order_release);
+        job_.fetch_add(1, std::memory_order_release);
+        job_.notify_all();
+        take_items();
+        state_.fetch_and(~kOpen, std::memory_order_acq_rel);
+        while (state_.load(std::memory_order_acquire) != 0) relax();
+    }
+
+    // The pool's threads end, one by one, and the last of them frees it.
+    void retire() {
+        is_retired_.store(true, std::memory_order_release);
+        job_.fetch_add(1, std::memory_order_release);
+        job_.notify_all();
+    }
+
+private:
+    static constexpr uint32_t kOpen = 1u << 31;
+
+    void take_items() {
+        for (int64_t item; (item = next_item_.fetch_add(1, std::memory_order_relaxed)) < num_items_;)
+            function_(arguments_, item);
+    }
+
+    bool join() {
+        uint32_t state = state_.load(std::memory_order_acquire);
+        while (state & kOpen)
+            if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) return true;
+        return false;
+    }
+
+    void work() {
+        int seen = 0;
+        while (!is_retired_.load(std::memory_order_acquire)) {
+            if (join()) {
+                take_items();
+                state_.fetch_sub(1, std::memory_order_acq_rel);
+            }
+            const auto deadline = std::chrono::steady_clock::now() + kSpin;
+            while (job_.load(std::memory_order_acquire) == seen) {
+                if (std::chrono::steady_clock::now() > deadline) job_.wait(seen, std::memory_order_acquire);
+                relax();
+            }
+            seen = job_.load(std::memory_order_acquire);
+        }
+        if (num_workers_.fetch_sub(1) == 1) delete this;
+    }
+
+    void (*function_)(const void*, int64_t) = nullptr;
+    const void* arguments_ = nullptr;
+    int64_t num_items_ = 0;
+    alignas(64) std::atomic<int64_t> next_item_{0};
+    alignas(64) std::atomic<uint32_t> state_{0};  // kOpen while items may be left, plus the number of workers inside
+    alignas(64) std::atomic<int> job_{0};         // counts jobs; workers sleep on it
+    std::atomic<bool> is_retired_{false};
+    std::atomic<int> num_workers_;
+};
+
+std::mutex pool_mutex;
+Pool* pool = nullptr;  // never destroyed at exit: its sleeping threads end with the process
+int pool_threads = 0;  // what `pool` was made for
+std::atomic<int> wanted_threads{0};
+
+// Threads do not survive a fork: the child forgets the pool and makes its own when it needs one.
+void forget_pool() {
+    pool = nullptr;
+    pool_threads = 0;
+    new (&pool_mutex) std::mutex;
+}
+
+int cgroup_quota() {
+    std::ifstream v2("/sys/fs/cgroup/cpu.max");
+    std::string quota;
+    double period = 0;
+    if (v2 >> quota >> period && quota != "max" && period > 0)
+        return static_cast<int>(std::strtod(quota.c_str(), nullptr) / period + 0.999);
+    std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    double microseconds = 0;
+    if (v1_quota >> microseconds && v1_period >> period && microseconds > 0 && period > 0)
+        return static_cast<int>(microseconds / period + 0.999);
+    return 0;
+}
+
+}  // namespace
+
+int num_usable_cores() {
+    int cores = static_cast<int>(std::thread::hardware_concurrency());
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) cores = CPU_COUNT(&set);
+#endif
+    const int quota = cgroup_quota();
+    if (quota > 0 && quota < cores) cores = quota;
+    return cores < 1 ? 1 : cores;
+}
+
+void set_num_threads(int num_threads) { wanted_threads.store(num_threads); }
+
+int num_threads() {
+    int wanted = wanted_threads.load();
+    if (wanted == 0) wanted_threads.store(wanted = num_usable_cores());
+    return wanted;
+}
+
+void parallel_for(int64_t num_items, void (*function)(const void*, int64_t), const void* arguments) {
+    const int threads = num_threads();
+    std::unique_lock lock(pool_mutex, std::defer_lock);
+    if (num_items < 2 || threads < 2 || !lock.try_lock()) {
+        for (int64_t item = 0; item < num_items; ++item) function(arguments, item);
+        return;
+    }
+    if (pool_threads != threads) {
+        static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+        (void)registered;
+        if (pool) pool->retire();
+        pool = new Pool(threads - 1);
+        pool_threads = threads;
+    }
+    pool->run(num_items, function, arguments);
+}
+
+void* thread_scratch(size_t bytes) {
+    struct Buffer {
+        void* data = nullptr;
+        size_t size = 0;
+        ~Buffer() { std::free(data); }
+    };
+    thread_local Buffer buffer;
+    if (buffer.size < bytes) {
+        const size_t size = (bytes + 4095) / 4096 * 4096;
+        std::free(buffer.data);
+        buffer.size = 0;
+        buffer.data = std::aligned_alloc(64, size);
+        if (!buffer.data) throw std::bad_alloc();
+        buffer.size = size;
+    }
+    return buffer.data;
+}
+
+}  // namespace octavo

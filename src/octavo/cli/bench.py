@@ -1,0 +1,269 @@
+"""`octavo bench`: how fast the engine is here."""
+
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from octavo.cli.help_page import HelpfulCommand, HelpfulGroup
+from octavo.cli.options import NOT_BUILT, engine_options, with_options
+from octavo.cli.terminal import duration, loading_progress, stderr, stdout
+from octavo.config import EngineConfig
+from octavo.core.errors import ConfigError, NotBuiltError
+
+if TYPE_CHECKING:
+    from octavo.bench.latency import LatencyResult, LatencyShape
+    from octavo.bench.statistics import Summary
+    from octavo.bench.throughput import ThroughputResult, ThroughputShape
+    from octavo.engine.build import EngineInfo
+    from octavo.engine.llm import LLM
+
+_ENGINE = engine_options(
+    has_model_argument=True,
+    left_out=("seed", "max_num_queued_reqs", "chat_template"),
+    defaults=MappingProxyType({"enable_prefix_caching": False, "skip_tokenizer_init": True}),
+)
+"""Prefix caching is off, so that the second run of a prompt computes it again; prompts are token ids."""
+
+bench = typer.Typer(
+    cls=HelpfulGroup, rich_markup_mode=None, no_args_is_help=True, help="Measure how fast the engine is here."
+)
+
+InputLen = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens a prompt; random ids. [default: 512]")]
+OutputLen = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Tokens an answer; end tokens are passed over. [default: 128]")
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of the random prompts. [default: 0]")]
+JsonTarget = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the whole result there; -: to stdout.")
+]
+
+
+@bench.command(cls=HelpfulCommand)
+@with_options(config=_ENGINE)
+def latency(
+    input_len: InputLen = 512,
+    output_len: OutputLen = 128,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Requests at once. [default: 1]")] = 1,
+    iterations: Annotated[int, typer.Option(min=1, metavar="N", help="Measured runs. [default: 3]")] = 3,
+    warmup: Annotated[int, typer.Option(min=0, metavar="N", help="Runs before, unmeasured. [default: 1]")] = 1,
+    seed: Seed = 0,
+    json_target: JsonTarget = None,
+    *,
+    config: EngineConfig,
+) -> None:
+    """Time one batch from its start to its end. Prefix caching is off unless asked for.
+
+    Prefill rate: prompt tokens ÷ time until every request has its first token. Decode rate: the tokens after
+    the first ÷ the time from then on. Results are medians over the iterations, with the range beside them.
+    """
+    from octavo.bench.latency import LatencyShape, measure_latency
+    from octavo.bench.report import latency_report
+
+    shape = LatencyShape(
+        input_len=input_len,
+        output_len=output_len,
+        batch_size=batch_size,
+        warmup=warmup,
+        iterations=iterations,
+        seed=seed,
+    )
+    _check_target(json_target)
+    with _load(config, batch_size) as llm:
+        is_terminal = sys.stderr.isatty()
+        with stderr().status(f"run 1 of {warmup + iterations}") if is_terminal else _Silent() as status:
+            result = measure_latency(
+                llm, shape, lambda number: status.update(f"run {number + 1} of {warmup + iterations}")
+            )
+        info = llm.info
+        _write(json_target, latency_report(_command(), info, shape, result))
+    if json_target != "-":
+        _print_latency(info, shape, result)
+
+
+@bench.command(cls=HelpfulCommand)
+@with_options(config=_ENGINE)
+def throughput(
+    num_prompts: Annotated[int, typer.Option(min=1, metavar="N", help="Requests, queued at once. [default: 64]")] = 64,
+    input_len: InputLen = 512,
+    output_len: OutputLen = 128,
+    range_ratio: Annotated[
+        float, typer.Option(metavar="X", help="Lengths vary uniformly by ± this share. [default: 0]")
+    ] = 0.0,
+    warmup: Annotated[int, typer.Option(min=0, metavar="N", help="Requests before, unmeasured. [default: 1]")] = 1,
+    seed: Seed = 0,
+    json_target: JsonTarget = None,
+    *,
+    config: EngineConfig,
+) -> None:
+    """Time many requests that are queued at once. Prefix caching is off unless asked for.
+
+    Rates are over the whole duration. Times of single requests begin when they are queued, so they include waiting.
+    """
+    from octavo.bench.report import throughput_report
+    from octavo.bench.throughput import ThroughputShape, measure_throughput
+
+    shape = ThroughputShape(
+        num_prompts=num_prompts,
+        input_len=input_len,
+        output_len=output_len,
+        range_ratio=range_ratio,
+        warmup=warmup,
+        seed=seed,
+    )
+    _check_target(json_target)
+    with _load(config, None) as llm:
+        result = measure_throughput(llm, shape)
+        info = llm.info
+        _write(json_target, throughput_report(_command(), info, shape, result))
+    if json_target != "-":
+        _print_throughput(info, shape, result)
+
+
+def _add_not_built(name: str, meaning: str) -> None:
+    """A command that is known and refused, whatever its arguments."""
+
+    def refuse(context: typer.Context) -> None:
+        raise NotBuiltError(f"octavo bench {name} is not built yet; use octavo bench latency or throughput")
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    bench.command(name, cls=HelpfulCommand, context_settings=settings, help=meaning, rich_help_panel=NOT_BUILT)(
+        with_options()(refuse)
+    )
+
+
+_add_not_built("serve", "Measure a server over HTTP, this or any other.")
+_add_not_built("startup", "Time the start of the engine.")
+_add_not_built("techniques", "Compare each technique with it switched off.")
+
+
+class _Silent:
+    """Stands in for a status line where nobody would see it."""
+
+    def __enter__(self) -> "_Silent":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def update(self, text: str) -> None:
+        pass
+
+
+def _load(config: EngineConfig, batch_size: int | None) -> "LLM":
+    from octavo.engine.llm import LLM
+
+    if batch_size is not None and batch_size > config.max_num_seqs:
+        raise ConfigError(
+            f"batch_size={batch_size} is more than max_num_seqs={config.max_num_seqs}, so it would not run at once; "
+            "raise max_num_seqs",
+            param="batch_size",
+        )
+    with loading_progress() as on_phase:
+        return LLM(on_phase=on_phase, **dataclasses.asdict(config))
+
+
+def _command() -> str:
+    return shlex.join(["octavo", *sys.argv[1:]])
+
+
+def _check_target(target: str | None) -> None:
+    """A mistyped path is better found before the run than after it. Raises `ConfigError`."""
+    if target is not None and target != "-" and not Path(target).absolute().parent.is_dir():
+        raise ConfigError(f"--json {target}: there is no such directory; make it, or name another", param="json")
+
+
+def _write(target: str | None, report: dict[str, Any]) -> None:
+    if target is None:
+        return
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(target).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--json {target} cannot be written: {error.strerror}", param="json") from error
+
+
+def _print_heading(info: "EngineInfo", work: str) -> None:
+    options = info.options
+    caching = "on" if options["enable_prefix_caching"] else "off"
+    formats = " + ".join(sorted(info.weight_formats, key=lambda name: -info.weight_formats[name]))
+    stdout().print(
+        f"[bold]{info.model}[/] ({formats}) on {options['device']}, {info.isa}, {options['threads']} threads, "
+        f"{options['dtype']}, KV {options['kv_cache_dtype']}, prefix caching {caching}\n{work}",
+    )
+
+
+def _print_latency(info: "EngineInfo", shape: "LatencyShape", result: "LatencyResult") -> None:
+    _print_heading(
+        info,
+        f"batch {shape.batch_size}, {shape.input_len} tokens in, {shape.output_len} out; median of "
+        f"{shape.iterations} after {shape.warmup} to warm up",
+    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("", "median", "min", "max"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    rows: list[tuple[str, Summary | None, Any]] = [
+        ("prefill (tokens/s)", result.prefill_tokens_per_s, _rate),
+        ("decode (tokens/s)", result.decode_tokens_per_s, _rate),
+        ("time to first token", result.ttft_s, duration),
+        ("time per output token", result.tpot_s, duration),
+        ("whole batch", result.total_s, duration),
+    ]
+    for name, summary, form in rows:
+        if summary is not None:
+            table.add_row(name, f"[bold]{form(summary.median)}[/]", form(summary.min), form(summary.max))
+    stdout().print(table)
+    if result.num_prefill_steps > 1:
+        stdout().print(
+            f"The prompts take {result.num_prefill_steps} steps of --max-num-batched-tokens "
+            f"{info.options['max_num_batched_tokens']}: requests that are ready decode meanwhile, so with a batch the "
+            "two rates are not of prefill and decode alone.",
+            style="dim",
+        )
+
+
+def _print_throughput(info: "EngineInfo", shape: "ThroughputShape", result: "ThroughputResult") -> None:
+    spread = f" ± {shape.range_ratio:.0%}" if shape.range_ratio else ""
+    _print_heading(
+        info, f"{shape.num_prompts} requests at once, {shape.input_len} tokens in, {shape.output_len} out{spread}"
+    )
+    totals = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
+    totals.add_column()
+    totals.add_column(justify="right")
+    for name, value in (
+        ("requests", f"{result.num_requests:,}"),
+        ("duration", duration(result.duration_s)),
+        ("input tokens", f"{result.num_input_tokens:,}"),
+        ("output tokens", f"{result.num_output_tokens:,}"),
+        ("requests/s", _rate(result.requests_per_s)),
+        ("output tokens/s", f"[bold]{_rate(result.output_tokens_per_s)}[/]"),
+        ("total tokens/s", _rate(result.total_tokens_per_s)),
+    ):
+        totals.add_row(name, value)
+    times = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("", "mean", "median", "P95", "P99"):
+        times.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for name, summary in (
+        ("time to first token", result.ttft_s),
+        ("time per output token", result.tpot_s),
+        ("end to end", result.e2e_s),
+    ):
+        if summary is not None:
+            values = (summary.mean, summary.median, summary.p95, summary.p99)
+            times.add_row(name, *(duration(value) for value in values))
+    stdout().print(totals)
+    stdout().print(times)
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 100 else f"{value:.1f}"

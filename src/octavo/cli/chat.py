@@ -1,0 +1,204 @@
+"""`octavo chat`: a conversation in the terminal."""
+
+import dataclasses
+import select
+import sys
+from contextlib import closing, suppress
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from octavo.cli.failures import print_error
+from octavo.cli.options import engine_options, with_options
+from octavo.cli.sampling_options import SamplingOptions
+from octavo.cli.terminal import figures, interrupt_flag, loading_progress, stderr
+from octavo.config import EngineConfig
+from octavo.core.errors import ContextLengthError, InvalidRequestError
+from octavo.core.outputs import RequestDelta
+
+if TYPE_CHECKING:
+    from octavo.engine.llm import LLM
+
+_COMMANDS = MappingProxyType(
+    {
+        "/reset": "forget the conversation",
+        "/system TEXT": "start again with a system message; without TEXT: with none",
+        "/stats": "tokens and times of the last answer and of this session",
+        "/help": "this list",
+        "/exit": "leave, as does Ctrl-D",
+    }
+)
+_PASTE_PAUSE_S = 0.02
+"""Lines that follow one another faster than this were pasted, and are one message."""
+
+
+@with_options(
+    sampling=SamplingOptions(
+        defaults=MappingProxyType({"max_tokens": None}), left_out=("n", "logprobs", "prompt_logprobs")
+    ),
+    config=engine_options(
+        has_model_argument=True, left_out=("seed", "max_num_queued_reqs", "max_num_seqs", "skip_tokenizer_init")
+    ),
+)
+def chat(
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="A system message to begin with.")] = None,
+    *,
+    sampling: dict[str, Any],
+    config: EngineConfig,
+) -> None:
+    """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves; /help lists what else can be typed.
+
+    From a pipe, each line is a message, and stdout has the answers alone.
+    """
+    from octavo.engine.llm import LLM
+
+    with loading_progress() as on_phase:
+        llm = LLM(on_phase=on_phase, **dataclasses.asdict(config))
+    with llm:
+        conversation = Conversation(llm, sampling, system)
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            _talk(conversation)
+        else:
+            _answer_lines(conversation)
+
+
+class Conversation:
+    """A model, the messages so far, and figures of the answers."""
+
+    def __init__(self, llm: "LLM", sampling: dict[str, Any], system: str | None) -> None:
+        from octavo.core.sampling_params import SamplingParams
+
+        self._llm = llm
+        self._params = SamplingParams(**{**llm.front_end.sampling_defaults, **sampling})
+        self._messages: list[dict[str, str]] = []
+        self._last: RequestDelta | None = None
+        self._num_last_tokens = self._num_tokens = self._num_answers = 0
+        self._busy_s = 0.0
+        self.restart(system)
+
+    def restart(self, system: str | None) -> None:
+        """Forget every message; begin with `system`, where there is one."""
+        self._messages = [{"role": "system", "content": system}] if system else []
+
+    def forget(self) -> None:
+        """Forget every message but the system's."""
+        self._messages = [message for message in self._messages if message["role"] == "system"]
+
+    def answer(self, text: str) -> None:
+        """Write the answer to `text` as it is generated; both join the messages, unless the request fails.
+
+        Ctrl-C ends the answer where it is. Raises `InvalidRequestError` or `ContextLengthError`.
+        """
+        messages = [*self._messages, {"role": "user", "content": text}]
+        prompt = self._llm.front_end.render_chat(messages)
+        answer, num_tokens, last = "", 0, None
+        with (
+            suppress(KeyboardInterrupt),
+            interrupt_flag() as is_interrupted,
+            closing(self._llm.stream(prompt, self._params, add_special_tokens=False)) as deltas,  # type: ignore[type-var]
+        ):
+            for delta in deltas:
+                last = delta
+                for piece in delta.outputs:
+                    num_tokens += len(piece.token_ids)
+                    answer += piece.text
+                    sys.stdout.write(piece.text)
+                    sys.stdout.flush()
+                if is_interrupted():
+                    break
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+        if last is not None and last.error is not None:
+            raise InvalidRequestError(f"the answer failed: {last.error}")
+        self._messages = [*messages, {"role": "assistant", "content": answer}]
+        self._count(last, num_tokens)
+
+    def stats(self) -> list[str]:
+        """Lines of figures; empty before the first whole answer."""
+        if self._last is None or self._last.metrics is None:
+            return []
+        last = figures(
+            self._last.metrics,
+            num_tokens=self._num_last_tokens,
+            num_samples=1,
+            num_prompt_tokens=self._last.num_prompt_tokens,
+            num_cached_tokens=self._last.num_cached_tokens,
+        )
+        session = f"{self._num_answers} answers · {self._num_tokens} tokens · {self._busy_s:.1f} s of computing"
+        return [f"last answer   {last}", f"this session  {session}"]
+
+    def _count(self, last: RequestDelta | None, num_tokens: int) -> None:
+        if last is None or last.metrics is None:  # interrupted
+            return
+        self._last, self._num_last_tokens = last, num_tokens
+        self._num_answers += 1
+        self._num_tokens += num_tokens
+        self._busy_s += last.metrics.e2e_s
+
+
+def _talk(conversation: Conversation) -> None:
+    """The conversation on a terminal."""
+    with suppress(ImportError):  # a Python without it: input() still works
+        import readline  # noqa: F401
+    stderr().print("Ctrl-C stops an answer, Ctrl-D leaves, /help lists the commands.", style="dim")
+    while True:
+        try:
+            text = _read_message()
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print()
+            continue
+        if text in ("/exit", "/quit"):
+            return
+        try:
+            if text.startswith("/"):
+                _obey(conversation, text)
+            elif text:
+                conversation.answer(text)
+                print()
+        except ContextLengthError as error:
+            print_error(f"{error.message} (/reset forgets the conversation)")
+        except InvalidRequestError as error:
+            print_error(error.message)
+
+
+def _read_message() -> str:
+    """A line, or several that were pasted at once."""
+    lines = [input("› ")]
+    while select.select([sys.stdin], [], [], _PASTE_PAUSE_S)[0]:
+        lines.append(input())
+    return "\n".join(lines).strip()
+
+
+def _obey(conversation: Conversation, text: str) -> None:
+    word, _, rest = text.partition(" ")
+    console = stderr()
+    if word == "/reset":
+        conversation.forget()
+        console.print("the conversation is forgotten", style="dim")
+    elif word == "/system":
+        conversation.restart(rest.strip() or None)
+        console.print("a new conversation " + ("with this system message" if rest.strip() else "without"), style="dim")
+    elif word == "/stats":
+        for line in conversation.stats() or ["nothing was answered yet"]:
+            console.print(line, style="dim", soft_wrap=True)
+    elif word == "/help":
+        for name, meaning in _COMMANDS.items():
+            console.print(f"[cyan]{name:<14}[/]{meaning}")
+    else:
+        print_error(f"there is no command {word}; /help lists them")
+
+
+def _answer_lines(conversation: Conversation) -> None:
+    """Answer each line of stdin, and leave at the first error."""
+    for line in sys.stdin:
+        text = line.strip()
+        if text in ("/exit", "/quit"):
+            return
+        if text.startswith("/"):
+            _obey(conversation, text)
+        elif text:
+            conversation.answer(text)

@@ -1,0 +1,71 @@
+"""How a command fails: one line on stderr, and the exit code."""
+
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import typer
+
+from octavo.cli.terminal import stderr
+from octavo.config import EngineConfig
+from octavo.core.errors import ConfigError, OctavoError
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_OPTION_NAMES = [option.name for option in fields(EngineConfig) if "_" in option.name]
+_OPTION_NAME = re.compile(rf"(?<![\w-])({'|'.join(_OPTION_NAMES)})(?![\w-])")
+_NO_SUCH_OPTION = re.compile(r"No such option: (?P<flag>-[\w-]+)")
+
+
+@contextmanager
+def reported(*, debug: bool) -> Iterator[None]:
+    """Turn an `OctavoError` into «error: …» and an exit code, and Ctrl-C into a quiet 130."""
+    try:
+        yield
+    except OctavoError as error:
+        if debug:
+            traceback.print_exc()
+        print_error(_with_flags(error.message))
+        raise typer.Exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILURE) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:  # whoever read our output has gone, as in «octavo … | head»
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_FAILURE) from None
+
+
+def print_error(message: str) -> None:
+    """«error: message», red, on stderr."""
+    stderr().print("[bold red]error:[/] ", end="")
+    stderr().print(message, markup=False, style="red", soft_wrap=True)
+
+
+def print_usage_error(error: Any) -> None:
+    """Say what is wrong with the command line, with the nearest known option, and where help is."""
+    message = str(error.format_message())
+    unknown = _NO_SUCH_OPTION.match(message)
+    if unknown is not None and error.ctx is not None:
+        message = _unknown_option(unknown["flag"], error.ctx)
+    print_error(message[:1].lower() + message[1:])
+    if error.ctx is not None:
+        stderr().print(f"see «{error.ctx.command_path} --help»", style="dim", soft_wrap=True)
+
+
+def _unknown_option(flag: str, context: Any) -> str:
+    known = [name for option in context.command.params for name in (*option.opts, *option.secondary_opts)]
+    near = difflib.get_close_matches(flag, [name for name in known if name.startswith("--")], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown option {flag}{hint}"
+
+
+def _with_flags(message: str) -> str:
+    """The message with engine options spelt as on the command line: max_model_len → --max-model-len."""
+    return _OPTION_NAME.sub(lambda match: "--" + match[0].replace("_", "-"), message)

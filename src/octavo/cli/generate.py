@@ -1,0 +1,157 @@
+"""`octavo generate`: one prompt, its answer on stdout as it is generated."""
+
+import dataclasses
+import json
+import sys
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from octavo.cli.failures import EXIT_FAILURE, EXIT_INTERRUPTED, print_error
+from octavo.cli.options import engine_options, with_options
+from octavo.cli.sampling_options import SamplingOptions
+from octavo.cli.terminal import exit_on_interrupt, figures, loading_progress, stderr
+from octavo.config import EngineConfig
+from octavo.core.errors import ConfigError, InvalidRequestError
+from octavo.core.outputs import RequestDelta
+from octavo.core.request import FinishReason
+
+if TYPE_CHECKING:
+    from octavo.engine.llm import LLM
+
+DEFAULT_MAX_TOKENS = 256
+
+Prompt = str | list[int]
+
+
+@with_options(
+    sampling=SamplingOptions(defaults=MappingProxyType({"max_tokens": DEFAULT_MAX_TOKENS})),
+    config=engine_options(left_out=("seed", "max_num_queued_reqs")),
+)
+def generate(
+    text: Annotated[str | None, typer.Argument(metavar="PROMPT", show_default=False, hidden=True)] = None,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What to answer or go on with; -: read it from stdin.")
+    ] = None,
+    prompt_token_ids: Annotated[
+        str | None, typer.Option(metavar="IDS", help="The prompt as token ids, «1 2 3».")
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Put the prompt as a message, through the chat template.")
+    ] = False,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="A system message; with --chat.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole output as JSON, at the end.")] = False,
+    *,
+    sampling: dict[str, Any],
+    config: EngineConfig,
+) -> None:
+    """Answer one prompt. The answer goes to stdout as it is generated, everything else to stderr."""
+    messages = _messages(chat, system)
+    given = _one_prompt(text, prompt, prompt_token_ids)
+    if messages is not None and not isinstance(given, str):
+        raise ConfigError("--chat takes text, and the prompt is token ids; give --prompt", param="chat")
+    for name in ("logprobs", "prompt_logprobs"):
+        if sampling.get(name) is not None and not as_json:
+            raise ConfigError(f"--{name.replace('_', '-')} has no place in text; add --json", param=name)
+    from octavo.core.sampling_params import SamplingParams
+    from octavo.engine.llm import LLM
+
+    with loading_progress() as on_phase:
+        llm = LLM(on_phase=on_phase, **dataclasses.asdict(config))
+    with llm, exit_on_interrupt(EXIT_INTERRUPTED):
+        params = SamplingParams(**{**llm.front_end.sampling_defaults, **sampling})
+        options = {}
+        if messages is not None:
+            given = llm.front_end.render_chat([*messages, {"role": "user", "content": given}])
+            options = {"add_special_tokens": False}
+        if as_json:
+            _print_json(llm, given, params, options)
+        else:
+            _stream(llm, given, params, options)
+
+
+def _one_prompt(text: str | None, prompt: str | None, ids: str | None) -> Prompt:
+    """The prompt, given in exactly one of three ways. Raises `ConfigError`."""
+    ways = [way for way in (text, prompt, ids) if way is not None]
+    if len(ways) != 1:
+        got = "two are given" if ways else "none is given"
+        raise ConfigError(
+            f"one prompt is needed, {got}; use --prompt TEXT, --prompt - (stdin) or --prompt-token-ids «1 2 3»",
+            param="prompt",
+        )
+    if ids is not None:
+        words = ids.replace(",", " ").split()
+        if not all(word.isdecimal() for word in words):
+            raise ConfigError(f"prompt_token_ids={ids!r} is not a list of token ids; write «1 2 3»", param="prompt")
+        return [int(word) for word in words]
+    return sys.stdin.read() if ways[0] == "-" else ways[0]
+
+
+def _messages(is_chat: bool, system: str | None) -> list[dict[str, str]] | None:
+    """The messages before the prompt; None without a chat."""
+    if not is_chat:
+        if system is not None:
+            raise ConfigError("--system needs --chat", param="system")
+        return None
+    return [] if system is None else [{"role": "system", "content": system}]
+
+
+def _stream(llm: "LLM", prompt: Prompt, params: Any, options: dict[str, Any]) -> None:
+    """Write the first sample as it comes, and the others after it. A failed request ends the command."""
+    waiting = [""] * params.n
+    num_tokens, last, reasons = 0, None, {}
+    is_text = llm.tokenizer is not None
+    for delta in llm.stream(prompt, params, **options):
+        for piece in delta.outputs:
+            num_tokens += len(piece.token_ids)
+            text = piece.text if is_text else "".join(f"{token} " for token in piece.token_ids)
+            if piece.index == 0:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            else:
+                waiting[piece.index] += text
+            if piece.finish_reason is not None:
+                reasons[piece.index] = piece.finish_reason
+        last = delta
+    for text in waiting[1:]:
+        sys.stdout.write(f"\n{text}")
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    assert last is not None, "a request ends with a delta"
+    if last.error is not None:
+        print_error(last.error)
+        raise typer.Exit(EXIT_FAILURE)
+    if sys.stderr.isatty():
+        _print_figures(last, num_tokens, params.n, list(reasons.values()))
+
+
+def _print_figures(last: RequestDelta, num_tokens: int, num_samples: int, reasons: list[FinishReason]) -> None:
+    assert last.metrics is not None, "the last delta has the metrics"
+    line = figures(
+        last.metrics,
+        num_tokens=num_tokens,
+        num_samples=num_samples,
+        num_prompt_tokens=last.num_prompt_tokens,
+        num_cached_tokens=last.num_cached_tokens,
+    )
+    cut = " · cut off by --max-tokens" if FinishReason.LENGTH in reasons else ""
+    stderr().print(line + cut, style="dim", soft_wrap=True)
+
+
+def _print_json(llm: "LLM", prompt: Prompt, params: Any, options: dict[str, Any]) -> None:
+    if options:
+        prompt = _tokenize(llm, prompt)
+    [output] = llm.generate(prompt, params)
+    print(json.dumps(dataclasses.asdict(output), ensure_ascii=False, indent=2))
+    if output.error is not None:
+        print_error(output.error)
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _tokenize(llm: "LLM", prompt: Prompt) -> list[int]:
+    """A rendered chat as token ids: the template has written the special tokens already."""
+    if llm.tokenizer is None:
+        raise InvalidRequestError("--chat needs a tokenizer; leave out --skip-tokenizer-init", param="chat")
+    ids: list[int] = llm.tokenizer.encode(prompt, add_special_tokens=False)
+    return ids

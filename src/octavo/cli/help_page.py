@@ -1,0 +1,93 @@
+"""`--help`: headings and two columns that stay readable at 80 characters."""
+
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperCommand, TyperGroup
+
+from octavo.cli.terminal import stdout
+
+_LEFT_WIDTH = 33
+"""Names longer than this have their help on the next line."""
+_MOST_COLUMNS = 110
+_LAST = "Options"
+_HEADING = "bold"
+_NAME = "cyan"
+_METAVAR = "dim cyan"
+
+
+class HelpfulCommand(TyperCommand):
+    """A command with a help page of this kind."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        print_help(self, ctx)
+
+
+class HelpfulGroup(TyperGroup):
+    """A group of commands with a help page of this kind."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        print_help(self, ctx)
+
+
+def print_help(command: Any, context: Any) -> None:
+    """Usage, what the command does, its sub-commands and options under their headings, the epilog."""
+    console = stdout()
+    console.print(Text.assemble(("Usage: ", _HEADING), (command.get_usage(context).removeprefix("Usage:").strip(), "")))
+    console.print()
+    width = min(console.width, _MOST_COLUMNS)
+    for paragraph in (command.help or "").split("\n\n"):
+        console.print(Text(textwrap.fill(" ".join(paragraph.split()), width - 1)), soft_wrap=True)
+        console.print()
+    sections: dict[str, list[tuple[Text, str]]] = {}
+    if isinstance(command, TyperGroup):
+        for name in command.list_commands(context):
+            child: Any = command.get_command(context, name)
+            if not child.hidden:
+                row = (Text(name, style=_NAME), child.short_help or child.help.partition("\n\n")[0])
+                sections.setdefault(child.rich_help_panel or "Commands", []).append(row)
+    for parameter in command.get_params(context):
+        if not parameter.hidden:
+            row = (_name(parameter), parameter.help or "")
+            sections.setdefault(parameter.rich_help_panel or _LAST, []).append(row)
+    left_width = _LEFT_WIDTH if not isinstance(command, TyperGroup) else 22
+    for title in sorted(sections, key=_rank):
+        _print_section(console, title, sections[title], left_width, width)
+    for line in (command.epilog or "").splitlines():
+        console.print(Text(line), soft_wrap=True)
+
+
+def _rank(title: str) -> int:
+    """Sections stay in the order they were met, but the general options and what is not built come last."""
+    return {_LAST: 1, "Not built yet": 2}.get(title, 0)
+
+
+def _name(parameter: Any) -> Text:
+    """«--max-num-seqs N», «--[no-]enable-prefix-caching», «PROMPT»."""
+    if parameter.param_type_name == "argument":
+        return Text(parameter.metavar or parameter.name.upper(), style=_NAME)
+    names = ", ".join(sorted(parameter.opts, key=len))
+    if parameter.secondary_opts:
+        names = "--[no-]" + names.removeprefix("--")
+    text = Text(names, style=_NAME)
+    if parameter.metavar and not parameter.is_flag:
+        text.append(f" {parameter.metavar}", style=_METAVAR)
+    return text
+
+
+def _print_section(console: Console, title: str, rows: Iterable[tuple[Text, str]], left_width: int, width: int) -> None:
+    console.print(Text(title, style=_HEADING))
+    for name, text in rows:
+        lines = textwrap.wrap(" ".join(text.split()), max(20, width - left_width - 3)) or [""]
+        left = Text("  ") + name
+        if name.cell_len > left_width - 2:
+            console.print(left, soft_wrap=True)
+            left = Text(" " * left_width)
+        left.pad_right(max(0, left_width - left.cell_len))
+        console.print(left + Text(lines[0]), soft_wrap=True)
+        for line in lines[1:]:
+            console.print(Text(" " * left_width + line), soft_wrap=True)
+    console.print()

@@ -1,0 +1,163 @@
+"""`octavo info`: what would run, on what, and why each option has its value. No weights are loaded."""
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from octavo.cli.options import engine_options, flag, with_options
+from octavo.cli.terminal import stdout
+from octavo.config import EngineConfig
+from octavo.config.env import cache_directory
+from octavo.config.quantities import format_bytes
+
+if TYPE_CHECKING:
+    from octavo.bench.circumstances import Hardware, Software
+    from octavo.engine.build import EngineInfo
+
+_BYTES = ("kv_cache_memory",)
+
+
+@with_options(config=engine_options(has_model_argument=True))
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    *,
+    config: EngineConfig,
+) -> None:
+    """Show the machine, the model, and every option with its value and the reason. No weights are loaded."""
+    from octavo.bench.circumstances import hardware, software
+
+    engine, sampling = _inspect(config)
+    if as_json:
+        report = {
+            "software": dataclasses.asdict(software()),
+            "hardware": dataclasses.asdict(hardware()),
+            **_engine_as_json(engine),
+            "sampling_defaults": sampling,
+        }
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    _print_machine(software(), hardware(), engine)
+    _print_model(engine, sampling)
+    _print_options(config, engine)
+
+
+def _inspect(config: EngineConfig) -> "tuple[EngineInfo, dict[str, Any]]":
+    """What `build_engine` would tell of the engine, and the model's own sampling defaults."""
+    from octavo.config import resolve
+    from octavo.engine import build
+    from octavo.engine.front_end import load_front_end
+    from octavo.engine.machine import inspect_machine
+    from octavo.loader.checkpoint import open_checkpoint
+    from octavo.loader.fetch import resolve_model
+    from octavo.models.registry import read_spec
+
+    path = resolve_model(config.model, cache_dir=cache_directory())
+    checkpoint = open_checkpoint(path)
+    try:
+        spec = read_spec(checkpoint)
+        resolved = resolve(config, build._model_facts(checkpoint, spec), inspect_machine())
+        engine = build._describe(config, resolved, path, checkpoint, spec, {})
+    finally:
+        checkpoint.close()
+    text_free = dataclasses.replace(config, skip_tokenizer_init=True)
+    return engine, dict(load_front_end(text_free, path, cache_directory()).sampling_defaults)
+
+
+def _engine_as_json(engine: "EngineInfo") -> dict[str, Any]:
+    return {
+        "model": {
+            "name": engine.model,
+            "path": engine.model_path,
+            "family": engine.family,
+            "architecture": engine.architecture,
+            "num_layers": engine.num_layers,
+            "vocab_size": engine.vocab_size,
+            "num_parameters": engine.num_parameters,
+            "weight_bytes": engine.weight_bytes,
+            "weight_formats": engine.weight_formats,
+        },
+        "isa": engine.isa,
+        "kv_cache_tokens": engine.num_blocks * engine.block_size,
+        "options": engine.options,
+        "reasons": engine.reasons,
+    }
+
+
+def _facts(title: str, rows: list[tuple[str, str]]) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False, title=title, title_justify="left", title_style="bold")
+    table.add_column(style="dim", min_width=12, no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    console = stdout()
+    console.print(table)
+    console.print()
+
+
+def _print_machine(software: "Software", hardware: "Hardware", engine: "EngineInfo") -> None:
+    commit = f" ({software.commit})" if software.commit else ""
+    memory = f"{format_bytes(hardware.available_memory_bytes)} available of {format_bytes(hardware.memory_bytes)}"
+    rows = [
+        ("octavo", software.octavo + commit),
+        ("python", f"{software.python}, torch {software.torch}"),
+        ("processor", hardware.cpu),
+        ("kernels", f"{engine.isa}, {engine.options['threads']} threads of {hardware.num_cores} cores"),
+        ("memory", memory),
+        ("GPU", hardware.gpu or "none"),
+    ]
+    _facts("Machine", rows)
+
+
+def _print_model(engine: "EngineInfo", sampling: dict[str, Any]) -> None:
+    formats = sorted(engine.weight_formats.items(), key=lambda item: -item[1])
+    tokens = engine.num_blocks * engine.block_size
+    rows = [
+        ("model", f"[cyan]{engine.model}[/]"),
+        ("path", engine.model_path),
+        ("family", f"{engine.family} ({engine.architecture}), {engine.num_layers} layers"),
+        ("parameters", f"{engine.num_parameters / 1e6:,.1f} million, {engine.vocab_size:,} token ids"),
+        (
+            "weights",
+            f"{format_bytes(engine.weight_bytes)}: "
+            + ", ".join(f"{name} {format_bytes(num_bytes)}" for name, num_bytes in formats),
+        ),
+        (
+            "KV cache",
+            f"{format_bytes(engine.options['kv_cache_memory'])}: {engine.num_blocks:,} blocks, {tokens:,} tokens, "
+            f"{tokens / engine.max_model_len:.1f} requests of full length",
+        ),
+        ("sampling", ", ".join(f"{name} {value:g}" for name, value in sampling.items()) or "no defaults of its own"),
+    ]
+    _facts("Model", rows)
+
+
+def _print_options(config: EngineConfig, engine: "EngineInfo") -> None:
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title="Options", title_justify="left", title_style="bold", show_edge=False
+    )
+    table.add_column("option", style="cyan", no_wrap=True)
+    table.add_column("value", no_wrap=True)
+    table.add_column("why", style="dim")
+    for name, value in engine.options.items():
+        if name != "model":
+            table.add_row(flag(name), _shown(name, value), engine.reasons.get(name) or _reason(config, name))
+    stdout().print(table)
+
+
+def _reason(config: EngineConfig, name: str) -> str:
+    default = EngineConfig.__dataclass_fields__[name].default
+    return "default" if getattr(config, name) == default else "given"
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value is None:
+        return "none"
+    if name in _BYTES:
+        return format_bytes(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,108 @@
+"""The HTTP server's options as a person gives them; the engine's are in `engine_config`."""
+
+import ipaddress
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from octavo.config.quantities import parse_quantity
+from octavo.core.errors import ConfigError
+
+
+def _option(default: Any, help: str, *, choices: tuple[str, ...] = (), is_secret: bool = False) -> Any:
+    """A field of `ServerConfig`, with the metadata that `EngineConfig`'s fields have."""
+    metadata = {"help": help, "choices": choices, "not_built": False, "not_built_values": ()}
+    return field(default=default, metadata=metadata, repr=not is_secret)
+
+
+_ALLOWED_TYPES: dict[Any, tuple[type, ...]] = {
+    str: (str,),
+    int: (int,),
+    float: (float, int),
+    str | None: (str, type(None)),
+    int | str: (int, str),
+    tuple[str, ...]: (tuple,),
+}
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_MODEL_NAME = re.compile(r"[!-~]{1,256}")
+_MOST_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """Server options, checked one by one. Raises `ConfigError`."""
+
+    host: str = _option("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every one of this machine's.")
+    port: int = _option(8000, "TCP port; 0 takes a free one.")
+    api_key: str | None = _option(
+        None, "Require «Authorization: Bearer KEY» on every route but /health.", is_secret=True
+    )
+    served_model_name: tuple[str, ...] = _option(
+        (), "Names that requests may give the model, the first in /v1/models; default: the model as given."
+    )
+    log_level: str = _option("info", "Least severe messages to log.", choices=("debug", "info", "warning", "error"))
+    max_body_bytes: int | str = _option("16M", "Largest request body.")
+    header_timeout_s: float = _option(10.0, "A connection that has begun a request must send its headers in this time.")
+    body_timeout_s: float = _option(30.0, "A request's body must arrive in this time.")
+    keep_alive_s: float = _option(30.0, "An idle connection is closed after this time.")
+    drain_timeout_s: float = _option(30.0, "How long accepted requests may go on after SIGINT or SIGTERM.")
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            allowed = _ALLOWED_TYPES[option.type]
+            if not isinstance(value, allowed) or isinstance(value, bool):
+                raise ConfigError(f"{option.name} has type {type(value).__name__}", param=option.name)
+            choices = option.metadata["choices"]
+            if choices and value not in choices:
+                raise ConfigError(f"{option.name}={value!r} is not one of {', '.join(choices)}", param=option.name)
+        self._check_names()
+        self._check_numbers()
+
+    @property
+    def body_limit_bytes(self) -> int:
+        return parse_quantity("max_body_bytes", self.max_body_bytes)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs on this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def _check_names(self) -> None:
+        if not _is_host(self.host):
+            raise ConfigError(
+                f"host={self.host!r} is neither an IP address nor a host name; write 127.0.0.1 or 0.0.0.0", param="host"
+            )
+        if self.api_key is not None and not re.fullmatch(r"[!-~]{1,1024}", self.api_key):
+            raise ConfigError("api_key must be 1 … 1024 visible ASCII characters without spaces", param="api_key")
+        for name in self.served_model_name:
+            if not isinstance(name, str) or not _MODEL_NAME.fullmatch(name):
+                raise ConfigError(
+                    f"served_model_name has {name!r}; names are 1 … 256 visible ASCII characters",
+                    param="served_model_name",
+                )
+        if len(set(self.served_model_name)) < len(self.served_model_name):
+            raise ConfigError("served_model_name has a name twice; leave one out", param="served_model_name")
+
+    def _check_numbers(self) -> None:
+        _within("port", self.port, 0, 65_535)
+        _within("max_body_bytes", self.body_limit_bytes, 1024, 1 << 30)
+        for name in ("header_timeout_s", "body_timeout_s", "keep_alive_s"):
+            _within(name, getattr(self, name), 0.1, _MOST_SECONDS)
+        _within("drain_timeout_s", self.drain_timeout_s, 0.0, _MOST_SECONDS)
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return _HOST_NAME.fullmatch(host) is not None
+    return True
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name}={value} is not in {low:g} … {high:g}", param=name)

@@ -1,0 +1,59 @@
+"""What every endpoint needs: made once, when the engine is ready."""
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from octavo.config.server_config import ServerConfig
+from octavo.core.errors import ConfigError
+from octavo.server.fingerprint import system_fingerprint
+from octavo.server.metrics import ServerMetrics
+from octavo.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from octavo.engine.async_engine import AsyncEngine
+
+
+@dataclass(slots=True)
+class Gate:
+    """Lets requests in until the server is to end, and counts those inside. Used on the event loop only."""
+
+    is_closed: bool = False
+    num_inside: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerContext:
+    """A running engine and how it is offered."""
+
+    engine: "AsyncEngine"
+    config: ServerConfig
+    tokenizer: Tokenizer
+    model_names: tuple[str, ...]
+    """What requests may call the model; the first is its name."""
+    fingerprint: str
+    metrics: ServerMetrics
+    created_s: int
+    gate: Gate = field(default_factory=Gate)
+
+
+def make_context(engine: "AsyncEngine", config: ServerConfig) -> ServerContext:
+    """Raises `ConfigError` where the engine has no tokenizer."""
+    tokenizer = engine.front_end.tokenizer
+    if tokenizer is None:
+        raise ConfigError(
+            "skip_tokenizer_init=True: the server's answers are text, which takes a tokenizer; leave the option out",
+            param="skip_tokenizer_init",
+        )
+    names = config.served_model_name or (engine.info.model,)
+    metrics = ServerMetrics(names[0], engine.info)
+    engine.subscribe(metrics.observe)
+    return ServerContext(
+        engine=engine,
+        config=config,
+        tokenizer=tokenizer,
+        model_names=names,
+        fingerprint=system_fingerprint(engine.info),
+        metrics=metrics,
+        created_s=int(time.time()),
+    )

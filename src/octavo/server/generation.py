@@ -1,0 +1,80 @@
+"""The engine requests that answer one HTTP request, as one stream of deltas."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+from octavo.core.errors import EngineDeadError
+from octavo.core.outputs import RequestDelta
+from octavo.core.sampling_params import SamplingParams
+from octavo.server.context import ServerContext
+from octavo.server.errors import internal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationCall:
+    """What is asked of the engine: every prompt with the same parameters."""
+
+    id: str
+    prompts: Sequence[list[int]]
+    params: SamplingParams
+    priority: int
+    cache_salt: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptDelta:
+    """News of the request that answers prompt `prompt_index`."""
+
+    prompt_index: int
+    delta: RequestDelta
+
+
+async def generate_all(context: ServerContext, call: GenerationCall) -> AsyncGenerator[PromptDelta, None]:
+    """All prompts' deltas as they come. Closing it, or one that fails, aborts what is still open.
+
+    Raises what `AsyncEngine.generate` raises, and `ApiError` where the engine failed on a request.
+    """
+    news: asyncio.Queue[PromptDelta | Exception] = asyncio.Queue()
+    tasks = [asyncio.create_task(_pump(context, call, index, news)) for index in range(len(call.prompts))]
+    num_open = len(tasks)
+    try:
+        while num_open:
+            item = await news.get()
+            if isinstance(item, Exception):
+                raise item
+            if item.delta.error is not None:
+                raise _failure(context, item.delta.error)
+            num_open -= item.delta.is_finished
+            yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _pump(
+    context: ServerContext, call: GenerationCall, index: int, news: "asyncio.Queue[PromptDelta | Exception]"
+) -> None:
+    request_id = f"{call.id}-{index}"
+    context.metrics.begin(request_id)
+    try:
+        async for delta in context.engine.generate(
+            call.prompts[index],
+            call.params,
+            request_id=request_id,
+            priority=call.priority,
+            cache_salt=call.cache_salt,
+        ):
+            news.put_nowait(PromptDelta(index, delta))
+    except Exception as error:  # noqa: BLE001  (raised again by whoever reads the news)
+        news.put_nowait(error)
+    finally:
+        context.metrics.end(request_id)
+
+
+def _failure(context: ServerContext, message: str) -> Exception:
+    """An engine that is gone, or one that failed on this request alone."""
+    if context.engine.is_healthy:
+        return internal(message)
+    return EngineDeadError(message)

@@ -1,0 +1,120 @@
+"""A request's fields as `SamplingParams`; where it is silent, the model's defaults, then Octavo's."""
+
+from collections.abc import Sized
+from typing import Any
+
+from octavo.core.errors import ContextLengthError, InvalidRequestError
+from octavo.core.sampling_params import SamplingParams
+from octavo.server.context import ServerContext
+from octavo.server.schemas import GenerationRequest
+
+MAX_STOP_CHARS = 1024
+MAX_BAD_WORD_CHARS = 256
+MAX_SALT_CHARS = 1024
+_MAX_PRIORITY = 1 << 31
+_SAME_NAMES = (
+    "n",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "stop",
+    "stop_token_ids",
+    "include_stop_str_in_output",
+    "ignore_eos",
+    "min_tokens",
+    "logit_bias",
+    "allowed_token_ids",
+    "bad_words",
+    "skip_special_tokens",
+    "prompt_logprobs",
+)
+
+
+def sampling_params(context: ServerContext, request: GenerationRequest, **overrides: Any) -> SamplingParams:
+    """`overrides` are what the endpoint itself decides. Raises `InvalidRequestError`."""
+    _check_sizes(context, request)
+    given = {name: getattr(request, name) for name in _SAME_NAMES}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return SamplingParams(**{**context.engine.front_end.sampling_defaults, **chosen, **overrides})
+
+
+def requested_max_tokens(request: GenerationRequest) -> int | None:
+    """By either of its names. Raises `InvalidRequestError` where both are given and differ."""
+    old, new = request.max_tokens, request.max_completion_tokens
+    if old is not None and new is not None and old != new:
+        raise InvalidRequestError(
+            f"max_tokens={old} and max_completion_tokens={new} are the same option; give one, or both equal",
+            param="max_completion_tokens",
+        )
+    return new if old is None else old
+
+
+def check_streaming(request: GenerationRequest) -> None:
+    """Raises `InvalidRequestError` for what goes with a stream only, or not with one."""
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequestError("stream_options are for stream=true; leave them out", param="stream_options")
+    if request.stream and request.prompt_logprobs is not None:
+        raise InvalidRequestError(
+            "prompt_logprobs are not available with stream=true; leave one of the two out", param="prompt_logprobs"
+        )
+
+
+def check_prompt_length(context: ServerContext, num_tokens: int, param: str) -> None:
+    """Refuse a prompt that leaves no room for an answer, before anything walks over its tokens."""
+    limit = context.engine.info.max_model_len
+    if num_tokens >= limit:
+        raise ContextLengthError(
+            f"the prompt has {num_tokens} tokens and the context holds {limit}, output included; shorten the prompt",
+            param=param,
+        )
+
+
+def priority_and_salt(context: ServerContext, request: GenerationRequest) -> tuple[int, str]:
+    """Raises `InvalidRequestError`."""
+    priority = request.priority or 0
+    if not -_MAX_PRIORITY <= priority < _MAX_PRIORITY:
+        raise InvalidRequestError(
+            f"priority={priority} is not in {-_MAX_PRIORITY} … {_MAX_PRIORITY - 1}", param="priority"
+        )
+    policy = context.engine.info.options.get("scheduling_policy")
+    if priority != 0 and policy != "priority":
+        raise InvalidRequestError(
+            f"priority={priority}, but this server's scheduling policy is {policy}, which does not read it; "
+            "leave it out, or start the server with --scheduling-policy priority",
+            param="priority",
+        )
+    salt = request.cache_salt
+    if salt is not None and not 1 <= len(salt) <= MAX_SALT_CHARS:
+        raise InvalidRequestError(
+            f"cache_salt has {len(salt)} characters; allowed are 1 … {MAX_SALT_CHARS}", param="cache_salt"
+        )
+    return priority, salt or ""
+
+
+def _check_sizes(context: ServerContext, request: GenerationRequest) -> None:
+    """Bound what is walked over, tokenised or built before the request runs."""
+    stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    for name, texts, most in (
+        ("stop", stop, MAX_STOP_CHARS),
+        ("bad_words", request.bad_words or [], MAX_BAD_WORD_CHARS),
+    ):
+        longest = max(map(len, texts), default=0)
+        if longest > most:
+            raise InvalidRequestError(
+                f"{name} has an entry of {longest} characters; at most {most} are allowed", param=name
+            )
+    vocab_size = context.engine.info.vocab_size
+    lists: tuple[tuple[str, Sized], ...] = (
+        ("stop_token_ids", request.stop_token_ids or ()),
+        ("allowed_token_ids", request.allowed_token_ids or ()),
+    )
+    for name, ids in lists:
+        if len(ids) > vocab_size:
+            raise InvalidRequestError(
+                f"{name} has {len(ids)} entries, more than the vocabulary's {vocab_size}", param=name
+            )

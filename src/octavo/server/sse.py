@@ -1,0 +1,69 @@
+"""A stream of chunks as server-sent events, and what ends it: [DONE], an error, or a client that goes away."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from octavo.server.disconnect import ClientDisconnectedError, until_disconnect
+from octavo.server.errors import as_api_error
+from octavo.server.wire import DONE, to_event
+
+_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+async def event_stream(
+    receive: Receive, batches: AsyncGenerator[Sequence[Any], None]
+) -> "EventStream":
+    """The response that streams `batches` of chunks.
+
+    It is made when the first batch is there, so that what fails before is raised here and gets a
+    status of its own. Raises `ClientDisconnectedError` too.
+    """
+    events = _events(batches)
+    first = await until_disconnect(receive, anext(events))
+    return EventStream(first, events)
+
+
+async def _events(batches: AsyncGenerator[Sequence[Any], None]) -> AsyncGenerator[bytes, None]:
+    """Each batch's events; then [DONE], or the error that ended the stream after it had begun."""
+    has_begun = False
+    async with contextlib.aclosing(batches):
+        try:
+            async for batch in batches:
+                yield b"".join(map(to_event, batch))
+                has_begun = True
+        except Exception as error:
+            if not has_begun:
+                raise
+            yield to_event(as_api_error(error).body())
+            return
+    yield DONE
+
+
+class EventStream(Response):
+    """A response that is sent as it is made. It owns `events`, and closes it however the sending ends."""
+
+    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(headers=_HEADERS, media_type="text/event-stream")
+        del self.headers["content-length"]
+        self._first = first
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with contextlib.aclosing(self._events):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            with contextlib.suppress(ClientDisconnectedError):
+                await until_disconnect(receive, self._send_all(send))
+
+    async def _send_all(self, send: Send) -> None:
+        await send(_part(self._first))
+        async for event in self._events:
+            await send(_part(event))
+        await send(_part(b"", is_last=True))
+
+
+def _part(body: bytes, *, is_last: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": not is_last}

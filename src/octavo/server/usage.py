@@ -1,0 +1,25 @@
+"""Tokens of one HTTP request, counted as its deltas come."""
+
+from octavo.core.outputs import RequestDelta
+from octavo.server.replies import PromptTokensDetails, Usage
+
+
+class UsageCounter:
+    """Prompts count once each, however many samples are drawn from them."""
+
+    def __init__(self, num_prompt_tokens: int, num_prompts: int) -> None:
+        self._num_prompt_tokens = num_prompt_tokens
+        self._num_completion_tokens = 0
+        self._num_cached_tokens = [0] * num_prompts
+
+    def add(self, prompt_index: int, delta: RequestDelta) -> None:
+        self._num_completion_tokens += sum(len(piece.token_ids) for piece in delta.outputs)
+        self._num_cached_tokens[prompt_index] = max(self._num_cached_tokens[prompt_index], delta.num_cached_tokens)
+
+    def usage(self) -> Usage:
+        return Usage(
+            prompt_tokens=self._num_prompt_tokens,
+            completion_tokens=self._num_completion_tokens,
+            total_tokens=self._num_prompt_tokens + self._num_completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=sum(self._num_cached_tokens)),
+        )

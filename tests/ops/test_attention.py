@@ -1,0 +1,299 @@
+"""Legend: T tokens, H query heads, K KV heads, D key size, E value size."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo import ops
+from octavo.ops import AttentionPlan, OpArgumentError, reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One sequence's heads and the options of its attention."""
+
+    num_tokens: int
+    num_heads: int = 4
+    num_kv_heads: int = 2
+    key_size: int = 16
+    value_size: int = 16
+    block_size: int = 16
+    dtype: torch.dtype = torch.float32
+    scale: float = 0.3
+    window: int | None = None
+    softcap: float = 0.0
+    has_sinks: bool = False
+    seed: int = 0
+
+    def tensors(self):
+        generator = torch.Generator().manual_seed(self.seed)
+        q = torch.randn(self.num_tokens, self.num_heads, self.key_size, generator=generator)
+        k = torch.randn(self.num_tokens, self.num_kv_heads, self.key_size, generator=generator)
+        v = torch.randn(self.num_tokens, self.num_kv_heads, self.value_size, generator=generator)
+        return q, k, v, torch.randn(self.num_heads, generator=generator) if self.has_sinks else None
+
+    def options(self):
+        return {"scale": self.scale, "window": self.window, "softcap": self.softcap}
+
+
+class Sequence:
+    """A case in a cache whose unused slots are NaN, at scattered blocks; block 0 is the null block."""
+
+    def __init__(self, case: Case, backend: str, spare_blocks: int = 3) -> None:
+        self.case, self.ops = case, reference if backend == "reference" else ops
+        self.q, self.k, self.v, self.sinks = case.tensors()
+        num_blocks = -(-case.num_tokens // case.block_size)
+        total = num_blocks + 1 + spare_blocks
+        heads = (total, case.block_size, case.num_kv_heads)
+        self.k_cache = torch.full((*heads, case.key_size), torch.nan).to(case.dtype)
+        self.v_cache = torch.full((*heads, case.value_size), torch.nan).to(case.dtype)
+        order = torch.randperm(total - 1, generator=torch.Generator().manual_seed(case.seed)) + 1
+        self.table = order[:num_blocks].int()
+        self.num_computed = 0
+
+    def step(self, num_tokens: int) -> torch.Tensor:
+        start, end = self.num_computed, self.num_computed + num_tokens
+        self.num_computed = end
+        positions = torch.arange(start, end)
+        slots = self.table[positions // self.case.block_size].long() * self.case.block_size
+        slots += positions % self.case.block_size
+        self.ops.store_kv(self.k[start:end], self.v[start:end], self.k_cache, self.v_cache, slots)
+        table = self.table.clone()
+        if self.case.window is not None:
+            table[: max(0, start - self.case.window + 1) // self.case.block_size] = 0
+        plan = AttentionPlan(
+            query_starts=torch.tensor([0, num_tokens], dtype=torch.int32),
+            seq_lens=torch.tensor([end], dtype=torch.int32),
+            block_tables=table[None],
+            block_size=self.case.block_size,
+        )
+        return self.ops.paged_attention(
+            self.q[start:end], self.k_cache, self.v_cache, plan, **self.case.options(), sinks_H=self.sinks
+        )
+
+    def steps(self, *sizes: int) -> torch.Tensor:
+        return torch.cat([self.step(size) for size in sizes])
+
+
+def formula(case: Case, dtype: torch.dtype) -> torch.Tensor:
+    """softmax over the whole score matrix, of keys and values rounded to the cache's dtype."""
+    q, k, v, sinks = case.tensors()
+    q, k, v = q.to(dtype), k.to(case.dtype).to(dtype), v.to(case.dtype).to(dtype)
+    group = case.num_heads // case.num_kv_heads
+    s = torch.einsum("thd,shd->hts", q, k.repeat_interleave(group, 1)) * case.scale
+    if case.softcap:
+        s = case.softcap * torch.tanh(s / case.softcap)
+    distance = torch.arange(case.num_tokens)[:, None] - torch.arange(case.num_tokens)
+    hidden = distance < 0
+    if case.window is not None:
+        hidden |= distance >= case.window
+    s = s.masked_fill(hidden, -torch.inf)
+    if sinks is not None:
+        s = torch.cat((s, sinks.to(dtype)[:, None, None].expand(-1, case.num_tokens, 1)), dim=-1)
+    p = s.softmax(-1)[..., : case.num_tokens]
+    return torch.einsum("hts,shd->thd", p, v.repeat_interleave(group, 1))
+
+
+CASES = [
+    Case(num_tokens=1),
+    Case(num_tokens=64),
+    Case(num_tokens=65, num_heads=9, num_kv_heads=3, key_size=64, value_size=64),
+    Case(num_tokens=63, num_heads=3, num_kv_heads=3, key_size=1, value_size=1, block_size=1),
+    Case(num_tokens=130, num_heads=8, num_kv_heads=1, key_size=59, value_size=7, block_size=8),
+    Case(num_tokens=130, key_size=111, value_size=128, block_size=256, dtype=torch.bfloat16),
+    Case(num_tokens=200, num_heads=14, key_size=80, value_size=80, dtype=torch.float16, window=1),
+    Case(num_tokens=200, block_size=5, window=70, softcap=2.0, has_sinks=True),
+    Case(num_tokens=150, key_size=32, value_size=40, dtype=torch.bfloat16, softcap=30.0, scale=2.0),
+    Case(num_tokens=20, num_heads=1, num_kv_heads=1, key_size=512, value_size=512, scale=0.05, has_sinks=True),
+    Case(num_tokens=90, num_heads=60, num_kv_heads=1, key_size=8, value_size=8, has_sinks=True, window=64),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_attention_is_accurate(case, backend, assert_accurate):
+    got = Sequence(case, backend).step(case.num_tokens)
+    assert_accurate(got, formula(case, torch.float32), formula(case, torch.float64))
+
+
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_chunks_give_the_same_bits(case, backend, threads):
+    threads(2)
+    whole = Sequence(case, backend).step(case.num_tokens)
+    threads(1)
+    sizes = (7, 64) if backend == "reference" else (1, 7, 64)
+    for size in sizes:
+        chunks = [size] * (case.num_tokens // size) + [case.num_tokens % size] * (case.num_tokens % size > 0)
+        assert torch.equal(Sequence(case, backend).steps(*chunks), whole), size
+    if case.num_tokens > 2:
+        assert torch.equal(Sequence(case, backend).steps(case.num_tokens - 2, 1, 1), whole)
+
+
+def test_requests_do_not_see_each_other(backend):
+    """Four requests (one with no rows) in one plan and one cache give the bits each gives alone."""
+    cases = [Case(num_tokens=n, seed=n, window=40, has_sinks=False) for n in (1, 100, 17, 70)]
+    alone = [Sequence(case, backend, spare_blocks=20) for case in cases]
+    counts = [1, 37, 0, 1]
+    for sequence, count in zip(alone, counts, strict=True):
+        if sequence.case.num_tokens > count:
+            sequence.step(sequence.case.num_tokens - count)
+    first = alone[0]
+    blocks_before, tables = 1, []
+    k_parts, v_parts = [first.k_cache[:1]], [first.v_cache[:1]]
+    for sequence in alone:
+        k_parts.append(sequence.k_cache[1:])
+        v_parts.append(sequence.v_cache[1:])
+        table = torch.zeros(10, dtype=torch.int32)
+        table[: len(sequence.table)] = sequence.table + blocks_before - 1
+        tables.append(table)
+        blocks_before += len(sequence.k_cache) - 1
+    k_cache, v_cache = torch.cat(k_parts), torch.cat(v_parts)
+    rows = [s.q[s.num_computed : s.num_computed + n] for s, n in zip(alone, counts, strict=True)]
+    plan = AttentionPlan(
+        query_starts=torch.tensor([0, *counts]).cumsum(0).int(),
+        seq_lens=torch.tensor([case.num_tokens for case in cases], dtype=torch.int32),
+        block_tables=torch.stack(tables),
+        block_size=16,
+    )
+    for sequence, table, count in zip(alone, tables, counts, strict=True):
+        positions = torch.arange(sequence.num_computed, sequence.num_computed + count)
+        slots = table[positions // 16].long() * 16 + positions % 16
+        part = slice(sequence.num_computed, sequence.num_computed + count)
+        first.ops.store_kv(sequence.k[part], sequence.v[part], k_cache, v_cache, slots)
+    got = first.ops.paged_attention(torch.cat(rows), k_cache, v_cache, plan, **cases[0].options(), sinks_H=None)
+    want = [s.step(count) for s, count in zip(alone, counts, strict=True) if count]
+    assert torch.equal(got, torch.cat(want))
+
+
+def test_no_requests(backend):
+    ops_of = reference if backend == "reference" else ops
+    cache = torch.zeros(2, 4, 1, 8)
+    empty = torch.zeros(0, dtype=torch.int32)
+    plan = AttentionPlan(
+        query_starts=torch.zeros(1, dtype=torch.int32),
+        seq_lens=empty,
+        block_tables=torch.zeros(0, 3, dtype=torch.int32),
+        block_size=4,
+    )
+    got = ops_of.paged_attention(
+        torch.zeros(0, 2, 8), cache, cache, plan, scale=1.0, window=None, softcap=0.0, sinks_H=None
+    )
+    assert got.shape == (0, 2, 8)
+    ops_of.store_kv(torch.zeros(0, 1, 8), torch.zeros(0, 1, 8), cache, cache, torch.zeros(0, dtype=torch.int64))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    num_tokens=st.integers(1, 140),
+    num_kv_heads=st.integers(1, 3),
+    group=st.integers(1, 5),
+    key_size=st.integers(1, 70),
+    value_size=st.integers(1, 70),
+    block_size=st.integers(1, 20),
+    window=st.none() | st.integers(1, 150),
+    cut=st.integers(0, 139),
+)
+def test_any_shape(num_tokens, num_kv_heads, group, key_size, value_size, block_size, window, cut, assert_accurate):
+    case = Case(
+        num_tokens=num_tokens,
+        num_heads=num_kv_heads * group,
+        num_kv_heads=num_kv_heads,
+        key_size=key_size,
+        value_size=value_size,
+        block_size=block_size,
+        window=window,
+    )
+    got = Sequence(case, "native").step(num_tokens)
+    assert_accurate(got, formula(case, torch.float32), formula(case, torch.float64))
+    cut %= num_tokens
+    if cut:
+        assert torch.equal(Sequence(case, "native").steps(cut, num_tokens - cut), got)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("head_size", [1, 16, 59])
+def test_stored_values_are_rounded_to_nearest_even(dtype, head_size, backend):
+    ops_of = reference if backend == "reference" else ops
+    generator = torch.Generator().manual_seed(0)
+    k = torch.randn(40, 3, head_size, generator=generator)
+    k *= 10.0 ** torch.randint(-9, 6, k.shape, generator=generator)
+    ties = torch.tensor([1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, 65519.0, 65520.0, -0.0, 2.0**-25, 3 * 2.0**-25])
+    k.view(-1)[: len(ties)] = ties
+    k_cache, v_cache = torch.zeros(6, 11, 3, head_size, dtype=dtype), torch.zeros(6, 11, 3, head_size, dtype=dtype)
+    slots = torch.randperm(66, generator=generator)[:40]
+    ops_of.store_kv(k, -k, k_cache, v_cache, slots)
+    assert torch.equal(k_cache.view(66, 3, head_size)[slots], k.to(dtype))
+    assert torch.equal(v_cache.view(66, 3, head_size)[slots], (-k).to(dtype))
+    untouched = torch.ones(66, dtype=torch.bool).index_fill(0, slots, value=False)
+    assert not k_cache.view(66, 3, head_size)[untouched].any()
+
+
+def test_strided_queries_and_caches(isa):
+    case = Case(num_tokens=50)
+    dense = Sequence(case, isa)
+    want = dense.step(50)
+    strided = Sequence(case, isa)
+    both = torch.full((*strided.k_cache.shape[:3], 40), torch.nan)
+    strided.k_cache, strided.v_cache = both[..., :16], both[..., 20:36]
+    wide = torch.zeros(50, 100)
+    wide[:, 7:71] = strided.q.flatten(1)
+    strided.q = wide[:, 7:71].unflatten(1, (4, 16))
+    strided.k = strided.k.transpose(0, 2).contiguous().transpose(0, 2)
+    assert torch.equal(strided.step(50), want)
+    assert torch.isnan(both[..., 16:20]).all()
+    assert torch.isnan(both[..., 36:]).all()
+
+
+def test_arguments_are_checked():
+    q, cache = torch.zeros(3, 4, 8), torch.zeros(5, 4, 2, 8)
+    plan = AttentionPlan(
+        query_starts=torch.tensor([0, 1, 3], dtype=torch.int32),
+        seq_lens=torch.tensor([6, 2], dtype=torch.int32),
+        block_tables=torch.tensor([[1, 2], [3, 0]], dtype=torch.int32),
+        block_size=4,
+    )
+
+    def call(q=q, k_cache=cache, v_cache=cache, window=None, softcap=0.0, sinks_H=None, **changes):
+        changed = dataclasses.replace(plan, **changes)
+        return ops.paged_attention(
+            q, k_cache, v_cache, changed, scale=1.0, window=window, softcap=softcap, sinks_H=sinks_H
+        )
+
+    assert call().shape == (3, 4, 8)
+    for wrong in (
+        {"q": q[:2]},
+        {"q": q[..., :7]},
+        {"q": q[:, :3]},
+        {"q": q[0]},
+        {"k_cache": cache.double()},
+        {"v_cache": cache[:4]},
+        {"v_cache": cache.bfloat16()},
+        {"window": 0},
+        {"softcap": -1.0},
+        {"sinks_H": torch.zeros(2)},
+        {"block_size": 8},
+        {"seq_lens": torch.tensor([9, 2], dtype=torch.int32)},
+        {"seq_lens": torch.tensor([6, 1], dtype=torch.int32)},
+        {"seq_lens": torch.tensor([6, 2])},
+        {"query_starts": torch.tensor([0, 4, 3], dtype=torch.int32)},
+        {"query_starts": torch.tensor([1, 1, 3], dtype=torch.int32)},
+        {"block_tables": torch.tensor([[1, 5], [3, 0]], dtype=torch.int32)},
+        {"block_tables": torch.tensor([[1, -1], [3, 0]], dtype=torch.int32)},
+    ):
+        with pytest.raises(OpArgumentError):
+            call(**wrong)
+    k, slots = torch.zeros(2, 2, 8), torch.tensor([0, 19])
+    for args in (
+        (k, k, cache, cache, torch.tensor([0, 20])),
+        (k, k, cache, cache, torch.tensor([-1, 0])),
+        (k, k, cache, cache, slots.int()),
+        (k, k, cache, cache, slots[:1]),
+        (k[:, :1], k[:, :1], cache, cache, slots),
+        (k, k[..., :7], cache, cache, slots),
+        (k, k.double(), cache, cache, slots),
+    ):
+        with pytest.raises(OpArgumentError):
+            ops.store_kv(*args)
