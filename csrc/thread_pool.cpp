@@ -5,14 +5,13 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <mutex>
 #include <new>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "arguments.h"
 
@@ -33,8 +32,15 @@ void relax() {
 // then waits only for those that joined: a worker that is still asleep never delays a job.
 class Pool {
 public:
-    explicit Pool(int num_workers) : num_workers_(num_workers) {
-        for (int i = 0; i < num_workers; ++i) std::thread([this] { work(); }).detach();
+    explicit Pool(int num_workers) {
+        for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this] { work(); });
+    }
+
+    ~Pool() {
+        is_stopped_.store(true, std::memory_order_release);
+        job_.fetch_add(1, std::memory_order_release);
+        job_.notify_all();
+        for (std::thread& worker : workers_) worker.join();
     }
 
     void run(int64_t num_items, void (*function)(const void*, int64_t), const void* arguments) {
@@ -48,13 +54,6 @@ public:
         take_items();
         state_.fetch_and(~kOpen, std::memory_order_acq_rel);
         while (state_.load(std::memory_order_acquire) != 0) relax();
-    }
-
-    // The pool's threads end, one by one, and the last of them frees it.
-    void retire() {
-        is_retired_.store(true, std::memory_order_release);
-        job_.fetch_add(1, std::memory_order_release);
-        job_.notify_all();
     }
 
 private:
@@ -74,7 +73,7 @@ private:
 
     void work() {
         int seen = 0;
-        while (!is_retired_.load(std::memory_order_acquire)) {
+        while (!is_stopped_.load(std::memory_order_acquire)) {
             if (join()) {
                 take_items();
                 state_.fetch_sub(1, std::memory_order_acq_rel);
@@ -86,7 +85,6 @@ private:
             }
             seen = job_.load(std::memory_order_acquire);
         }
-        if (num_workers_.fetch_sub(1) == 1) delete this;
     }
 
     void (*function_)(const void*, int64_t) = nullptr;
@@ -95,8 +93,8 @@ private:
     alignas(64) std::atomic<int64_t> next_item_{0};
     alignas(64) std::atomic<uint32_t> state_{0};  // kOpen while items may be left, plus the number of workers inside
     alignas(64) std::atomic<int> job_{0};         // counts jobs; workers sleep on it
-    std::atomic<bool> is_retired_{false};
-    std::atomic<int> num_workers_;
+    std::atomic<bool> is_stopped_{false};
+    std::vector<std::thread> workers_;
 };
 
 std::mutex pool_mutex;
@@ -155,7 +153,7 @@ void parallel_for(int64_t num_items, void (*function)(const void*, int64_t), con
     if (pool_threads != threads) {
         static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
         (void)registered;
-        if (pool) pool->retire();
+        delete pool;
         pool = new Pool(threads - 1);
         pool_threads = threads;
     }

@@ -43,7 +43,9 @@ class Tiny:
         model = getattr(transformers, self.model)(config)
         for name, parameter in model.named_parameters():  # norms and biases that matter
             if "norm" in name or name.endswith("bias"):
-                torch.nn.init.normal_(parameter, mean=0.0 if name.endswith("bias") else parameter.mean().item(), std=0.3)
+                torch.nn.init.normal_(
+                    parameter, mean=0.0 if name.endswith("bias") else parameter.mean().item(), std=0.3
+                )
             else:
                 torch.nn.init.normal_(parameter, std=0.15)
         model.save_pretrained(directory)
@@ -65,7 +67,13 @@ TINY: dict[str, Tiny] = {
     "llama-biased": Tiny(
         "LlamaConfig",
         "LlamaForCausalLM",
-        {"attention_bias": True, "mlp_bias": True, "head_dim": 10, "tie_word_embeddings": True, "num_key_value_heads": 4},
+        {
+            "attention_bias": True,
+            "mlp_bias": True,
+            "head_dim": 10,
+            "tie_word_embeddings": True,
+            "num_key_value_heads": 4,
+        },
     ),
     "llama3-rope": Tiny("LlamaConfig", "LlamaForCausalLM", {"rope_parameters": LLAMA3_ROPE}),
     "linear-rope": Tiny(

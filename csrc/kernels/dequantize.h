@@ -37,9 +37,10 @@ inline Affine<V> affine(const std::byte* header, int64_t unit, int64_t column) {
     }
 }
 
-// The 16 elements of half `Half` of a group of 32, for one vector of columns.
-template <class V, Format F, int Half>
-inline void dequantize_unit(const uint32_t* high, const uint32_t* low, const Affine<V>& scale, float* out) {
+// Calls emit(k, w) for the 16 elements of half `Half` of a group of 32, in order, for one vector of columns.
+template <class V, Format F, int Half, class Emit>
+[[gnu::always_inline]] inline void for_unit(const uint32_t* high, const uint32_t* low, const Affine<V>& scale,
+                                            Emit emit) {
     constexpr PanelBlock block = block_of<F>();
     constexpr int kPerWord = static_cast<int>(32 / block.low_words);
     constexpr int kUnitWords = static_cast<int>(block.low_words / 2);
@@ -52,9 +53,8 @@ inline void dequantize_unit(const uint32_t* high, const uint32_t* low, const Aff
 #pragma GCC unroll 8
         for (int i = 0; i < kPerWord; ++i) {
             const int k = word * kPerWord + i;
-            typename V::Float w;
             if constexpr (block.low_words == 8) {
-                w = V::mul(scale.step, V::top_byte_to_float(V::shift_left(codes, 24 - 8 * i)));
+                emit(Half * 16 + k, V::mul(scale.step, V::top_byte_to_float(V::shift_left(codes, 24 - 8 * i))));
             } else {
                 auto code = V::bit_and(V::shift_right(codes, 4 * i), 15);
                 if constexpr (block.high_words != 0) {
@@ -62,31 +62,72 @@ inline void dequantize_unit(const uint32_t* high, const uint32_t* low, const Aff
                     const auto moved = bit < 4 ? V::shift_left(top, 4 - bit) : V::shift_right(top, bit - 4);
                     code = V::bit_or(code, V::bit_and(moved, block.high_words == 1 ? 16 : 48));
                 }
-                w = V::fma(scale.step, V::to_float(code), scale.offset);
+                emit(Half * 16 + k, V::fma(scale.step, V::to_float(code), scale.offset));
             }
-            V::store(out + k * kPanelColumns, w);
         }
     }
 }
 
-template <class V, Format F>
-[[gnu::noinline]] void dequantize_blocks(const std::byte* blocks, int64_t num_blocks, float* out) {
+// Calls emit(k, vector, w) for every element of the blocks: for each vector of columns, k in rising order.
+template <class V, Format F, class Emit>
+[[gnu::always_inline]] inline void for_elements(const std::byte* blocks, int64_t num_blocks, Emit emit) {
     constexpr PanelBlock block = block_of<F>();
-    for (int64_t b = 0; b < num_blocks; ++b, blocks += block.bytes(), out += block.k * kPanelColumns) {
+    for (int64_t b = 0; b < num_blocks; ++b, blocks += block.bytes()) {
         for (int64_t group = 0; group < block.k / 32; ++group) {
             const auto* high = reinterpret_cast<const uint32_t*>(
                 blocks + block.header_bytes * kPanelColumns + group * block.group_bytes());
             const uint32_t* low = high + block.high_words * kPanelColumns;
-            float* to = out + group * 32 * kPanelColumns;
-            for (int64_t column = 0; column < kPanelColumns; column += V::kLanes) {
+            const int64_t k0 = b * block.k + group * 32;
+#pragma GCC unroll 8
+            for (int vector = 0; vector < kPanelColumns / V::kLanes; ++vector) {
+                const int64_t column = vector * V::kLanes;
+                const auto emit_here = [&](int k, typename V::Float w) { emit(k0 + k, vector, w); };
                 auto scale = affine<V, F>(blocks, 2 * group, column);
-                dequantize_unit<V, F, 0>(high + column, low + column, scale, to + column);
+                for_unit<V, F, 0>(high + column, low + column, scale, emit_here);
                 if constexpr (F == Format::Q6_K) scale = affine<V, F>(blocks, 2 * group + 1, column);
-                dequantize_unit<V, F, 1>(high + column, low + column, scale, to + 16 * kPanelColumns + column);
+                for_unit<V, F, 1>(high + column, low + column, scale, emit_here);
             }
         }
     }
 }
+
+// To fp32 [k][32].
+template <class V, Format F>
+[[gnu::noinline]] void dequantize_blocks(const std::byte* blocks, int64_t num_blocks, float* out) {
+    for_elements<V, F>(blocks, num_blocks, [&](int64_t k, int vector, typename V::Float w) {
+        V::store(out + k * kPanelColumns + vector * V::kLanes, w);
+    });
+}
+
+// sums (32) += x · W for one row: the chains of gemm_tile (gemm.h), bit for bit, without W in memory.
+template <class V, Format F>
+[[gnu::noinline]] void dot_blocks(const std::byte* blocks, int64_t num_blocks, const float* x, float* sums) {
+    constexpr int kVectors = static_cast<int>(kPanelColumns / V::kLanes);
+    typename V::Float chain[kVectors];
+    for (int v = 0; v < kVectors; ++v) chain[v] = V::broadcast(0.0f);
+    for_elements<V, F>(blocks, num_blocks, [&](int64_t k, int vector, typename V::Float w) {
+        chain[vector] = V::fma(V::broadcast(x[k]), w, chain[vector]);
+    });
+    for (int v = 0; v < kVectors; ++v) V::store(sums + v * V::kLanes, V::add(V::load(sums + v * V::kLanes), chain[v]));
+}
+
+// Calls f<Format>() for a block format.
+template <class F>
+inline void with_block_format(Format format, F f) {
+    switch (format) {
+        case Format::Q4_0: return f.template operator()<Format::Q4_0>();
+        case Format::Q4_1: return f.template operator()<Format::Q4_1>();
+        case Format::Q5_0: return f.template operator()<Format::Q5_0>();
+        case Format::Q5_1: return f.template operator()<Format::Q5_1>();
+        case Format::Q8_0: return f.template operator()<Format::Q8_0>();
+        case Format::Q4_K: return f.template operator()<Format::Q4_K>();
+        case Format::Q5_K: return f.template operator()<Format::Q5_K>();
+        case Format::Q6_K: return f.template operator()<Format::Q6_K>();
+        default: return;
+    }
+}
+
+inline bool is_block_format(Format format) { return kPanelBlocks[static_cast<int>(format)].low_words > 0; }
 
 // k0 and k are multiples of the format's block.
 template <class V>
@@ -102,15 +143,17 @@ inline void dequantize_slab(Format format, const std::byte* panel, int64_t k0, i
             return convert([&](int64_t i) { return V::load_f16(reinterpret_cast<const uint16_t*>(from) + i); });
         case Format::BF16:
             return convert([&](int64_t i) { return V::load_bf16(reinterpret_cast<const uint16_t*>(from) + i); });
-        case Format::Q4_0: return dequantize_blocks<V, Format::Q4_0>(from, k / 32, out);
-        case Format::Q4_1: return dequantize_blocks<V, Format::Q4_1>(from, k / 32, out);
-        case Format::Q5_0: return dequantize_blocks<V, Format::Q5_0>(from, k / 32, out);
-        case Format::Q5_1: return dequantize_blocks<V, Format::Q5_1>(from, k / 32, out);
-        case Format::Q8_0: return dequantize_blocks<V, Format::Q8_0>(from, k / 32, out);
-        case Format::Q4_K: return dequantize_blocks<V, Format::Q4_K>(from, k / 256, out);
-        case Format::Q5_K: return dequantize_blocks<V, Format::Q5_K>(from, k / 256, out);
-        case Format::Q6_K: return dequantize_blocks<V, Format::Q6_K>(from, k / 256, out);
+        default:
+            with_block_format(format, [&]<Format F>() { dequantize_blocks<V, F>(from, k / block.k, out); });
     }
+}
+
+// sums (32) += x (k) · slab, for block formats.
+template <class V>
+inline void dot_slab(Format format, const std::byte* panel, int64_t k0, int64_t k, const float* x, float* sums) {
+    const PanelBlock& block = kPanelBlocks[static_cast<int>(format)];
+    const std::byte* from = panel + k0 / block.k * block.bytes();
+    with_block_format(format, [&]<Format F>() { dot_blocks<V, F>(from, k / block.k, x, sums); });
 }
 
 inline const std::byte* panel_at(const std::byte* weight, Format format, int64_t panel, int64_t k) {

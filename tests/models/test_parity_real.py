@@ -45,7 +45,9 @@ def test_parity(alias: str, long_prompt: int, real_model: Callable[[str], Path])
         ids = [rng.randrange(1000, 20_000) for _ in range(long_prompt)]
         [scored] = llm.generate(ids, SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, prompt_logprobs=3))
     gc.collect()
-    reference = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype="float32").eval()
+    reference = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype="float32"
+    ).eval()
     for output in [*outputs, scored]:
         logits = reference_logits(reference, output.prompt_token_ids + output.outputs[0].token_ids)
         assert_greedy_equal(output, logits)
@@ -57,6 +59,8 @@ def test_paris(real_model: Callable[[str], Path]) -> None:
     with LLM(str(real_model("smollm2")), kv_cache_memory="256M", max_model_len=2048) as llm:
         [answer] = llm.generate("The capital of France is", SamplingParams(temperature=0, max_tokens=5))
         assert "Paris" in answer.outputs[0].text
-        [chat] = llm.chat([{"role": "user", "content": "What is the capital of France?"}], SamplingParams(temperature=0))
+        [chat] = llm.chat(
+            [{"role": "user", "content": "What is the capital of France?"}], SamplingParams(temperature=0)
+        )
         assert chat.outputs[0].text == "The capital of France is Paris."
         assert chat.outputs[0].finish_reason == "stop"

@@ -21,7 +21,9 @@ LAYOUTS = {
 def test_random_traffic_conserves_blocks_and_requests(layout: str, policy: str, prefix_caching: bool) -> None:
     specs = LAYOUTS[layout]
     num_blocks = plan_layout(specs).max_blocks(100, 24) + 3  # room for the largest request, and hardly more
-    scheduler = make_scheduler(specs, num_blocks, policy=policy, prefix_caching=prefix_caching, max_num_batched_tokens=24)
+    scheduler = make_scheduler(
+        specs, num_blocks, policy=policy, prefix_caching=prefix_caching, max_num_batched_tokens=24
+    )
     traffic = Traffic(scheduler, seed=len(layout), max_prompt=40, max_output=60)
     for _ in range(650):
         traffic.step(arrival_rate=0.35)

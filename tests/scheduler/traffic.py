@@ -126,7 +126,11 @@ class Traffic:
             stop_token_ids=(7,) if rng.random() < 0.3 else (),
         )
         samples = make_samples(
-            f"r{self.num_requests}", prompt, params, priority=rng.randrange(3), cache_salt=rng.choice(["", "", "tenant"])
+            f"r{self.num_requests}",
+            prompt,
+            params,
+            priority=rng.randrange(3),
+            cache_salt=rng.choice(["", "", "tenant"]),
         )
         self.num_requests += 1
         for request in samples:

@@ -49,7 +49,7 @@ def gguf_path() -> Callable[[str], Path]:
         places = [Path(os.environ["OCTAVO_TEST_MODELS"])] if "OCTAVO_TEST_MODELS" in os.environ else []
         places.append(Path(os.environ.get("OCTAVO_CACHE", cache)) / "models")
         for place in places:
-            found = [*sorted((place / name).glob("*.gguf")), *sorted(place.glob(f"{name}*.gguf"))]
+            found = [*sorted(place.glob(f"{name}*/*.gguf")), *sorted(place.glob(f"{name}*.gguf"))]
             if found:
                 return found[0]
         pytest.skip(f"no GGUF file of {name} in {' or '.join(map(str, places))}; set OCTAVO_TEST_MODELS")
@@ -120,7 +120,7 @@ def export_byte_level(backend: Backend, pre: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny(byte_level_metadata: dict[str, Any]) -> Tokenizer:
+def tiny_bpe(byte_level_metadata: dict[str, Any]) -> Tokenizer:
     return Tokenizer.from_gguf(byte_level_metadata)
 
 

@@ -80,9 +80,9 @@ def test_stops_equal_brute_force(
 
 @MANY
 @given(text=st.text(max_size=60), cuts=st.lists(st.integers(0, 80), max_size=8))
-def test_byte_level_stream(tiny: Tokenizer, text: str, cuts: list[int]) -> None:
-    ids = tiny.encode(text, parse_special=False)
-    detokenizer = IncrementalDetokenizer(tiny, stop=("never\x00there",))
+def test_byte_level_stream(tiny_bpe: Tokenizer, text: str, cuts: list[int]) -> None:
+    ids = tiny_bpe.encode(text, parse_special=False)
+    detokenizer = IncrementalDetokenizer(tiny_bpe, stop=("never\x00there",))
     streamed = "".join(detokenizer.push(chunk).text for chunk in chunks(ids, cuts)) + detokenizer.finish()
     assert streamed == text
 

@@ -112,12 +112,14 @@ def test_unigram_equals_the_original(texts: tuple[str, ...], removes_spaces: boo
             assert tokenizer.encode(text) == model.encode(text), text
 
 
-def test_byte_level_equals_the_original(tiny: Tokenizer, byte_level_backend: Backend, texts: tuple[str, ...]) -> None:
+def test_byte_level_equals_the_original(
+    tiny_bpe: Tokenizer, byte_level_backend: Backend, texts: tuple[str, ...]
+) -> None:
     for text in (*texts, "a<tool é>b<s><|im_end|>"):
-        ids = tiny.encode(text)
+        ids = tiny_bpe.encode(text)
         assert ids == byte_level_backend.encode(text).ids, text
-        assert tiny.decode(ids, skip_special_tokens=False) == text
-        assert b"".join(map(tiny.token_bytes, ids)) == text.encode()
+        assert tiny_bpe.decode(ids, skip_special_tokens=False) == text
+        assert b"".join(map(tiny_bpe.token_bytes, ids)) == text.encode()
 
 
 @pytest.mark.parametrize("pre", sorted(_STYLES))
@@ -159,18 +161,18 @@ def test_bos_and_eos(byte_level_metadata: dict[str, Any], flags: dict[str, bool]
     assert tokenizer.encode("cat", add_special_tokens=False) == tokenizer.encode("cat")[bool(expected) :][:1]
 
 
-def test_special_text_stays_plain_when_asked(tiny: Tokenizer) -> None:
-    ids = tiny.encode("a<|im_end|>b<tool é>", parse_special=False)
-    assert not tiny.special_token_ids & set(ids)
-    assert tiny.token_to_id("<tool é>") in ids  # not special: part of the language
-    assert tiny.decode(ids) == "a<|im_end|>b<tool é>"
+def test_special_text_stays_plain_when_asked(tiny_bpe: Tokenizer) -> None:
+    ids = tiny_bpe.encode("a<|im_end|>b<tool é>", parse_special=False)
+    assert not tiny_bpe.special_token_ids & set(ids)
+    assert tiny_bpe.token_to_id("<tool é>") in ids  # not special: part of the language
+    assert tiny_bpe.decode(ids) == "a<|im_end|>b<tool é>"
 
 
-def test_special_tokens_are_skipped(tiny: Tokenizer) -> None:
-    ids = tiny.encode("<s>a<|im_end|>")
-    assert tiny.decode(ids) == "a"
-    assert tiny.decode(ids, skip_special_tokens=False) == "<s>a<|im_end|>"
-    assert tiny.eos_token_ids == {1}
+def test_special_tokens_are_skipped(tiny_bpe: Tokenizer) -> None:
+    ids = tiny_bpe.encode("<s>a<|im_end|>")
+    assert tiny_bpe.decode(ids) == "a"
+    assert tiny_bpe.decode(ids, skip_special_tokens=False) == "<s>a<|im_end|>"
+    assert tiny_bpe.eos_token_ids == {1}
 
 
 def test_token_bytes(tiny_sentencepiece: Tokenizer) -> None:
@@ -186,9 +188,9 @@ def test_a_space_goes_before_the_text_and_is_taken_away_again(tiny_sentencepiece
     assert tiny_sentencepiece.decode(ids, is_continuation=True) == " ab"
 
 
-def test_lone_surrogates_are_refused(tiny: Tokenizer) -> None:
+def test_lone_surrogates_are_refused(tiny_bpe: Tokenizer) -> None:
     with pytest.raises(OctavoError, match="surrogates"):
-        tiny.encode("a\ud800")
+        tiny_bpe.encode("a\ud800")
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [

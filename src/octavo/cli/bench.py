@@ -9,12 +9,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from octavo.cli.help_page import HelpfulCommand, HelpfulGroup
 from octavo.cli.options import NOT_BUILT, engine_options, with_options
-from octavo.cli.terminal import duration, loading_progress, stderr, stdout
+from octavo.cli.terminal import duration, loading_progress, plain_table, stderr, stdout
 from octavo.config import EngineConfig
 from octavo.core.errors import ConfigError, NotBuiltError
 
@@ -32,17 +30,32 @@ _ENGINE = engine_options(
 )
 """Prefix caching is off, so that the second run of a prompt computes it again; prompts are token ids."""
 
+_PANEL = "Benchmark"
+
 bench = typer.Typer(
     cls=HelpfulGroup, rich_markup_mode=None, no_args_is_help=True, help="Measure how fast the engine is here."
 )
 
-InputLen = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens a prompt; random ids. [default: 512]")]
-OutputLen = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Tokens an answer; end tokens are passed over. [default: 128]")
+
+def _count(help: str, *, least: int = 1) -> Any:
+    return typer.Option(min=least, metavar="N", rich_help_panel=_PANEL, help=help)
+
+
+BatchSize = Annotated[int, _count("Requests at once.")]
+NumPrompts = Annotated[int, _count("Requests, queued at once.")]
+InputLen = Annotated[int, _count("Tokens a prompt; random ids.")]
+OutputLen = Annotated[int, _count("Tokens an answer; end tokens are passed over.")]
+RangeRatio = Annotated[
+    float,
+    typer.Option(metavar="X", rich_help_panel=_PANEL, help="Lengths vary uniformly by ± this share."),
 ]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of the random prompts. [default: 0]")]
+Iterations = Annotated[int, _count("Measured runs.")]
+WarmupRuns = Annotated[int, _count("Runs before, unmeasured.", least=0)]
+WarmupRequests = Annotated[int, _count("Requests before, unmeasured.", least=0)]
+Seed = Annotated[int, _count("Of the random prompts.", least=0)]
 JsonTarget = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="Write the whole result there; -: to stdout.")
+    str | None,
+    typer.Option("--json", metavar="FILE", rich_help_panel=_PANEL, help="Write the whole result there; -: to stdout."),
 ]
 
 
@@ -51,9 +64,9 @@ JsonTarget = Annotated[
 def latency(
     input_len: InputLen = 512,
     output_len: OutputLen = 128,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Requests at once. [default: 1]")] = 1,
-    iterations: Annotated[int, typer.Option(min=1, metavar="N", help="Measured runs. [default: 3]")] = 3,
-    warmup: Annotated[int, typer.Option(min=0, metavar="N", help="Runs before, unmeasured. [default: 1]")] = 1,
+    batch_size: BatchSize = 1,
+    iterations: Iterations = 3,
+    warmup: WarmupRuns = 1,
     seed: Seed = 0,
     json_target: JsonTarget = None,
     *,
@@ -77,8 +90,7 @@ def latency(
     )
     _check_target(json_target)
     with _load(config, batch_size) as llm:
-        is_terminal = sys.stderr.isatty()
-        with stderr().status(f"run 1 of {warmup + iterations}") if is_terminal else _Silent() as status:
+        with stderr().status(f"run 1 of {warmup + iterations}") as status:
             result = measure_latency(
                 llm, shape, lambda number: status.update(f"run {number + 1} of {warmup + iterations}")
             )
@@ -91,13 +103,11 @@ def latency(
 @bench.command(cls=HelpfulCommand)
 @with_options(config=_ENGINE)
 def throughput(
-    num_prompts: Annotated[int, typer.Option(min=1, metavar="N", help="Requests, queued at once. [default: 64]")] = 64,
+    num_prompts: NumPrompts = 64,
     input_len: InputLen = 512,
     output_len: OutputLen = 128,
-    range_ratio: Annotated[
-        float, typer.Option(metavar="X", help="Lengths vary uniformly by ± this share. [default: 0]")
-    ] = 0.0,
-    warmup: Annotated[int, typer.Option(min=0, metavar="N", help="Requests before, unmeasured. [default: 1]")] = 1,
+    range_ratio: RangeRatio = 0.0,
+    warmup: WarmupRequests = 1,
     seed: Seed = 0,
     json_target: JsonTarget = None,
     *,
@@ -144,19 +154,6 @@ _add_not_built("startup", "Time the start of the engine.")
 _add_not_built("techniques", "Compare each technique with it switched off.")
 
 
-class _Silent:
-    """Stands in for a status line where nobody would see it."""
-
-    def __enter__(self) -> "_Silent":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def update(self, text: str) -> None:
-        pass
-
-
 def _load(config: EngineConfig, batch_size: int | None) -> "LLM":
     from octavo.engine.llm import LLM
 
@@ -197,9 +194,11 @@ def _print_heading(info: "EngineInfo", work: str) -> None:
     options = info.options
     caching = "on" if options["enable_prefix_caching"] else "off"
     formats = " + ".join(sorted(info.weight_formats, key=lambda name: -info.weight_formats[name]))
-    stdout().print(
-        f"[bold]{info.model}[/] ({formats}) on {options['device']}, {info.isa}, {options['threads']} threads, "
-        f"{options['dtype']}, KV {options['kv_cache_dtype']}, prefix caching {caching}\n{work}",
+    console = stdout()
+    console.print(f"[bold]{info.model}[/] ({formats}): {work}")
+    console.print(
+        f"{options['device']}, {info.isa}, {options['threads']} threads, {options['dtype']}, "
+        f"KV {options['kv_cache_dtype']}, prefix caching {caching}\n"
     )
 
 
@@ -209,9 +208,7 @@ def _print_latency(info: "EngineInfo", shape: "LatencyShape", result: "LatencyRe
         f"batch {shape.batch_size}, {shape.input_len} tokens in, {shape.output_len} out; median of "
         f"{shape.iterations} after {shape.warmup} to warm up",
     )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("", "median", "min", "max"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    table = plain_table("", "median", "min", "max", right=True)
     rows: list[tuple[str, Summary | None, Any]] = [
         ("prefill (tokens/s)", result.prefill_tokens_per_s, _rate),
         ("decode (tokens/s)", result.decode_tokens_per_s, _rate),
@@ -237,9 +234,7 @@ def _print_throughput(info: "EngineInfo", shape: "ThroughputShape", result: "Thr
     _print_heading(
         info, f"{shape.num_prompts} requests at once, {shape.input_len} tokens in, {shape.output_len} out{spread}"
     )
-    totals = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
-    totals.add_column()
-    totals.add_column(justify="right")
+    totals = plain_table("", "total", right=True)
     for name, value in (
         ("requests", f"{result.num_requests:,}"),
         ("duration", duration(result.duration_s)),
@@ -250,9 +245,7 @@ def _print_throughput(info: "EngineInfo", shape: "ThroughputShape", result: "Thr
         ("total tokens/s", _rate(result.total_tokens_per_s)),
     ):
         totals.add_row(name, value)
-    times = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("", "mean", "median", "P95", "P99"):
-        times.add_column(column, justify="right" if column else "left", no_wrap=True)
+    times = plain_table("", "mean", "median", "P95", "P99", right=True)
     for name, summary in (
         ("time to first token", result.ttft_s),
         ("time per output token", result.tpot_s),
@@ -261,9 +254,11 @@ def _print_throughput(info: "EngineInfo", shape: "ThroughputShape", result: "Thr
         if summary is not None:
             values = (summary.mean, summary.median, summary.p95, summary.p99)
             times.add_row(name, *(duration(value) for value in values))
-    stdout().print(totals)
-    stdout().print(times)
+    console = stdout()
+    console.print(totals)
+    console.print()
+    console.print(times)
 
 
 def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 100 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"

@@ -32,17 +32,24 @@ _COMMANDS = MappingProxyType(
 _PASTE_PAUSE_S = 0.02
 """Lines that follow one another faster than this were pasted, and are one message."""
 
+SystemMessage = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", rich_help_panel="Conversation", help="A system message to begin with."),
+]
+
 
 @with_options(
     sampling=SamplingOptions(
-        defaults=MappingProxyType({"max_tokens": None}), left_out=("n", "logprobs", "prompt_logprobs")
+        defaults=MappingProxyType({"max_tokens": None}),
+        notes=MappingProxyType({"max_tokens": "what the context leaves"}),
+        left_out=("n", "logprobs", "prompt_logprobs"),
     ),
     config=engine_options(
         has_model_argument=True, left_out=("seed", "max_num_queued_reqs", "max_num_seqs", "skip_tokenizer_init")
     ),
 )
 def chat(
-    system: Annotated[str | None, typer.Option(metavar="TEXT", help="A system message to begin with.")] = None,
+    system: SystemMessage = None,
     *,
     sampling: dict[str, Any],
     config: EngineConfig,

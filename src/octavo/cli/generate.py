@@ -21,27 +21,39 @@ if TYPE_CHECKING:
     from octavo.engine.llm import LLM
 
 DEFAULT_MAX_TOKENS = 256
+_PANEL = "Prompt and answer"
 
 Prompt = str | list[int]
 
 
 @with_options(
-    sampling=SamplingOptions(defaults=MappingProxyType({"max_tokens": DEFAULT_MAX_TOKENS})),
+    sampling=SamplingOptions(
+        defaults=MappingProxyType({"max_tokens": None}),
+        notes=MappingProxyType({"max_tokens": f"{DEFAULT_MAX_TOKENS}; with --chat what the context leaves"}),
+    ),
     config=engine_options(left_out=("seed", "max_num_queued_reqs")),
 )
 def generate(
     text: Annotated[str | None, typer.Argument(metavar="PROMPT", show_default=False, hidden=True)] = None,
     prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to answer or go on with; -: read it from stdin.")
+        str | None,
+        typer.Option(
+            rich_help_panel=_PANEL, metavar="TEXT", help="What to answer or go on with; -: read it from stdin."
+        ),
     ] = None,
     prompt_token_ids: Annotated[
-        str | None, typer.Option(metavar="IDS", help="The prompt as token ids, «1 2 3».")
+        str | None, typer.Option(rich_help_panel=_PANEL, metavar="IDS", help="The prompt as token ids, «1 2 3».")
     ] = None,
     chat: Annotated[
-        bool, typer.Option("--chat", help="Put the prompt as a message, through the chat template.")
+        bool,
+        typer.Option("--chat", rich_help_panel=_PANEL, help="Put the prompt as a message, through the chat template."),
     ] = False,
-    system: Annotated[str | None, typer.Option(metavar="TEXT", help="A system message; with --chat.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole output as JSON, at the end.")] = False,
+    system: Annotated[
+        str | None, typer.Option(rich_help_panel=_PANEL, metavar="TEXT", help="A system message; with --chat.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", rich_help_panel=_PANEL, help="Print the whole output as JSON, at the end.")
+    ] = False,
     *,
     sampling: dict[str, Any],
     config: EngineConfig,
@@ -60,7 +72,8 @@ def generate(
     with loading_progress() as on_phase:
         llm = LLM(on_phase=on_phase, **dataclasses.asdict(config))
     with llm, exit_on_interrupt(EXIT_INTERRUPTED):
-        params = SamplingParams(**{**llm.front_end.sampling_defaults, **sampling})
+        limit = sampling["max_tokens"] or (None if chat else DEFAULT_MAX_TOKENS)
+        params = SamplingParams(**{**llm.front_end.sampling_defaults, **sampling, "max_tokens": limit})
         options = {}
         if messages is not None:
             given = llm.front_end.render_chat([*messages, {"role": "user", "content": given}])
@@ -100,7 +113,7 @@ def _messages(is_chat: bool, system: str | None) -> list[dict[str, str]] | None:
 def _stream(llm: "LLM", prompt: Prompt, params: Any, options: dict[str, Any]) -> None:
     """Write the first sample as it comes, and the others after it. A failed request ends the command."""
     waiting = [""] * params.n
-    num_tokens, last, reasons = 0, None, {}
+    num_tokens, last, reasons = 0, None, set()
     is_text = llm.tokenizer is not None
     for delta in llm.stream(prompt, params, **options):
         for piece in delta.outputs:
@@ -112,7 +125,7 @@ def _stream(llm: "LLM", prompt: Prompt, params: Any, options: dict[str, Any]) ->
             else:
                 waiting[piece.index] += text
             if piece.finish_reason is not None:
-                reasons[piece.index] = piece.finish_reason
+                reasons.add(piece.finish_reason)
         last = delta
     for text in waiting[1:]:
         sys.stdout.write(f"\n{text}")
@@ -122,11 +135,14 @@ def _stream(llm: "LLM", prompt: Prompt, params: Any, options: dict[str, Any]) ->
     if last.error is not None:
         print_error(last.error)
         raise typer.Exit(EXIT_FAILURE)
+    if FinishReason.LENGTH in reasons:
+        limit = "the context" if params.max_tokens is None else f"--max-tokens {params.max_tokens}"
+        stderr().print(f"cut off by {limit}", style="yellow", soft_wrap=True)
     if sys.stderr.isatty():
-        _print_figures(last, num_tokens, params.n, list(reasons.values()))
+        _print_figures(last, num_tokens, params.n)
 
 
-def _print_figures(last: RequestDelta, num_tokens: int, num_samples: int, reasons: list[FinishReason]) -> None:
+def _print_figures(last: RequestDelta, num_tokens: int, num_samples: int) -> None:
     assert last.metrics is not None, "the last delta has the metrics"
     line = figures(
         last.metrics,
@@ -135,8 +151,7 @@ def _print_figures(last: RequestDelta, num_tokens: int, num_samples: int, reason
         num_prompt_tokens=last.num_prompt_tokens,
         num_cached_tokens=last.num_cached_tokens,
     )
-    cut = " · cut off by --max-tokens" if FinishReason.LENGTH in reasons else ""
-    stderr().print(line + cut, style="dim", soft_wrap=True)
+    stderr().print(line, style="dim", soft_wrap=True)
 
 
 def _print_json(llm: "LLM", prompt: Prompt, params: Any, options: dict[str, Any]) -> None:

@@ -10,8 +10,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from octavo.cli.terminal import stdout
 
-_LEFT_WIDTH = 33
+_MOST_LEFT = 31
 """Names longer than this have their help on the next line."""
+_INDENT = 2
 _MOST_COLUMNS = 110
 _LAST = "Options"
 _HEADING = "bold"
@@ -47,17 +48,22 @@ def print_help(command: Any, context: Any) -> None:
         for name in command.list_commands(context):
             child: Any = command.get_command(context, name)
             if not child.hidden:
-                row = (Text(name, style=_NAME), child.short_help or child.help.partition("\n\n")[0])
+                row = (Text(name, style=_NAME), _first_sentence(child.help or ""))
                 sections.setdefault(child.rich_help_panel or "Commands", []).append(row)
     for parameter in command.get_params(context):
         if not parameter.hidden:
-            row = (_name(parameter), parameter.help or "")
+            row = (_name(parameter), _meaning(parameter))
             sections.setdefault(parameter.rich_help_panel or _LAST, []).append(row)
-    left_width = _LEFT_WIDTH if not isinstance(command, TyperGroup) else 22
+    names = [name.cell_len for rows in sections.values() for name, _ in rows]
+    left_width = _INDENT + max((length for length in names if length <= _MOST_LEFT), default=0) + 2
     for title in sorted(sections, key=_rank):
         _print_section(console, title, sections[title], left_width, width)
     for line in (command.epilog or "").splitlines():
         console.print(Text(line), soft_wrap=True)
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split()).partition(". ")[0].removesuffix(".") + "."
 
 
 def _rank(title: str) -> int:
@@ -78,12 +84,20 @@ def _name(parameter: Any) -> Text:
     return text
 
 
+def _meaning(parameter: Any) -> str:
+    """The parameter's help, with its default where that is a number or text."""
+    default = parameter.default
+    if isinstance(default, bool) or not isinstance(default, (int, float, str)):
+        return str(parameter.help or "")
+    return f"{parameter.help} [default: {default}]"
+
+
 def _print_section(console: Console, title: str, rows: Iterable[tuple[Text, str]], left_width: int, width: int) -> None:
     console.print(Text(title, style=_HEADING))
     for name, text in rows:
-        lines = textwrap.wrap(" ".join(text.split()), max(20, width - left_width - 3)) or [""]
-        left = Text("  ") + name
-        if name.cell_len > left_width - 2:
+        lines = textwrap.wrap(" ".join(text.split()), max(20, width - left_width - 1)) or [""]
+        left = Text(" " * _INDENT) + name
+        if name.cell_len > _MOST_LEFT:
             console.print(left, soft_wrap=True)
             left = Text(" " * left_width)
         left.pad_right(max(0, left_width - left.cell_len))

@@ -5,11 +5,10 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.table import Table
 
 from octavo.cli.options import engine_options, flag, with_options
-from octavo.cli.terminal import stdout
+from octavo.cli.terminal import plain_table, stdout
 from octavo.config import EngineConfig
 from octavo.config.env import cache_directory
 from octavo.config.quantities import format_bytes
@@ -27,7 +26,7 @@ def info(
     *,
     config: EngineConfig,
 ) -> None:
-    """Show the machine, the model, and every option with its value and the reason. No weights are loaded."""
+    """Show the machine, the model, and every option with its value and why. No weights are loaded."""
     from octavo.bench.circumstances import hardware, software
 
     engine, sampling = _inspect(config)
@@ -136,15 +135,12 @@ def _print_model(engine: "EngineInfo", sampling: dict[str, Any]) -> None:
 
 
 def _print_options(config: EngineConfig, engine: "EngineInfo") -> None:
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, title="Options", title_justify="left", title_style="bold", show_edge=False
-    )
-    table.add_column("option", style="cyan", no_wrap=True)
-    table.add_column("value", no_wrap=True)
-    table.add_column("why", style="dim")
+    table = plain_table("option", "value", "why")
+    table.columns[0].style, table.columns[2].style = "cyan", "dim"
     for name, value in engine.options.items():
         if name != "model":
-            table.add_row(flag(name), _shown(name, value), engine.reasons.get(name) or _reason(config, name))
+            label = flag(name) if name in EngineConfig.__dataclass_fields__ else name.replace("_", " ")
+            table.add_row(label, _shown(name, value), engine.reasons.get(name) or _reason(config, name))
     stdout().print(table)
 
 

@@ -5,11 +5,9 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from octavo.cli.options import with_options
-from octavo.cli.terminal import stdout
+from octavo.cli.terminal import plain_table, stdout
 from octavo.config.env import cache_directory
 from octavo.loader.aliases import DEFAULT_MODEL
 from octavo.loader.model_cache import ModelListing, list_models
@@ -19,7 +17,7 @@ from octavo.loader.model_cache import ModelListing, list_models
 def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """List the models that have a short name here, and the families and formats that can be run."""
+    """List the models that have a short name, and the families and formats that can be run."""
     listings = list_models(cache_directory())
     if as_json:
         aliases = [_as_json(listing) for listing in listings]
@@ -31,9 +29,8 @@ def models(
 
 def _print_aliases(listings: list[ModelListing]) -> None:
     console = stdout()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    for column in ("alias", "size", "cached", "licence", "description"):
-        table.add_column(column, no_wrap=column in ("alias", "size"), justify="right" if column == "size" else "left")
+    table = plain_table("alias", "size", "cached", "licence", "description")
+    table.columns[1].justify = "right"
     for listing in listings:
         alias = listing.alias
         default = " [dim](default)[/]" if alias.name == DEFAULT_MODEL else ""
@@ -45,19 +42,19 @@ def _print_aliases(listings: list[ModelListing]) -> None:
             alias.description,
         )
     console.print(table)
+    console.print()
 
 
 def _print_families() -> None:
     console = stdout()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("family", "config.json", "GGUF"):
-        table.add_column(column)
+    table = plain_table("family", "config.json", "GGUF")
     for family in _families():
         table.add_row(f"[cyan]{family['name']}[/]", ", ".join(family["architectures"]), ", ".join(family["gguf"]))
-    console.print("Any model of these families runs: a directory, a .gguf file or a Hugging Face repository.")
+    console.print("Any model of these families runs, from a directory, a .gguf file or a Hugging Face repository:\n")
     console.print(table)
+    console.print()
     for kind, names in _formats().items():
-        console.print(f"{kind}: {', '.join(names)}")
+        console.print(f"[dim]{kind} weights[/]  {', '.join(names)}")
 
 
 def _families() -> list[dict[str, Any]]:

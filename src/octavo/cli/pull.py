@@ -12,8 +12,10 @@ from octavo.config.env import cache_directory
 def pull(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An alias or a Hugging Face repository.", hidden=True)],
 ) -> None:
-    """Fetch a model: NAME is an alias of «octavo models», or a Hugging Face repository, org/name or
-    org/name:file.gguf. Its path goes to stdout.
+    """Fetch a model, so that a later start needs no network. Its path goes to stdout.
+
+    NAME is an alias of «octavo models», or a Hugging Face repository: org/name, org/name@revision or
+    org/name:file.gguf.
     """
     from octavo.loader.fetch import resolve_model
 

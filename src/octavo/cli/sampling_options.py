@@ -42,6 +42,8 @@ _HELP: Mapping[str, str] = MappingProxyType(
         "structured_outputs": "Constrain the answer, as JSON.",
     }
 )
+_FROM_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""What a model's generation_config may set where the command line is silent."""
 _NOT_BUILT = ("structured_outputs",)
 _JSON = ("logit_bias", "structured_outputs")
 
@@ -51,7 +53,9 @@ class SamplingOptions:
     """The fields of `SamplingParams` that make sense on a command line; those given become a dictionary."""
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Where a command's default differs from `SamplingParams`'; None: decided by the command, which says so."""
+    """Where a command's default differs from `SamplingParams`'."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What `--help` says of a default that is not one value."""
     left_out: tuple[str, ...] = ()
 
     @functools.cached_property
@@ -80,10 +84,13 @@ class SamplingOptions:
         is_built = member.name not in _NOT_BUILT
         default = self.defaults.get(member.name, member.default)
         help = _HELP[member.name]
-        if kind is bool:
+        if member.name in self.notes:
+            help += f" [default: {self.notes[member.name]}]"
+        elif kind is bool:
             help += " [default: on]" if default else ""
         elif default not in (None, (), msgspec.NODEFAULT):
-            help += f" [default: {default:g}]"
+            whose = "the model's, else " if member.name in _FROM_MODEL else ""
+            help += f" [default: {whose}{default:g}]"
         declaration = flag(member.name) + (f"/--no-{flag(member.name)[2:]}" if kind is bool else "")
         info = typer.Option(
             declaration,

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from octavo.core.outputs import RequestMetrics
 
@@ -26,6 +28,15 @@ def stdout() -> Console:
 def stderr() -> Console:
     """For everything that is not the answer."""
     return Console(stderr=True, highlight=False)
+
+
+def plain_table(*columns: str, right: bool = False, title: str | None = None) -> Table:
+    """A table of a heading, a rule and rows, the first column left, the others as `right` says."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title, title_justify="left")
+    table.title_style = table.header_style = "bold"
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if right and number else "left", no_wrap=right or number == 0)
+    return table
 
 
 @contextmanager

@@ -1,0 +1,57 @@
+"""What answers of both kinds, streamed or whole, have in common: id, time, usage."""
+
+import secrets
+import time
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+from starlette.responses import Response
+
+from octavo.server.context import ServerContext
+from octavo.server.generation import GenerationCall, PromptDelta
+from octavo.server.replies import Usage
+from octavo.server.schemas import GenerationRequest, StreamOptions
+from octavo.server.usage import UsageCounter
+from octavo.server.wire import to_json
+
+
+class Answer:
+    """Follows the deltas of one request."""
+
+    def __init__(self, context: ServerContext, request: GenerationRequest, call: GenerationCall) -> None:
+        self.created_s = int(time.time())
+        self._options = request.stream_options or StreamOptions()
+        self._counter = UsageCounter(sum(map(len, call.prompts)), len(call.prompts))
+        self._seen_prompts: set[int] = set()
+
+    @property
+    def ends_with_usage(self) -> bool:
+        """Whether the stream's last chunk is one with usage and no choices."""
+        return bool(self._options.include_usage)
+
+    def count(self, item: PromptDelta) -> None:
+        self._counter.add(item.prompt_index, item.delta)
+
+    def is_first_of_prompt(self, prompt_index: int) -> bool:
+        """True the first time it is asked of a prompt."""
+        is_first = prompt_index not in self._seen_prompts
+        self._seen_prompts.add(prompt_index)
+        return is_first
+
+    def usage(self) -> Usage:
+        return self._counter.usage()
+
+    def chunk_usage(self) -> Usage | UnsetType | None:
+        """A chunk's `usage`: absent, or null where the last chunk will have it, or the usage so far."""
+        if not self._options.include_usage:
+            return UNSET
+        return self._counter.usage() if self._options.continuous_usage_stats else None
+
+
+def new_id(kind: str) -> str:
+    """An id that no other request has: «cmpl-5f0c…»."""
+    return f"{kind}-{secrets.token_hex(16)}"
+
+
+def json_response(value: Any) -> Response:
+    return Response(to_json(value), media_type="application/json")

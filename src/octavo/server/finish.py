@@ -1,0 +1,18 @@
+"""Why a sample ended, in the API's words."""
+
+from octavo.core.request import FinishReason
+from octavo.server.errors import internal
+from octavo.server.replies import FinishReasonText
+
+
+def finish_text(reason: FinishReason | None) -> FinishReasonText | None:
+    """None while the sample goes on. Raises `ApiError` for a sample that ended without having finished."""
+    if reason is None:
+        return None
+    if reason is FinishReason.STOP:
+        return "stop"
+    if reason is FinishReason.LENGTH:
+        return "length"
+    if reason is FinishReason.TOOL_CALLS:
+        return "tool_calls"
+    raise internal(f"the request ended with {reason} before its answer was complete")

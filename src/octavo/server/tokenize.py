@@ -1,0 +1,67 @@
+"""/tokenize and /detokenize."""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.core.errors import InvalidRequestError
+from octavo.server.answer import json_response
+from octavo.server.body import read_request
+from octavo.server.chat_prompt import chat_token_ids
+from octavo.server.context import ServerContext
+from octavo.server.disconnect import until_disconnect
+from octavo.server.models import check_model
+from octavo.server.replies import DetokenizeReply, TokenizeReply
+from octavo.server.schemas import DetokenizeRequest, TokenizeRequest
+
+
+async def tokenize(context: ServerContext, http: Request) -> Response:
+    """Raises `OctavoError`, or `ClientDisconnectedError`."""
+    request = await read_request(http, context.config, TokenizeRequest)
+    check_model(context, request.model)
+    token_ids = await until_disconnect(http.receive, _token_ids(context, request))
+    texts = None
+    if request.return_token_strs:
+        texts = [context.tokenizer.id_to_token(token) or "" for token in token_ids]
+    return json_response(
+        TokenizeReply(
+            count=len(token_ids),
+            max_model_len=context.engine.info.max_model_len,
+            tokens=token_ids,
+            token_strs=texts,
+        )
+    )
+
+
+async def detokenize(context: ServerContext, http: Request) -> Response:
+    """Raises `OctavoError`, or `ClientDisconnectedError`."""
+    request = await read_request(http, context.config, DetokenizeRequest)
+    check_model(context, request.model)
+    if not request.tokens:
+        return json_response(DetokenizeReply(prompt=""))
+    try:
+        token_ids = await context.engine.tokenize(request.tokens)
+    except InvalidRequestError as error:
+        error.param = "tokens"
+        raise
+    text = await asyncio.to_thread(context.tokenizer.decode, token_ids, skip_special_tokens=False)
+    return json_response(DetokenizeReply(prompt=text))
+
+
+async def _token_ids(context: ServerContext, request: TokenizeRequest) -> list[int]:
+    if (request.prompt is None) == (request.messages is None):
+        raise InvalidRequestError("give either prompt or messages", param="prompt")
+    if request.messages is not None:
+        return await chat_token_ids(
+            context,
+            request.messages,
+            add_generation_prompt=request.add_generation_prompt is not False,
+            template_kwargs=request.chat_template_kwargs or {},
+            add_special_tokens=bool(request.add_special_tokens),
+        )
+    for name in ("add_generation_prompt", "chat_template_kwargs"):
+        if getattr(request, name) is not None:
+            raise InvalidRequestError(f"{name} goes with messages, not with prompt; leave it out", param=name)
+    assert request.prompt is not None
+    return await context.engine.tokenize(request.prompt, add_special_tokens=request.add_special_tokens is not False)
