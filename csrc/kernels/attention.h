@@ -19,7 +19,8 @@ class AttentionItem {
 public:
     AttentionItem(const AttentionArguments& a, int64_t item)
         : a_(a), kv_head_(item / a.num_tiles), group_(a.heads / a.kv_heads),
-          key_lanes_(round_up(a.key_size, V::kLanes)), value_lanes_(round_up(a.value_size, V::kLanes)) {
+          key_lanes_(round_up(a.key_size, V::kLanes)),
+          value_lanes_(round_up(a.value_size, V::kLanes)) {
         const int64_t tile = item % a.num_tiles;
         request_ = a.tile_request[tile];
         first_token_ = a.tile_row[tile];

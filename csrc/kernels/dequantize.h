@@ -9,6 +9,9 @@ namespace octavo::OCTAVO_ISA {
 template <Format F>
 constexpr PanelBlock block_of() { return kPanelBlocks[static_cast<int>(F)]; }
 
+// Hardware prefetchers stop at a page's end; this one does not. Past the weight's end it does nothing.
+constexpr int64_t kPrefetchBytes = 4096;
+
 // step and offset of one vector of columns, for the 16 elements from 16·unit on: w = step·code + offset.
 template <class V>
 struct Affine {
@@ -73,6 +76,7 @@ template <class V, Format F, class Emit>
 [[gnu::always_inline]] inline void for_elements(const std::byte* blocks, int64_t num_blocks, Emit emit) {
     constexpr PanelBlock block = block_of<F>();
     for (int64_t b = 0; b < num_blocks; ++b, blocks += block.bytes()) {
+        for (int64_t line = 0; line < block.bytes(); line += 64) __builtin_prefetch(blocks + kPrefetchBytes + line);
         for (int64_t group = 0; group < block.k / 32; ++group) {
             const auto* high = reinterpret_cast<const uint32_t*>(
                 blocks + block.header_bytes * kPanelColumns + group * block.group_bytes());
@@ -99,16 +103,18 @@ template <class V, Format F>
     });
 }
 
-// sums (32) += x · W for one row: the chains of gemm_tile (gemm.h), bit for bit, without W in memory.
+// sums (32) = or += x · W for one row: the chains of gemm_tile (gemm.h), bit for bit, without W in memory.
 template <class V, Format F>
-[[gnu::noinline]] void dot_blocks(const std::byte* blocks, int64_t num_blocks, const float* x, float* sums) {
+[[gnu::noinline]] void dot_blocks(const std::byte* blocks, int64_t num_blocks, const float* x, float* sums,
+                                  bool accumulates) {
     constexpr int kVectors = static_cast<int>(kPanelColumns / V::kLanes);
     typename V::Float chain[kVectors];
     for (int v = 0; v < kVectors; ++v) chain[v] = V::broadcast(0.0f);
     for_elements<V, F>(blocks, num_blocks, [&](int64_t k, int vector, typename V::Float w) {
         chain[vector] = V::fma(V::broadcast(x[k]), w, chain[vector]);
     });
-    for (int v = 0; v < kVectors; ++v) V::store(sums + v * V::kLanes, V::add(V::load(sums + v * V::kLanes), chain[v]));
+    for (int v = 0; v < kVectors; ++v, sums += V::kLanes)
+        V::store(sums, accumulates ? V::add(V::load(sums), chain[v]) : chain[v]);
 }
 
 // Calls f<Format>() for a block format.
@@ -148,12 +154,13 @@ inline void dequantize_slab(Format format, const std::byte* panel, int64_t k0, i
     }
 }
 
-// sums (32) += x (k) · slab, for block formats.
+// sums (32) = or += x (k) · slab, for block formats.
 template <class V>
-inline void dot_slab(Format format, const std::byte* panel, int64_t k0, int64_t k, const float* x, float* sums) {
+inline void dot_slab(Format format, const std::byte* panel, int64_t k0, int64_t k, const float* x, float* sums,
+                     bool accumulates) {
     const PanelBlock& block = kPanelBlocks[static_cast<int>(format)];
     const std::byte* from = panel + k0 / block.k * block.bytes();
-    with_block_format(format, [&]<Format F>() { dot_blocks<V, F>(from, k / block.k, x, sums); });
+    with_block_format(format, [&]<Format F>() { dot_blocks<V, F>(from, k / block.k, x, sums, accumulates); });
 }
 
 inline const std::byte* panel_at(const std::byte* weight, Format format, int64_t panel, int64_t k) {

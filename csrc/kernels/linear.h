@@ -20,12 +20,12 @@ void linear(const void* arguments, int64_t item) {
     auto* slab = static_cast<float*>(thread_scratch((kSlab + kLinearRowsPerItem) * kPanelColumns * sizeof(float)));
     float* sums = slab + kSlab * kPanelColumns;
     const bool is_dot = rows == 1 && is_block_format(a.format);
-    if (is_dot || a.in_features == 0)
+    if (a.in_features == 0)
         for (int64_t i = 0; i < rows * kPanelColumns; ++i) sums[i] = 0.0f;
     for (int64_t k = 0; k < a.in_features; k += kSlab) {
         const int64_t size = smaller(kSlab, a.in_features - k);
         if (is_dot) {
-            dot_slab<V>(a.format, weight, k, size, a.x + row * a.x_stride + k, sums);
+            dot_slab<V>(a.format, weight, k, size, a.x + row * a.x_stride + k, sums, k > 0);
             continue;
         }
         const float* b = slab;

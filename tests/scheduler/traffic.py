@@ -76,7 +76,8 @@ class SlotOracle:
                     self.slots[copy.target, offset] = self.slots[copy.source, offset]
         for scheduled in batch.scheduled:
             tables = self.tables.setdefault(scheduled.request_id, [[] for _ in self.layout.groups])
-            for table, update in zip(tables, scheduled.block_updates, strict=True):
+            assert len(scheduled.block_updates) in (0, len(tables))
+            for table, update in zip(tables, scheduled.block_updates, strict=False):
                 del table[update.start :]
                 table += update.block_ids
             sequence = tokens[scheduled.request_id]

@@ -50,15 +50,15 @@ class BlockPool:
     def allocate(self, count: int) -> list[int]:
         """`count` blocks, each with one reference, holding nothing. The caller has checked `num_available`."""
         assert count <= self.num_available, f"{count} blocks asked of {self.num_available}"
-        blocks = []
-        for _ in range(count):
-            if self._free:
-                block = self._free.pop()
-            else:
-                block, _ = self._cached.popitem(last=False)
-                del self._block_of_key[self._key_of_block.pop(block)]
-            self._ref_counts[block] = 1
+        num_free = min(count, len(self._free))
+        blocks = self._free[len(self._free) - num_free :]
+        del self._free[len(self._free) - num_free :]
+        while len(blocks) < count:
+            block, _ = self._cached.popitem(last=False)
+            del self._block_of_key[self._key_of_block.pop(block)]
             blocks.append(block)
+        for block in blocks:
+            self._ref_counts[block] = 1
         return blocks
 
     def hold(self, blocks: Iterable[int]) -> None:

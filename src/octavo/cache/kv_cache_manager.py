@@ -16,11 +16,21 @@ class _BlockTable:
     """One request's blocks in one cache group. Entries below `first_held` were given back."""
 
     blocks: list[int]
-    first_held: int = 0
-    num_keyed: int = 0
+    first_held: int
+
+
+@dataclass(slots=True)
+class _Holding:
+    """A request's block tables, all of one length. The counts spare a decode step the look at each table."""
+
+    tables: list[_BlockTable]
+    num_blocks: int
+    num_keyed: int
     """Blocks before this entry were offered to the prefix cache."""
-    dirty_from: int = 0
-    """Entries from here on are news to the worker."""
+    num_told: int = 0
+    """Entries before this one are known to the worker."""
+    last_shared: int = -1
+    """Entries up to this one may be shared with another sample of the prompt, and so not writable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ class KVCacheManager:
         self.prefix_hits = 0
         """Prompt tokens found."""
         self._block_size = layout.block_size
-        self._tables: dict[str, list[_BlockTable]] = {}
+        self._holdings: dict[str, _Holding] = {}
         self._copies: list[BlockCopy] = []
 
     # ── admission ────────────────────────────────────────────────────────────────────────────────
@@ -110,15 +120,16 @@ class KVCacheManager:
 
     def admit(self, request: Request, match: PrefixMatch) -> None:
         """Start the request's tables with the matched prefix; sets nothing on the request."""
-        assert request.id not in self._tables
+        assert request.id not in self._holdings
         self.prefix_queries += request.num_tokens
         self.prefix_hits += match.num_tokens
         tables = []
         for group, blocks in zip(self.layout.groups, match.blocks, strict=True):
             self.pool.hold(blocks)
             first = group.spec.first_readable_token(match.num_tokens) // self._block_size
-            tables.append(_BlockTable(list(blocks), min(first, len(blocks)), len(blocks)))
-        self._tables[request.id] = tables
+            tables.append(_BlockTable(list(blocks), min(first, len(blocks))))
+        num_blocks = match.num_tokens // self._block_size
+        self._holdings[request.id] = _Holding(tables, num_blocks, num_keyed=num_blocks)
 
     # ── a running request ────────────────────────────────────────────────────────────────────────
 
@@ -128,32 +139,36 @@ class KVCacheManager:
         Gives back blocks that no layer can read any more, and replaces a shared block that would
         be written by a copy (see `take_copies`).
         """
-        tables = self._tables[request.id]
+        holding = self._holdings[request.id]
         num_computed = request.num_computed_tokens
-        num_total = -(-(num_computed + num_new_tokens) // self._block_size)
+        num_blocks = -(-(num_computed + num_new_tokens) // self._block_size)
         written = num_computed // self._block_size
+        if num_blocks == holding.num_blocks and written > holding.last_shared:
+            return True
+        num_new = num_blocks - holding.num_blocks
         num_needed = 0
-        for group, table in zip(self.layout.groups, tables, strict=True):
+        for group, table in zip(self.layout.groups, holding.tables, strict=True):
             self._drop_unreadable(table, group.spec.first_readable_token(num_computed) // self._block_size)
-            num_needed += num_total - len(table.blocks)
-            if written < len(table.blocks) and self.pool.ref_count(table.blocks[written]) > 1:
-                num_needed += 1
+            is_shared = written <= holding.last_shared and self.pool.ref_count(table.blocks[written]) > 1
+            num_needed += num_new + is_shared
         if num_needed > self.pool.num_available:
             return False
-        for table in tables:
-            if written < len(table.blocks) and not self.pool.make_writable(table.blocks[written]):
-                self._copy_on_write(table, written)
-            table.dirty_from = min(table.dirty_from, len(table.blocks))
-            table.blocks += self.pool.allocate(num_total - len(table.blocks))
+        for table in holding.tables:
+            if written <= holding.last_shared:
+                self._make_writable(holding, table, written)
+            table.blocks += self.pool.allocate(num_new)
+        holding.num_blocks = num_blocks
+        holding.last_shared = -1
         return True
 
     def take_updates(self, request: Request) -> list[BlockTableUpdate]:
-        """What of the request's block tables the worker has not been told, one entry a group."""
-        updates = []
-        for table in self._tables[request.id]:
-            updates.append(BlockTableUpdate(table.dirty_from, table.blocks[table.dirty_from :]))
-            table.dirty_from = len(table.blocks)
-        return updates
+        """What of the request's block tables the worker has not been told: one entry a group, or none at all."""
+        holding = self._holdings[request.id]
+        start = holding.num_told
+        if start == holding.num_blocks:
+            return []
+        holding.num_told = holding.num_blocks
+        return [BlockTableUpdate(start, table.blocks[start:]) for table in holding.tables]
 
     def take_copies(self) -> list[BlockCopy]:
         """The block copies that the next step must make before it writes."""
@@ -164,39 +179,45 @@ class KVCacheManager:
         """Offer the request's full, computed blocks to the prefix cache."""
         if not self.enable_prefix_caching:
             return
+        holding = self._holdings[request.id]
         num_full = request.num_computed_tokens // self._block_size
-        for group, table in enumerate(self._tables[request.id]):
-            if table.num_keyed >= num_full:
-                continue
-            keys = extend_block_keys(request, self._block_size, num_full)
-            for index in range(max(table.num_keyed, table.first_held), num_full):
+        if num_full <= holding.num_keyed:
+            return
+        keys = extend_block_keys(request, self._block_size, num_full)
+        for group, table in enumerate(holding.tables):
+            for index in range(max(holding.num_keyed, table.first_held), num_full):
                 self.pool.set_key(table.blocks[index], group_key(keys[index], group))
-            table.num_keyed = num_full
+        holding.num_keyed = num_full
 
     def fork(self, leader: Request, follower: Request, num_tokens: int) -> None:
         """Let `follower` read the leader's first `num_tokens` positions, in the same blocks."""
-        assert follower.id not in self._tables
+        assert follower.id not in self._holdings
         num_blocks = -(-num_tokens // self._block_size)
         tables = []
-        for table in self._tables[leader.id]:
+        holding = self._holdings[leader.id]
+        for table in holding.tables:
             blocks = table.blocks[:num_blocks]
             self.pool.hold(blocks)
-            tables.append(_BlockTable(blocks, min(table.first_held, num_blocks), num_tokens // self._block_size))
-        self._tables[follower.id] = tables
+            tables.append(_BlockTable(blocks, min(table.first_held, num_blocks)))
+        num_full = num_tokens // self._block_size
+        holding.last_shared = num_blocks - 1
+        self._holdings[follower.id] = _Holding(tables, num_blocks, num_keyed=num_full, last_shared=num_blocks - 1)
 
     def free(self, request: Request) -> None:
         """Give back everything the request holds; the end of a prefix is evicted before its start."""
-        for table in self._tables.pop(request.id, ()):
-            self.pool.release(reversed(table.blocks))
+        holding = self._holdings.pop(request.id, None)
+        if holding is not None:
+            for table in holding.tables:
+                self.pool.release(reversed(table.blocks))
 
     # ── what is held ─────────────────────────────────────────────────────────────────────────────
 
     def holds(self, request: Request) -> bool:
-        return request.id in self._tables
+        return request.id in self._holdings
 
     def block_tables(self, request: Request) -> list[list[int]]:
         """A copy of the request's block tables, one a group; for tests and views."""
-        return [list(table.blocks) for table in self._tables[request.id]]
+        return [list(table.blocks) for table in self._holdings[request.id].tables]
 
     def _drop_unreadable(self, table: _BlockTable, first_readable: int) -> None:
         first_readable = min(first_readable, len(table.blocks))
@@ -205,11 +226,14 @@ class KVCacheManager:
             table.blocks[table.first_held : first_readable] = [NULL_BLOCK] * (first_readable - table.first_held)
             table.first_held = first_readable
 
-    def _copy_on_write(self, table: _BlockTable, index: int) -> None:
+    def _make_writable(self, holding: _Holding, table: _BlockTable, index: int) -> None:
+        """Replace a block that others read too by a copy of its own."""
         shared = table.blocks[index]
+        if self.pool.make_writable(shared):
+            return
         (own,) = self.pool.allocate(1)
         self._copies.append(BlockCopy(shared, own))
         self.pool.release((shared,))
         table.blocks[index] = own
-        table.num_keyed = min(table.num_keyed, index)
-        table.dirty_from = min(table.dirty_from, index)
+        holding.num_keyed = min(holding.num_keyed, index)
+        holding.num_told = min(holding.num_told, index)

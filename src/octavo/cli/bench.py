@@ -159,8 +159,8 @@ def _load(config: EngineConfig, batch_size: int | None) -> "LLM":
 
     if batch_size is not None and batch_size > config.max_num_seqs:
         raise ConfigError(
-            f"batch_size={batch_size} is more than max_num_seqs={config.max_num_seqs}, so it would not run at once; "
-            "raise max_num_seqs",
+            f"--batch-size {batch_size} is more than --max-num-seqs {config.max_num_seqs}, so it would not run at once; "
+            "raise the latter",
             param="batch_size",
         )
     with loading_progress() as on_phase:

@@ -3,7 +3,9 @@
 import dataclasses
 import select
 import sys
+import time
 from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +17,8 @@ from octavo.cli.sampling_options import SamplingOptions
 from octavo.cli.terminal import figures, interrupt_flag, loading_progress, stderr
 from octavo.config import EngineConfig
 from octavo.core.errors import ContextLengthError, InvalidRequestError
-from octavo.core.outputs import RequestDelta
+from octavo.core.outputs import RequestDelta, RequestMetrics
+from octavo.core.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
     from octavo.engine.llm import LLM
@@ -74,14 +77,10 @@ class Conversation:
     """A model, the messages so far, and figures of the answers."""
 
     def __init__(self, llm: "LLM", sampling: dict[str, Any], system: str | None) -> None:
-        from octavo.core.sampling_params import SamplingParams
-
         self._llm = llm
         self._params = SamplingParams(**{**llm.front_end.sampling_defaults, **sampling})
         self._messages: list[dict[str, str]] = []
-        self._last: RequestDelta | None = None
-        self._num_last_tokens = self._num_tokens = self._num_answers = 0
-        self._busy_s = 0.0
+        self._answers: list[_Answer] = []
         self.restart(system)
 
     def restart(self, system: str | None) -> None:
@@ -99,49 +98,70 @@ class Conversation:
         """
         messages = [*self._messages, {"role": "user", "content": text}]
         prompt = self._llm.front_end.render_chat(messages)
-        answer, num_tokens, last = "", 0, None
+        text, is_stopped = "", False
+        answer = _Answer(start_s=time.perf_counter())
         with (
             suppress(KeyboardInterrupt),
             interrupt_flag() as is_interrupted,
             closing(self._llm.stream(prompt, self._params, add_special_tokens=False)) as deltas,  # type: ignore[type-var]
         ):
             for delta in deltas:
-                last = delta
                 for piece in delta.outputs:
-                    num_tokens += len(piece.token_ids)
-                    answer += piece.text
+                    text += piece.text
                     sys.stdout.write(piece.text)
-                    sys.stdout.flush()
-                if is_interrupted():
+                sys.stdout.flush()
+                answer.take(delta)
+                is_stopped = is_interrupted()
+                if is_stopped:
                     break
         sys.stdout.write("\n")
         sys.stdout.flush()
-        if last is not None and last.error is not None:
-            raise InvalidRequestError(f"the answer failed: {last.error}")
-        self._messages = [*messages, {"role": "assistant", "content": answer}]
-        self._count(last, num_tokens)
+        if answer.error is not None:
+            raise InvalidRequestError(f"the answer failed: {answer.error}")
+        if is_stopped:
+            stderr().print("(stopped)", style="dim")
+        self._messages = [*messages, {"role": "assistant", "content": text}]
+        self._answers.append(answer)
 
     def stats(self) -> list[str]:
-        """Lines of figures; empty before the first whole answer."""
-        if self._last is None or self._last.metrics is None:
+        """Lines of figures; empty before the first answer."""
+        if not self._answers:
             return []
-        last = figures(
-            self._last.metrics,
-            num_tokens=self._num_last_tokens,
+        num_tokens = sum(answer.num_tokens for answer in self._answers)
+        busy_s = sum(answer.metrics.e2e_s for answer in self._answers)
+        last = self._answers[-1]
+        figures_of_last = figures(
+            last.metrics,
+            num_tokens=last.num_tokens,
             num_samples=1,
-            num_prompt_tokens=self._last.num_prompt_tokens,
-            num_cached_tokens=self._last.num_cached_tokens,
+            num_prompt_tokens=last.num_prompt_tokens,
+            num_cached_tokens=last.num_cached_tokens,
         )
-        session = f"{self._num_answers} answers · {self._num_tokens} tokens · {self._busy_s:.1f} s of computing"
-        return [f"last answer   {last}", f"this session  {session}"]
+        return [
+            f"last answer   {figures_of_last}",
+            f"this session  {len(self._answers)} answers · {num_tokens} tokens · {busy_s:.1f} s of computing",
+        ]
 
-    def _count(self, last: RequestDelta | None, num_tokens: int) -> None:
-        if last is None or last.metrics is None:  # interrupted
-            return
-        self._last, self._num_last_tokens = last, num_tokens
-        self._num_answers += 1
-        self._num_tokens += num_tokens
-        self._busy_s += last.metrics.e2e_s
+
+@dataclass(slots=True, kw_only=True)
+class _Answer:
+    """Figures of one answer, also of one that was stopped and so has no metrics from the engine."""
+
+    start_s: float
+    num_tokens: int = 0
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    error: str | None = None
+    metrics: RequestMetrics = field(default_factory=lambda: RequestMetrics(arrival_s=0.0))
+
+    def take(self, delta: RequestDelta) -> None:
+        elapsed_s = time.perf_counter() - self.start_s
+        if self.num_tokens == 0:
+            self.metrics.ttft_s = elapsed_s
+        self.metrics.e2e_s = elapsed_s
+        self.num_tokens += sum(len(piece.token_ids) for piece in delta.outputs)
+        self.num_prompt_tokens, self.num_cached_tokens = delta.num_prompt_tokens, delta.num_cached_tokens
+        self.error = delta.error
 
 
 def _talk(conversation: Conversation) -> None:

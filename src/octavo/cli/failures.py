@@ -5,35 +5,34 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any
 
 import typer
 
 from octavo.cli.terminal import stderr
-from octavo.config import EngineConfig
 from octavo.core.errors import ConfigError, OctavoError
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-_OPTION_NAMES = [option.name for option in fields(EngineConfig) if "_" in option.name]
-_OPTION_NAME = re.compile(rf"(?<![\w-])({'|'.join(_OPTION_NAMES)})(?![\w-])")
 _NO_SUCH_OPTION = re.compile(r"No such option: (?P<flag>-[\w-]+)")
 
 
 @contextmanager
-def reported(*, debug: bool) -> Iterator[None]:
-    """Turn an `OctavoError` into «error: …» and an exit code, and Ctrl-C into a quiet 130."""
+def reported(names: Sequence[str], *, debug: bool) -> Iterator[None]:
+    """Turn an `OctavoError` into «error: …» and an exit code, and Ctrl-C into a quiet 130.
+
+    The message's mentions of options, `names`, are spelt as on the command line: max_tokens → --max-tokens.
+    """
     try:
         yield
     except OctavoError as error:
         if debug:
             traceback.print_exc()
-        print_error(_with_flags(error.message))
+        print_error(_with_flags(error.message, names))
         raise typer.Exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILURE) from error
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -66,6 +65,7 @@ def _unknown_option(flag: str, context: Any) -> str:
     return f"unknown option {flag}{hint}"
 
 
-def _with_flags(message: str) -> str:
-    """The message with engine options spelt as on the command line: max_model_len → --max-model-len."""
-    return _OPTION_NAME.sub(lambda match: "--" + match[0].replace("_", "-"), message)
+def _with_flags(message: str, names: Sequence[str]) -> str:
+    """Only names with an underscore, which are no words of a sentence."""
+    spelt = "|".join(name for name in names if "_" in name)
+    return re.sub(rf"(?<![\w-])({spelt})(?![\w-])", lambda match: "--" + match[0].replace("_", "-"), message)

@@ -16,14 +16,13 @@ from octavo.config import EngineConfig
 from octavo.core.errors import ConfigError, InvalidRequestError
 from octavo.core.outputs import RequestDelta
 from octavo.core.request import FinishReason
+from octavo.core.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
     from octavo.engine.llm import LLM
 
 DEFAULT_MAX_TOKENS = 256
 _PANEL = "Prompt and answer"
-
-Prompt = str | list[int]
 
 
 @with_options(
@@ -66,25 +65,23 @@ def generate(
     for name in ("logprobs", "prompt_logprobs"):
         if sampling.get(name) is not None and not as_json:
             raise ConfigError(f"--{name.replace('_', '-')} has no place in text; add --json", param=name)
-    from octavo.core.sampling_params import SamplingParams
     from octavo.engine.llm import LLM
 
     with loading_progress() as on_phase:
         llm = LLM(on_phase=on_phase, **dataclasses.asdict(config))
     with llm, exit_on_interrupt(EXIT_INTERRUPTED):
-        limit = sampling["max_tokens"] or (None if chat else DEFAULT_MAX_TOKENS)
+        token_ids = _token_ids(llm, given, messages)
+        limit = sampling["max_tokens"]
+        if limit is None and not chat:
+            limit = max(1, min(DEFAULT_MAX_TOKENS, llm.info.max_model_len - len(token_ids)))
         params = SamplingParams(**{**llm.front_end.sampling_defaults, **sampling, "max_tokens": limit})
-        options = {}
-        if messages is not None:
-            given = llm.front_end.render_chat([*messages, {"role": "user", "content": given}])
-            options = {"add_special_tokens": False}
         if as_json:
-            _print_json(llm, given, params, options)
+            _print_json(llm, given, token_ids, params)
         else:
-            _stream(llm, given, params, options)
+            _stream(llm, token_ids, params)
 
 
-def _one_prompt(text: str | None, prompt: str | None, ids: str | None) -> Prompt:
+def _one_prompt(text: str | None, prompt: str | None, ids: str | None) -> str | list[int]:
     """The prompt, given in exactly one of three ways. Raises `ConfigError`."""
     ways = [way for way in (text, prompt, ids) if way is not None]
     if len(ways) != 1:
@@ -110,12 +107,26 @@ def _messages(is_chat: bool, system: str | None) -> list[dict[str, str]] | None:
     return [] if system is None else [{"role": "system", "content": system}]
 
 
-def _stream(llm: "LLM", prompt: Prompt, params: Any, options: dict[str, Any]) -> None:
+def _token_ids(llm: "LLM", prompt: str | list[int], messages: list[dict[str, str]] | None) -> list[int]:
+    """The prompt, after the messages before it where there is a chat. Raises `InvalidRequestError`."""
+    if isinstance(prompt, list):
+        return prompt
+    if llm.tokenizer is None:
+        raise InvalidRequestError(
+            "skip_tokenizer_init leaves no tokenizer for text; use --prompt-token-ids", param="prompt"
+        )
+    if messages is not None:
+        prompt = llm.front_end.render_chat([*messages, {"role": "user", "content": prompt}])
+    ids: list[int] = llm.tokenizer.encode(prompt, add_special_tokens=messages is None)  # a chat template writes them
+    return ids
+
+
+def _stream(llm: "LLM", token_ids: list[int], params: SamplingParams) -> None:
     """Write the first sample as it comes, and the others after it. A failed request ends the command."""
     waiting = [""] * params.n
     num_tokens, last, reasons = 0, None, set()
     is_text = llm.tokenizer is not None
-    for delta in llm.stream(prompt, params, **options):
+    for delta in llm.stream(token_ids, params):
         for piece in delta.outputs:
             num_tokens += len(piece.token_ids)
             text = piece.text if is_text else "".join(f"{token} " for token in piece.token_ids)
@@ -136,8 +147,8 @@ def _stream(llm: "LLM", prompt: Prompt, params: Any, options: dict[str, Any]) ->
         print_error(last.error)
         raise typer.Exit(EXIT_FAILURE)
     if FinishReason.LENGTH in reasons:
-        limit = "the context" if params.max_tokens is None else f"--max-tokens {params.max_tokens}"
-        stderr().print(f"cut off by {limit}", style="yellow", soft_wrap=True)
+        limit = f"at {params.max_tokens} tokens (--max-tokens)" if params.max_tokens else "by the end of the context"
+        stderr().print(f"cut off {limit}", style="yellow", soft_wrap=True)
     if sys.stderr.isatty():
         _print_figures(last, num_tokens, params.n)
 
@@ -154,19 +165,10 @@ def _print_figures(last: RequestDelta, num_tokens: int, num_samples: int) -> Non
     stderr().print(line, style="dim", soft_wrap=True)
 
 
-def _print_json(llm: "LLM", prompt: Prompt, params: Any, options: dict[str, Any]) -> None:
-    if options:
-        prompt = _tokenize(llm, prompt)
-    [output] = llm.generate(prompt, params)
+def _print_json(llm: "LLM", prompt: str | list[int], token_ids: list[int], params: SamplingParams) -> None:
+    [output] = llm.generate(token_ids, params)
+    output.prompt = prompt if isinstance(prompt, str) else None
     print(json.dumps(dataclasses.asdict(output), ensure_ascii=False, indent=2))
     if output.error is not None:
         print_error(output.error)
         raise typer.Exit(EXIT_FAILURE)
-
-
-def _tokenize(llm: "LLM", prompt: Prompt) -> list[int]:
-    """A rendered chat as token ids: the template has written the special tokens already."""
-    if llm.tokenizer is None:
-        raise InvalidRequestError("--chat needs a tokenizer; leave out --skip-tokenizer-init", param="chat")
-    ids: list[int] = llm.tokenizer.encode(prompt, add_special_tokens=False)
-    return ids

@@ -85,13 +85,14 @@ def with_options(**groups: OptionGroup[Any]) -> Callable[[Callable[..., None]], 
         added = [parameter for group in groups.values() for parameter in group.parameters]
         debug = keyword("debug", bool, False, typer.Option("--debug", help="Show where an error came from."))
 
+        signature = inspect.Signature([*own, *added, debug])
+
         @functools.wraps(function)
         def command(**values: Any) -> None:
-            with reported(debug=values.pop("debug")):
+            with reported(list(signature.parameters), debug=values.pop("debug")):
                 collected = {name: group.collect(values) for name, group in groups.items()}
                 function(**values, **collected)
 
-        signature = inspect.Signature([*own, *added, debug])
         command.__signature__ = signature  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
         return command

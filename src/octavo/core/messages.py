@@ -43,7 +43,7 @@ class ScheduledRequest(_Message, frozen=True):
     start: int
     token_ids: list[int]
     block_updates: list[BlockTableUpdate]
-    """One a cache group."""
+    """One a cache group, or none where no table changed."""
     is_sampled: bool
     """Whether its last token is the last one known, so that the next is to be sampled."""
 

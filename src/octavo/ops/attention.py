@@ -105,15 +105,16 @@ def _check_plan(plan: AttentionPlan, num_tokens: int, k_cache: Tensor) -> None:
     check_device("plan.seq_lens", plan.seq_lens, k_cache.device)
     if k_cache.device.type != "cpu":
         return
-    counts = plan.query_starts.diff()
-    starts_are_sound = int(plan.query_starts[0]) == 0 and int(plan.query_starts[-1]) == num_tokens
-    if not starts_are_sound or bool((counts < 0).any()) or bool((counts > plan.seq_lens).any()):
+    starts, seq_lens = plan.query_starts.numpy(), plan.seq_lens.numpy()
+    counts = starts[1:] - starts[:-1]
+    starts_are_sound = starts[0] == 0 and starts[-1] == num_tokens and (counts >= 0).all()
+    if not (starts_are_sound and (counts <= seq_lens).all()):
         raise OpArgumentError(
-            f"plan: query_starts {plan.query_starts.tolist()} and seq_lens {plan.seq_lens.tolist()} do not fit "
+            f"plan: query_starts {starts.tolist()} and seq_lens {seq_lens.tolist()} do not fit "
             f"{num_tokens} rows; allowed rising starts from 0 to the row count, no request with more rows than keys",
             param="plan",
         )
-    longest = int(plan.seq_lens.max()) if num_requests else 0
+    longest = int(seq_lens.max()) if num_requests else 0
     if longest > plan.block_tables.shape[1] * plan.block_size:
         raise OpArgumentError(
             f"plan.block_tables: {plan.block_tables.shape[1]} blocks of {plan.block_size} hold fewer than seq_lens' "

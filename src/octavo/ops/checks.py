@@ -51,7 +51,8 @@ def check_indices(name: str, indices: Tensor, size: int) -> None:
     """Every index is in 0 … size − 1. Only on a CPU: elsewhere it would wait for the device. O(n)."""
     if indices.device.type != "cpu" or indices.numel() == 0:
         return
-    low, high = (int(bound) for bound in torch.aminmax(indices))
+    values = indices.numpy()
+    low, high = int(values.min()), int(values.max())
     if low < 0 or high >= size:
         worst = low if low < 0 else high
         raise OpArgumentError(f"{name} is out of range: got {worst}; allowed 0 to {size - 1}", param=name)

@@ -82,7 +82,9 @@ async def _read(request: Request, limit_bytes: int) -> bytes:
 
 
 def _too_large(limit_bytes: int) -> ApiError:
-    message = f"the body has more than {limit_bytes} bytes; shorten it, or start the server with a larger max_body_bytes"
+    message = (
+        f"the body has more than {limit_bytes} bytes; shorten it, or start the server with a larger max_body_bytes"
+    )
     return ApiError(413, message, code="request_too_large")
 
 

@@ -47,13 +47,13 @@ async def chat(context: ServerContext, http: Request) -> Response:
     check_model(context, request.model)
     check_streaming(request)
     try:
-        return await until_disconnect(http.receive, _answer(context, http, request))
+        return await until_disconnect(http.receive, _answer(context, request))
     except OctavoError as error:
         error.param = _FIELD_NAMES.get(error.param, error.param)
         raise
 
 
-async def _answer(context: ServerContext, http: Request, request: ChatCompletionRequest) -> Response:
+async def _answer(context: ServerContext, request: ChatCompletionRequest) -> Response:
     params = _params(context, request)
     priority, salt = priority_and_salt(context, request)
     token_ids = await chat_token_ids(
@@ -65,7 +65,7 @@ async def _answer(context: ServerContext, http: Request, request: ChatCompletion
     call = GenerationCall(id=new_id("chatcmpl"), prompts=[token_ids], params=params, priority=priority, cache_salt=salt)
     writer = _Writer(context, request, call)
     if request.stream:
-        return await event_stream(http.receive, writer.chunks())
+        return await event_stream(writer.chunks())
     return json_response(await writer.whole())
 
 

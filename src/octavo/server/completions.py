@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from octavo.core.errors import InvalidRequestError
 from octavo.core.outputs import CompletionDelta, RequestDelta
+from octavo.core.request import FinishReason
 from octavo.server.answer import Answer, json_response, new_id
 from octavo.server.body import read_request
 from octavo.server.context import ServerContext
@@ -42,13 +43,13 @@ async def complete(context: ServerContext, http: Request) -> Response:
     request = await read_request(http, context.config, CompletionRequest)
     check_model(context, request.model)
     check_streaming(request)
-    return await until_disconnect(http.receive, _answer(context, http, request))
+    return await until_disconnect(http.receive, _answer(context, request))
 
 
-async def _answer(context: ServerContext, http: Request, request: CompletionRequest) -> Response:
+async def _answer(context: ServerContext, request: CompletionRequest) -> Response:
     writer = await _prepare(context, request)
     if request.stream:
-        return await event_stream(http.receive, writer.chunks())
+        return await event_stream(writer.chunks())
     return json_response(await writer.whole())
 
 
@@ -72,7 +73,8 @@ def _overrides(request: CompletionRequest) -> tuple[dict[str, Any], bool]:
     n = 1 if request.n is None else request.n
     if request.best_of is not None and request.best_of != n:
         raise InvalidRequestError(
-            f"best_of={request.best_of} with n={n} is not built yet; leave it out, or ask for more with n", param="best_of"
+            f"best_of={request.best_of} with n={n} is not built yet; leave it out, or ask for more with n",
+            param="best_of",
         )
     overrides: dict[str, Any] = {"logprobs": request.logprobs}
     max_tokens = requested_max_tokens(request)
@@ -164,7 +166,8 @@ class _Writer:
         """The prompt, for each of its samples, once: with the log-probabilities where they are wanted."""
         if delta.prompt_logprobs is not None:
             self._prompt_logprobs[prompt_index] = finite_prompt_logprobs(delta.prompt_logprobs)
-        if self._echoed is None or not self._answer.is_first_of_prompt(prompt_index):
+        is_due = self._request.logprobs is None or delta.prompt_logprobs is not None
+        if self._echoed is None or not is_due or not self._answer.is_first_of_prompt(prompt_index):
             return []
         text = self._echoed[prompt_index]
         echoes = []
@@ -172,7 +175,7 @@ class _Writer:
         for index in range(prompt_index * n, prompt_index * n + n):
             writer, logprobs = self._choices[index].logprobs_writer, None
             if writer is not None:
-                assert delta.prompt_logprobs is not None, "prompt log-probabilities come with the first delta"
+                assert delta.prompt_logprobs is not None
                 logprobs = writer.prompt(self._call.prompts[prompt_index], delta.prompt_logprobs, text)
             echoes.append(CompletionChoice(index=index, text=text, logprobs=logprobs))
         return echoes
@@ -225,5 +228,7 @@ class _Writer:
 
 def _unseen(piece: CompletionDelta) -> CompletionDelta:
     """`max_tokens=0`: the one token that was sampled is not part of the answer."""
-    return CompletionDelta(piece.index, logprobs=[], finish_reason=piece.finish_reason)
-
+    is_end = piece.finish_reason is FinishReason.STOP
+    return CompletionDelta(
+        piece.index, logprobs=[], finish_reason=FinishReason.LENGTH if is_end else piece.finish_reason
+    )

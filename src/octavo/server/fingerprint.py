@@ -28,7 +28,9 @@ def system_fingerprint(info: "EngineInfo") -> str:
         "architecture": info.architecture,
         "num_parameters": info.num_parameters,
         "weight_bytes": info.weight_bytes,
-        "options": {name: info.options.get(name) for name in ("device", "dtype", "kv_cache_dtype", "linear_activations")},
+        "options": {
+            name: info.options.get(name) for name in ("device", "dtype", "kv_cache_dtype", "linear_activations")
+        },
     }
     key.update(json.dumps(facts, sort_keys=True, default=str).encode())
     for file in _weight_files(Path(info.model_path)):

@@ -39,9 +39,7 @@ def chat_logprobs(
 
 def _described(tokenizer: Tokenizer, token: int, logprob: Logprob) -> TopLogprob:
     data = tokenizer.token_bytes(token)
-    return TopLogprob(
-        token=data.decode("utf-8", "replace"), logprob=finite(logprob.logprob), bytes=list(data)
-    )
+    return TopLogprob(token=data.decode("utf-8", "replace"), logprob=finite(logprob.logprob), bytes=list(data))
 
 
 def _likeliest(token: int, entry: Entry, num_top: int) -> list[tuple[int, Logprob]]:
@@ -93,9 +91,7 @@ class CompletionLogprobsWriter:
                 piece = piece[1:]
             offset += len(piece)
 
-    def _piece(
-        self, token_ids: Sequence[int], entries: PromptLogprobs, offsets: list[int]
-    ) -> CompletionLogprobs:
+    def _piece(self, token_ids: Sequence[int], entries: PromptLogprobs, offsets: list[int]) -> CompletionLogprobs:
         chosen = list(zip(token_ids, entries, strict=True))
         return CompletionLogprobs(
             tokens=[self._tokenizer.token_bytes(token).decode("utf-8", "replace") for token in token_ids],

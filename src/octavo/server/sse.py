@@ -14,16 +14,14 @@ from octavo.server.wire import DONE, to_event
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-async def event_stream(
-    receive: Receive, batches: AsyncGenerator[Sequence[Any], None]
-) -> "EventStream":
+async def event_stream(batches: AsyncGenerator[Sequence[Any], None]) -> "EventStream":
     """The response that streams `batches` of chunks.
 
     It is made when the first batch is there, so that what fails before is raised here and gets a
-    status of its own. Raises `ClientDisconnectedError` too.
+    status of its own.
     """
     events = _events(batches)
-    first = await until_disconnect(receive, anext(events))
+    first = await anext(events)
     return EventStream(first, events)
 
 

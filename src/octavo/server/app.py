@@ -1,0 +1,154 @@
+"""The routes."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+import octavo
+from octavo.server.answer import json_response
+from octavo.server.auth import KeyCheck
+from octavo.server.chat import chat
+from octavo.server.completions import complete
+from octavo.server.context import ServerContext
+from octavo.server.errors import ApiError, not_built, overloaded
+from octavo.server.fields import NOT_BUILT_ROUTES
+from octavo.server.middleware import FrontDoor
+from octavo.server.models import find_model, list_models
+from octavo.server.openapi import describe, request_body, responses
+from octavo.server.replies import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Completion,
+    DetokenizeReply,
+    Health,
+    ModelCard,
+    ModelList,
+    TokenizeReply,
+    Version,
+)
+from octavo.server.schemas import ChatCompletionRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from octavo.server.tokenize import detokenize, tokenize
+
+_ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_BODY_ERRORS = (400, 401, 404, 408, 413, 415)
+
+
+def build_app(context: ServerContext) -> FastAPI:
+    """The ASGI application."""
+    app = FastAPI(
+        title="Octavo",
+        version=octavo.__version__,
+        description="LLM inference behind the OpenAI API.",
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    _add_generation(app, context)
+    _add_models(app, context)
+    _add_status(app, context)
+    _add_not_built(app)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_middleware(FrontDoor, key_check=KeyCheck(context.config.api_key), gate=context.gate)
+    return app
+
+
+def _add_generation(app: FastAPI, context: ServerContext) -> None:
+    @app.post(
+        "/v1/completions",
+        openapi_extra=request_body(CompletionRequest),
+        responses=responses(Completion, *_BODY_ERRORS, 500, 503, chunk=Completion),
+    )
+    async def create_completion(request: Request) -> Response:
+        """Continue prompts."""
+        return await complete(context, request)
+
+    @app.post(
+        "/v1/chat/completions",
+        openapi_extra=request_body(ChatCompletionRequest),
+        responses=responses(ChatCompletion, *_BODY_ERRORS, 500, 503, chunk=ChatCompletionChunk),
+    )
+    async def create_chat_completion(request: Request) -> Response:
+        """Answer a conversation."""
+        return await chat(context, request)
+
+    @app.post(
+        "/tokenize",
+        openapi_extra=request_body(TokenizeRequest),
+        responses=responses(TokenizeReply, *_BODY_ERRORS),
+    )
+    async def tokenize_text(request: Request) -> Response:
+        """Text or conversation to token ids."""
+        return await tokenize(context, request)
+
+    @app.post(
+        "/detokenize",
+        openapi_extra=request_body(DetokenizeRequest),
+        responses=responses(DetokenizeReply, *_BODY_ERRORS),
+    )
+    async def detokenize_ids(request: Request) -> Response:
+        """Token ids to text."""
+        return await detokenize(context, request)
+
+
+def _add_models(app: FastAPI, context: ServerContext) -> None:
+    @app.get("/v1/models", responses=responses(ModelList, 401))
+    async def models() -> Response:
+        """The names of the model that is served."""
+        return json_response(list_models(context))
+
+    @app.get("/v1/models/{model:path}", responses=responses(ModelCard, 401, 404))
+    async def model_by_name(model: str) -> Response:
+        """One of them."""
+        return json_response(find_model(context, model))
+
+
+def _add_status(app: FastAPI, context: ServerContext) -> None:
+    @app.get("/health", responses=responses(Health, 503))
+    async def health() -> Response:
+        """200 while requests are answered."""
+        if not context.engine.is_healthy:
+            raise ApiError(503, "the engine has died; restart the server", code="engine_dead", type="server_error")
+        if context.gate.is_closed:
+            raise overloaded("the server is ending", code="shutting_down")
+        return json_response(Health())
+
+    @app.get("/version", responses=responses(Version, 401))
+    async def version() -> Response:
+        """Octavo's version."""
+        return json_response(Version(version=octavo.__version__))
+
+    @app.get(
+        "/metrics",
+        responses={200: {"description": "Prometheus exposition text", "content": {"text/plain": {}}}},
+    )
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(context.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_not_built(app: FastAPI) -> None:
+    async def refuse(request: Request) -> Response:
+        raise not_built(501, f"{request.url.path} is not built yet; see /docs for the routes there are")
+
+    for path in NOT_BUILT_ROUTES:
+        app.add_api_route(path, refuse, methods=_ANY_METHOD, include_in_schema=False)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """What the router raises: no such route, or not with this method."""
+    assert isinstance(error, HTTPException)
+    headers: dict[str, Any] = dict(error.headers or {})
+    if error.status_code == 404:
+        message, code = f"there is no route {request.url.path[:200]}; see /docs for those there are", "not_found"
+    elif error.status_code == 405:
+        allowed = headers.get("Allow") or headers.get("allow")
+        message, code = (
+            f"{request.method} is not allowed on {request.url.path[:200]}; use {allowed}",
+            "method_not_allowed",
+        )
+    else:
+        message, code = str(error.detail), "http_error"
+    return ApiError(error.status_code, message, code=code, headers=headers).response()

@@ -1,0 +1,65 @@
+"""The OpenAPI document's schemas, made from the structs that requests and replies are."""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from octavo.server import replies, schemas
+
+_REFERENCE = "#/components/schemas/{name}"
+_DOCUMENTED: tuple[type[msgspec.Struct], ...] = (
+    schemas.CompletionRequest,
+    schemas.ChatCompletionRequest,
+    schemas.TokenizeRequest,
+    schemas.DetokenizeRequest,
+    replies.Completion,
+    replies.ChatCompletion,
+    replies.ChatCompletionChunk,
+    replies.ModelCard,
+    replies.ModelList,
+    replies.TokenizeReply,
+    replies.DetokenizeReply,
+    replies.Version,
+    replies.Health,
+    replies.ErrorReply,
+)
+
+
+def request_body(schema: type[msgspec.Struct]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads `schema`."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _reference(schema)}}}}
+
+
+def responses(
+    reply: type[msgspec.Struct], *errors: int, chunk: type[msgspec.Struct] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route: what it answers, streamed as `chunk` where it does, and its errors."""
+    content = {"application/json": {"schema": _reference(reply)}}
+    if chunk is not None:
+        content["text/event-stream"] = {"schema": _reference(chunk)}
+    documented: dict[int | str, dict[str, Any]] = {200: {"description": "Success", "content": content}}
+    for status in errors:
+        documented[status] = {
+            "description": "Error",
+            "content": {"application/json": {"schema": _reference(replies.ErrorReply)}},
+        }
+    return documented
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The whole document."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        _, components = msgspec.json.schema_components(_DOCUMENTED, ref_template=_REFERENCE)
+        document["components"] = {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        }
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _reference(schema: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(name=schema.__name__)}
