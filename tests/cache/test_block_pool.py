@@ -19,7 +19,7 @@ def test_a_keyed_block_stays_findable_until_evicted_oldest_first() -> None:
     pool = BlockPool(3)
     blocks = pool.allocate(3)
     for index, block in enumerate(blocks):
-        pool.set_key(block, bytes([index]))
+        pool.set_keys([block], [bytes([index])])
     pool.release(blocks)
     assert pool.num_cached == 3
     pool.hold([blocks[0]])  # used again: now the youngest
@@ -34,7 +34,7 @@ def test_a_keyed_block_stays_findable_until_evicted_oldest_first() -> None:
 def test_holding_a_cached_block_takes_it_from_eviction() -> None:
     pool = BlockPool(2)
     [block] = pool.allocate(1)
-    pool.set_key(block, b"k")
+    pool.set_keys([block], [b"k"])
     pool.release([block])
     pool.hold([block, NULL_BLOCK])
     assert pool.num_held == 1
@@ -46,8 +46,8 @@ def test_holding_a_cached_block_takes_it_from_eviction() -> None:
 def test_the_first_block_of_a_key_keeps_it() -> None:
     pool = BlockPool(2)
     first, second = pool.allocate(2)
-    pool.set_key(first, b"k")
-    pool.set_key(second, b"k")
+    pool.set_keys([first], [b"k"])
+    pool.set_keys([second], [b"k"])
     assert pool.find(b"k") == first
     pool.release([second])
     assert pool.num_free == 1
@@ -57,7 +57,7 @@ def test_the_first_block_of_a_key_keeps_it() -> None:
 def test_only_a_sole_holder_may_write_and_then_the_key_is_gone() -> None:
     pool = BlockPool(1)
     [block] = pool.allocate(1)
-    pool.set_key(block, b"k")
+    pool.set_keys([block], [b"k"])
     pool.hold([block])
     assert not pool.make_writable(block)
     pool.release([block])
@@ -77,8 +77,8 @@ def test_releasing_too_often_is_a_bug() -> None:
 def test_forgetting_frees_what_is_cached() -> None:
     pool = BlockPool(2)
     kept, dropped = pool.allocate(2)
-    pool.set_key(kept, b"a")
-    pool.set_key(dropped, b"b")
+    pool.set_keys([kept], [b"a"])
+    pool.set_keys([dropped], [b"b"])
     pool.release([dropped])
     pool.forget_cached()
     assert (pool.num_free, pool.num_cached, pool.num_held) == (1, 0, 1)

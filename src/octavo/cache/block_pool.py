@@ -10,7 +10,7 @@ Every operation is O(1) a block (Kwon et al. 2023, arXiv:2309.06180, §4.2–4.3
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 NULL_BLOCK = 0
 """Stands in a block table where a block was given back or never needed. Never allocated, never read."""
@@ -84,12 +84,13 @@ class BlockPool:
                 else:
                     self._free.append(block)
 
-    def set_key(self, block: int, key: bytes) -> None:
-        """Let later requests find this held, full block under `key`; a key already taken keeps its block."""
-        assert self._ref_counts[block] > 0
-        if key not in self._block_of_key and block not in self._key_of_block:
-            self._block_of_key[key] = block
-            self._key_of_block[block] = key
+    def set_keys(self, blocks: Sequence[int], keys: Sequence[bytes]) -> None:
+        """Let later requests find these held, full blocks by their keys; a key already taken keeps its block."""
+        for block, key in zip(blocks, keys, strict=True):
+            assert self._ref_counts[block] > 0
+            if key not in self._block_of_key and block not in self._key_of_block:
+                self._block_of_key[key] = block
+                self._key_of_block[block] = key
 
     def find(self, key: bytes) -> int | None:
         return self._block_of_key.get(key)

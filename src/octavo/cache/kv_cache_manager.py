@@ -1,12 +1,11 @@
 """Request → block tables: the only place where KV blocks are given, shared and taken back."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
 from octavo.cache.block_pool import NULL_BLOCK, BlockPool
 from octavo.cache.layout import CacheLayout
-from octavo.cache.prefix_keys import extend_block_keys, group_key
+from octavo.cache.prefix_keys import extend_block_keys, group_suffix
 from octavo.core.messages import BlockCopy, BlockTableUpdate
 from octavo.core.request import Request
 
@@ -46,25 +45,23 @@ class PrefixMatch:
 
 
 class _PrefixLookup:
-    """Which blocks of one prefix the pool still has; each is looked up once."""
+    """Which blocks of one prefix the pool still has, in each group; each is looked up once."""
 
-    def __init__(self, pool: BlockPool, keys: list[bytes]) -> None:
+    def __init__(self, pool: BlockPool, keys: list[bytes], num_groups: int) -> None:
         self._pool = pool
         self._keys = keys
-        self._found: dict[tuple[int, int], int | None] = {}
+        self._suffixes = [group_suffix(group) for group in range(num_groups)]
+        self._found: list[dict[int, int | None]] = [{} for _ in range(num_groups)]
 
     def is_cached(self, group: int, index: int) -> bool:
-        return self._find(group, index) is not None
+        found = self._found[group]
+        if index not in found:
+            found[index] = self._pool.find(self._keys[index] + self._suffixes[group])
+        return found[index] is not None
 
-    def blocks(self, group: int, indices: Iterable[int]) -> list[int]:
+    def blocks(self, group: int, indices: range) -> list[int]:
         """The blocks of `indices`, all of which `is_cached`."""
-        found = [self._find(group, index) for index in indices]
-        return [block for block in found if block is not None]
-
-    def _find(self, group: int, index: int) -> int | None:
-        if (group, index) not in self._found:
-            self._found[group, index] = self._pool.find(group_key(self._keys[index], group))
-        return self._found[group, index]
+        return [block for index in indices if (block := self._found[group][index]) is not None]
 
 
 class KVCacheManager:
@@ -92,8 +89,9 @@ class KVCacheManager:
         if not self.enable_prefix_caching or not request.is_prompt_shareable:
             return PrefixMatch(0, tuple([] for _ in self.layout.groups))
         num_blocks = (request.num_tokens - 1) // self._block_size
-        lookup = _PrefixLookup(self.pool, extend_block_keys(request, self._block_size, num_blocks))
         groups = self.layout.groups
+        keys = extend_block_keys(request, self._block_size, num_blocks)
+        lookup = _PrefixLookup(self.pool, keys, len(groups))
         agreed = False
         while not agreed:  # each group can only shorten the prefix, so this ends
             agreed = True
@@ -153,10 +151,12 @@ class KVCacheManager:
             num_needed += num_new + is_shared
         if num_needed > self.pool.num_available:
             return False
-        for table in holding.tables:
-            if written <= holding.last_shared:
+        if written <= holding.last_shared:
+            for table in holding.tables:
                 self._make_writable(holding, table, written)
-            table.blocks += self.pool.allocate(num_new)
+        fresh = self.pool.allocate(num_new * len(holding.tables))
+        for index, table in enumerate(holding.tables):
+            table.blocks += fresh[index * num_new : (index + 1) * num_new]
         holding.num_blocks = num_blocks
         holding.last_shared = -1
         return True
@@ -185,8 +185,9 @@ class KVCacheManager:
             return
         keys = extend_block_keys(request, self._block_size, num_full)
         for group, table in enumerate(holding.tables):
-            for index in range(max(holding.num_keyed, table.first_held), num_full):
-                self.pool.set_key(table.blocks[index], group_key(keys[index], group))
+            first = max(holding.num_keyed, table.first_held)
+            suffix = group_suffix(group)
+            self.pool.set_keys(table.blocks[first:num_full], [key + suffix for key in keys[first:num_full]])
         holding.num_keyed = num_full
 
     def fork(self, leader: Request, follower: Request, num_tokens: int) -> None:

@@ -24,6 +24,6 @@ def extend_block_keys(request: Request, block_size: int, num_blocks: int) -> lis
     return keys
 
 
-def group_key(key: bytes, group: int) -> bytes:
-    """The pool's name for one cache group's block of that prefix."""
-    return key + group.to_bytes(2, "little")
+def group_suffix(group: int) -> bytes:
+    """Appended to a prefix key: the pool's name for one cache group's block of that prefix."""
+    return group.to_bytes(2, "little")
