@@ -37,7 +37,9 @@ public:
         for (int64_t start = oldest / kKvTile * kKvTile; start <= last; start += kKvTile) {
             const int64_t first = larger(start, oldest) - start, stop = smaller(kKvTile, last + 1 - start);
             gather(start, first, stop);
-            gemm<V>({q_, a_.key_size, k_, kKvTile, scores_, kKvTile, a_.key_size, false}, rows(), kKvTile / V::kLanes);
+            const int64_t low = first / V::kLanes * V::kLanes;
+            gemm<V>({q_, a_.key_size, k_ + low, kKvTile, scores_ + low, kKvTile, a_.key_size, false}, rows(),
+                    (stop - low + V::kLanes - 1) / V::kLanes);
             for (int64_t token = 0; token < tokens_;) token = merge(start, token);
         }
         finish_rows();
@@ -95,8 +97,8 @@ private:
         return type == CacheType::BF16 ? V::load_bf16(p) : V::load_f16(p);
     }
 
-    // Keys first … stop − 1 of the tile at `start` into k_ (D, 64) and v_ (64, E); the rest of both is not read,
-    // or read as scores that no row sees.
+    // Keys first … stop − 1 of the tile at `start` into k_ (D, 64) and v_ (64, E). Only whole vectors that hold
+    // one of them are written, and read.
     void gather(int64_t start, int64_t first, int64_t stop) {
         const int64_t element = a_.type == CacheType::F32 ? 4 : 2;
         const int32_t* table = a_.block_tables + request_ * a_.max_blocks;
@@ -139,23 +141,25 @@ private:
     }
 
     // Scores of one row to p, in place; its maximum, sum and output are brought to the new maximum.
+    // Vectors without a key it sees are left out: they would add zeros.
     void soften(int64_t row, KeyRange keys) {
         float* s = scores_ + row * kKvTile;
+        const int64_t low = keys.first / V::kLanes * V::kLanes, high = round_up(keys.stop, V::kLanes);
         const auto scale = V::broadcast(a_.scale);
         const auto cap = V::broadcast(a_.softcap);
-        for (int64_t i = 0; i < kKvTile; i += V::kLanes) {
+        for (int64_t i = low; i < high; i += V::kLanes) {
             auto score = V::mul(V::load(s + i), scale);
             if (a_.softcap != 0.0f) score = V::mul(cap, tanh<V>(V::div(score, cap)));
             V::store(s + i, score);
         }
-        for (int64_t i = 0; i < keys.first; ++i) s[i] = -__builtin_inff();
-        for (int64_t i = keys.stop; i < kKvTile; ++i) s[i] = -__builtin_inff();
-        auto highest = V::load(s);
-        for (int64_t i = V::kLanes; i < kKvTile; i += V::kLanes) highest = V::max(highest, V::load(s + i));
+        for (int64_t i = low; i < keys.first; ++i) s[i] = -__builtin_inff();
+        for (int64_t i = keys.stop; i < high; ++i) s[i] = -__builtin_inff();
+        auto highest = V::load(s + low);
+        for (int64_t i = low + V::kLanes; i < high; i += V::kLanes) highest = V::max(highest, V::load(s + i));
         const float tile_max = V::reduce_max(highest);
         const float new_max = max_[row] < tile_max ? tile_max : max_[row];
         auto sum = V::broadcast(0.0f);
-        for (int64_t i = 0; i < kKvTile; i += V::kLanes) {
+        for (int64_t i = low; i < high; i += V::kLanes) {
             const auto p = exp<V>(V::sub(V::load(s + i), V::broadcast(new_max)));
             V::store(s + i, p);
             sum = V::add(sum, p);

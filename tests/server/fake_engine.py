@@ -255,7 +255,11 @@ class FakeEngine:
                 break
         if self.fails_after is not None and at + len(tokens) >= self.fails_after:
             return SequenceEvent(
-                request_id, sample, [], finish_reason=FinishReason.ERROR, error="the step failed: RuntimeError: scripted"
+                request_id,
+                sample,
+                [],
+                finish_reason=FinishReason.ERROR,
+                error="the step failed: RuntimeError: scripted",
             )
         logprobs = None
         if params.logprobs is not None:

@@ -68,4 +68,6 @@ def _unknown_option(flag: str, context: Any) -> str:
 def _with_flags(message: str, names: Sequence[str]) -> str:
     """Only names with an underscore, which are no words of a sentence."""
     spelt = "|".join(name for name in names if "_" in name)
+    if not spelt:
+        return message
     return re.sub(rf"(?<![\w-])({spelt})(?![\w-])", lambda match: "--" + match[0].replace("_", "-"), message)

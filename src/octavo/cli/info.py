@@ -137,7 +137,8 @@ def _print_model(engine: "EngineInfo", sampling: dict[str, Any]) -> None:
 def _print_options(config: EngineConfig, engine: "EngineInfo") -> None:
     table = plain_table("option", "value", "why")
     table.columns[0].style, table.columns[2].style = "cyan", "dim"
-    for name, value in engine.options.items():
+    unused = {name: getattr(config, name) for name in engine.reasons if name not in engine.options}
+    for name, value in {**engine.options, **unused}.items():
         if name != "model":
             label = flag(name) if name in EngineConfig.__dataclass_fields__ else name.replace("_", " ")
             table.add_row(label, _shown(name, value), engine.reasons.get(name) or _reason(config, name))

@@ -53,8 +53,10 @@ def _print_families() -> None:
     console.print("Any model of these families runs, from a directory, a .gguf file or a Hugging Face repository:\n")
     console.print(table)
     console.print()
+    formats = plain_table("files", "weights in them")
     for kind, names in _formats().items():
-        console.print(f"[dim]{kind} weights[/]  {', '.join(names)}")
+        formats.add_row(f"[cyan]{kind}[/]", ", ".join(names))
+    console.print(formats)
 
 
 def _families() -> list[dict[str, Any]]:

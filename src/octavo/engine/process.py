@@ -95,7 +95,7 @@ def _take_in(core: EngineCore, inbox: "zmq.Socket[bytes]") -> bool:
 
 def _end_with_parent() -> None:
     """No orphan: when the parent's end of stdin closes, however it died, end at once."""
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):  # unbuffered: a daemon thread must not hold a lock of sys.stdin at exit
         pass
     os._exit(1)
 

@@ -1,0 +1,159 @@
+"""`AsyncEngine`: the engine's process, streams, aborts, death, drain."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo import AsyncEngine, SamplingParams
+from octavo.config import EngineConfig
+from octavo.core.errors import (
+    ConfigError,
+    ContextLengthError,
+    EngineDeadError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    QueueFullError,
+)
+from octavo.core.outputs import RequestDelta
+
+LONG = SamplingParams(max_tokens=200, ignore_eos=True, seed=1)
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+@asynccontextmanager
+async def engine(path: Path, **options: Any) -> AsyncIterator[AsyncEngine]:
+    config = EngineConfig(model=str(path), skip_tokenizer_init=True, kv_cache_memory="4M", threads=1, **options)
+    started = await AsyncEngine.start(config)
+    try:
+        yield started
+    finally:
+        await started.shutdown()
+
+
+async def collect(stream: AsyncIterator[RequestDelta]) -> list[RequestDelta]:
+    return [delta async for delta in stream]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def test_streams_are_the_same_tokens_as_llm_gives(tiny: Callable[[str], Path]) -> None:
+    from octavo import LLM
+
+    async def scenario() -> None:
+        async with engine(tiny("gemma3")) as started:
+            streams = [collect(started.generate([5, 6, 7 + i], LONG, request_id=str(i))) for i in range(6)]
+            for index, deltas in enumerate(await asyncio.gather(*streams)):
+                tokens = [token for delta in deltas for piece in delta.outputs for token in piece.token_ids]
+                assert tokens == expected[index]
+                assert [delta.is_finished for delta in deltas] == [False] * (len(deltas) - 1) + [True]
+                assert deltas[-1].metrics is not None
+
+    with LLM(str(tiny("gemma3")), skip_tokenizer_init=True, kv_cache_memory="4M", threads=1) as llm:
+        expected = [llm.generate([5, 6, 7 + i], LONG)[0].outputs[0].token_ids for i in range(6)]
+    run(scenario)
+
+
+def test_closing_a_stream_frees_its_blocks(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        async with engine(tiny("llama"), enable_prefix_caching=False) as started:
+            for request in range(5):
+                stream = started.generate([3, 4], LONG, request_id=str(request))
+                async for _ in stream:
+                    break
+                await stream.aclose()  # type: ignore[attr-defined]
+            await collect(started.generate([3], SamplingParams(max_tokens=1), request_id="last"))
+            await until(lambda: started.stats is not None and started.stats.num_held_blocks == 0)
+            assert started.stats is not None
+            assert started.stats.num_free_blocks == started.stats.num_blocks
+
+    run(scenario)
+
+
+def test_a_dead_engine_is_reported_and_nobody_hangs(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        async with engine(tiny("llama")) as started:
+            stream = started.generate([3, 4], LONG, request_id="victim")
+            first = await anext(stream)
+            assert not first.is_finished
+            started._process.kill()
+            deltas = await collect(stream)
+            assert deltas[-1].is_finished
+            assert deltas[-1].error is not None
+            assert "died" in deltas[-1].error
+            assert not started.is_healthy
+            with pytest.raises(EngineDeadError, match="restart"):
+                await collect(started.generate([3], LONG, request_id="late"))
+
+    run(scenario)
+
+
+def test_shutdown_lets_open_requests_finish(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        async with engine(tiny("llama")) as started:
+            open_request = asyncio.create_task(collect(started.generate([3, 4], LONG, request_id="open")))
+            await until(lambda: bool(started._queues))
+            stopping = asyncio.create_task(started.shutdown(drain_s=30))
+            await asyncio.sleep(0)
+            with pytest.raises(EngineDeadError, match="shutting down"):
+                await collect(started.generate([3], LONG, request_id="new"))
+            deltas = await open_request
+            assert sum(len(piece.token_ids) for delta in deltas for piece in delta.outputs) == 200
+            await stopping
+            assert started._process.returncode == 0
+
+    run(scenario)
+
+
+def test_refusals_come_before_the_first_delta(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        async with engine(tiny("llama"), max_num_seqs=1, max_num_queued_reqs=1) as started:
+            with pytest.raises(ContextLengthError):
+                await collect(started.generate([3] * 300, LONG, request_id="long"))
+            with pytest.raises(InvalidRequestError):
+                await started.tokenize([100_000])
+            streams = [started.generate([3], LONG, request_id=str(i)) for i in range(3)]
+            await anext(streams[0])
+            waiting = asyncio.ensure_future(anext(streams[1]))
+            await until(lambda: len(started._queues) == 2)
+            with pytest.raises(QueueFullError, match="max_num_queued_reqs=1"):
+                await anext(streams[2])
+            assert not (await waiting).is_finished
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"model": "no-such-model"}, ModelNotFoundError), ({"max_model_len": 99_999}, ConfigError)],
+)
+def test_a_start_that_fails_raises_its_own_error(
+    tiny: Callable[[str], Path], options: dict[str, Any], error: type[Exception]
+) -> None:
+    async def scenario() -> None:
+        config = EngineConfig(**{"model": str(tiny("llama")), "skip_tokenizer_init": True, **options})
+        with pytest.raises(error):
+            await AsyncEngine.start(config)
+
+    run(scenario)
+
+
+def test_the_process_ends_with_its_parent(tiny: Callable[[str], Path]) -> None:
+    """If the parent dies without a word, its end of the pipe closes and the engine ends itself."""
+
+    async def scenario() -> None:
+        async with engine(tiny("llama")) as started:
+            assert started._process.stdin is not None
+            started._process.stdin.close()
+            assert await asyncio.wait_for(started._process.wait(), 10) == 1
+
+    run(scenario)
