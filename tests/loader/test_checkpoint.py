@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from octavo.core.errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
 from octavo.loader.checkpoint import Checkpoint, open_checkpoint
-from octavo.ops.weights import WeightFormat
+from octavo.core.weights import WeightFormat
 
 INDEX = "model.safetensors.index.json"
 

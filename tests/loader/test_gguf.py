@@ -12,7 +12,7 @@ import torch
 
 from octavo.core.errors import ModelFileError, UnsupportedModelError
 from octavo.loader.gguf import GGUFFile
-from octavo.ops.weights import WeightFormat
+from octavo.core.weights import WeightFormat
 
 U32, BOOL, STRING, ARRAY = 4, 7, 8, 9
 DENSE = {WeightFormat.F32: torch.float32, WeightFormat.F16: torch.float16, WeightFormat.BF16: torch.bfloat16}

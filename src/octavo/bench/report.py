@@ -7,7 +7,7 @@ from typing import Any
 from octavo.bench.circumstances import hardware, software
 from octavo.bench.latency import LatencyResult, LatencyShape
 from octavo.bench.throughput import ThroughputResult, ThroughputShape
-from octavo.engine.build import EngineInfo
+from octavo.engine.info import EngineInfo
 
 
 def latency_report(command: str, info: EngineInfo, shape: LatencyShape, result: LatencyResult) -> dict[str, Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from octavo.bench.latency import LatencyResult, LatencyShape
     from octavo.bench.statistics import Summary
     from octavo.bench.throughput import ThroughputResult, ThroughputShape
-    from octavo.engine.build import EngineInfo
+    from octavo.engine.info import EngineInfo
     from octavo.engine.llm import LLM
 
 _ENGINE = engine_options(

@@ -15,7 +15,7 @@ from octavo.config.quantities import format_bytes
 
 if TYPE_CHECKING:
     from octavo.bench.circumstances import Hardware, Software
-    from octavo.engine.build import EngineInfo
+    from octavo.engine.info import EngineInfo
 
 _BYTES = ("kv_cache_memory",)
 

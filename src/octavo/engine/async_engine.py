@@ -20,8 +20,8 @@ from octavo.core.errors import EngineDeadError, QueueFullError
 from octavo.core.messages import AbortRequest, EngineRequest, EngineStats, OutputBatch
 from octavo.core.outputs import RequestDelta
 from octavo.core.sampling_params import SamplingParams
-from octavo.engine.build import EngineInfo, OnPhase
 from octavo.engine.front_end import FrontEnd, load_front_end
+from octavo.engine.info import EngineInfo, OnPhase
 from octavo.engine.input_processor import InputProcessor, Prompt
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.wire import (

@@ -2,10 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
@@ -17,6 +15,7 @@ from octavo.config.env import cache_directory
 from octavo.core.cache_spec import KVDtype
 from octavo.core.errors import ModelFileError
 from octavo.engine.core import EngineCore
+from octavo.engine.info import EngineInfo, OnPhase
 from octavo.engine.machine import inspect_machine
 from octavo.loader.checkpoint import Checkpoint, open_checkpoint
 from octavo.loader.fetch import resolve_model
@@ -28,37 +27,6 @@ from octavo.scheduler.policy import POLICIES
 from octavo.worker import ModelRunner
 
 logger = logging.getLogger(__name__)
-
-OnPhase = Callable[[str, float], None]
-"""Told of each phase of the start: its name, and the share of it that is done, 0 … 1."""
-
-
-class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rest of the process, or another one, needs to know of an engine."""
-
-    model: str
-    model_path: str
-    family: str
-    architecture: str
-    vocab_size: int
-    num_layers: int
-    num_parameters: int
-    weight_bytes: int
-    weight_formats: dict[str, int]
-    """Format → bytes of weights stored in it."""
-    max_model_len: int
-    max_num_seqs: int
-    max_num_queued_reqs: int
-    num_blocks: int
-    block_size: int
-    seed: int | None
-    isa: str
-    options: dict[str, Any]
-    """Every resolved option."""
-    reasons: dict[str, str]
-    """Why each has its value."""
-    start_phases_s: dict[str, float]
-    """Phase of the start → seconds it took."""
 
 
 def build_engine(config: EngineConfig, on_phase: OnPhase = lambda phase, share: None) -> tuple[EngineCore, EngineInfo]:

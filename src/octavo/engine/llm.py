@@ -13,9 +13,10 @@ from octavo.core.errors import EngineDeadError, InvalidRequestError
 from octavo.core.messages import AbortRequest, EngineRequest
 from octavo.core.outputs import CompletionOutput, RequestDelta, RequestOutput
 from octavo.core.sampling_params import SamplingParams
-from octavo.engine.build import OnPhase, build_engine
+from octavo.engine.build import build_engine
 from octavo.engine.core import EngineCore
 from octavo.engine.front_end import load_front_end
+from octavo.engine.info import OnPhase
 from octavo.engine.input_processor import InputProcessor, Prompt
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.progress import generation_progress

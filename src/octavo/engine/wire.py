@@ -7,7 +7,7 @@ import msgspec
 from octavo.core import errors
 from octavo.core.errors import EngineDeadError, OctavoError
 from octavo.core.messages import AbortRequest, EngineRequest, OutputBatch
-from octavo.engine.build import EngineInfo
+from octavo.engine.info import EngineInfo
 
 
 class Add(msgspec.Struct, frozen=True, tag=True):

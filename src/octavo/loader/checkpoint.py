@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from octavo.core.errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
 from octavo.core.strenum import StrEnum
+from octavo.core.weights import StoredWeight
 from octavo.loader.file_endings import wrong_ending
 from octavo.loader.gguf import GGUFFile, unsupported_types_error
 from octavo.loader.json_file import read_json_object
 from octavo.loader.safetensors import SafetensorsFiles
 from octavo.loader.tensor_names import missing_tensor
-from octavo.ops.weights import StoredWeight
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,6 +1,6 @@
 """The type codes of ggml (enum ggml_type in llama.cpp's ggml.h): those Octavo reads, and the names of the others."""
 
-from octavo.ops.weights import WeightFormat
+from octavo.core.weights import WeightFormat
 
 FORMATS = {
     0: WeightFormat.F32,

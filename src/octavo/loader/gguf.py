@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.core.errors import ModelFileError, UnsupportedModelError
+from octavo.core.weights import StoredWeight, WeightFormat
 from octavo.loader.ggml_types import FORMATS, UNSUPPORTED_NAMES
 from octavo.loader.gguf_header import MAX_KEY_BYTES, HeaderCursor, ValueType
 from octavo.loader.tensor_names import missing_tensor, printable
-from octavo.ops.weights import StoredWeight, WeightFormat
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from octavo.core.errors import ModelFileError
+from octavo.core.weights import StoredWeight
 from octavo.loader.checkpoint import Checkpoint
-from octavo.ops import StoredWeight
 
 LAYER = "layers."
 

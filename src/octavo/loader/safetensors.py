@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from octavo.core.errors import ModelFileError, UnsupportedModelError
+from octavo.core.weights import StoredWeight, WeightFormat
 from octavo.loader.file_endings import PICKLE_ENDINGS
 from octavo.loader.json_file import MAX_JSON_BYTES, parse_json_object, read_json_object
 from octavo.loader.tensor_names import missing_tensor, printable
-from octavo.ops.weights import StoredWeight, WeightFormat
 
 if TYPE_CHECKING:
     from torch import Tensor

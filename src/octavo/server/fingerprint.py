@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import octavo
 
 if TYPE_CHECKING:
-    from octavo.engine.build import EngineInfo
+    from octavo.engine.info import EngineInfo
 
 _WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".json")
 _NUM_SAMPLES = 16

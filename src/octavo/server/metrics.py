@@ -20,7 +20,7 @@ from octavo.server.metric_buckets import (
 )
 
 if TYPE_CHECKING:
-    from octavo.engine.build import EngineInfo
+    from octavo.engine.info import EngineInfo
 
 ENGINE = "0"
 """There is one engine."""
