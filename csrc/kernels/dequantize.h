@@ -141,7 +141,10 @@ inline void dequantize_slab(Format format, const std::byte* panel, int64_t k0, i
     const PanelBlock& block = kPanelBlocks[static_cast<int>(format)];
     const std::byte* from = panel + k0 / block.k * block.bytes();
     const auto convert = [&](auto load) {
-        for (int64_t i = 0; i < k * kPanelColumns; i += V::kLanes) V::store(out + i, load(i));
+        for (int64_t i = 0; i < k * kPanelColumns; i += V::kLanes) {
+            __builtin_prefetch(from + kPrefetchBytes + i / kPanelColumns * block.bytes());
+            V::store(out + i, load(i));
+        }
     };
     switch (format) {
         case Format::F32: return convert([&](int64_t i) { return V::load(reinterpret_cast<const float*>(from) + i); });

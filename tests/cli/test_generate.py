@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import octavo as octavo_package
+from octavo.core.messages import OutputBatch
+from octavo.engine.core import EngineCore
+
 from .conftest import CONTEXT, VOCAB, Octavo
 
 
@@ -96,22 +100,58 @@ def test_errors(octavo: Octavo, tiny_model: Path, arguments: list[str], code: in
     assert len(result.err.splitlines()) == 1
 
 
-def test_interrupt_ends_quietly_with_130(tiny_model: Path) -> None:
-    command = [sys.executable, "-m", "octavo.cli", "generate", "x", "--model", str(tiny_model)]
-    command += ["--ignore-eos", "--no-skip-special-tokens"]
-    interrupt = "import octavo.cli.generate as g, os, signal; g.figures = None;" + (
-        "from octavo.engine.output_processor import OutputProcessor as P; whole = P.process; seen = []\n"
-        "def process(self, batch):\n"
-        "    seen.append(1)\n"
-        "    if len(seen) == 5: os.kill(os.getpid(), signal.SIGINT)\n"
-        "    return whole(self, batch)\n"
-        "P.process = process\n"
-        "from octavo.cli.main import main; main()"
+_INTERRUPTED_IN_STEP_5 = """
+import os, signal, sys
+from octavo.engine.core import EngineCore
+from octavo.cli.main import main
+
+step, count = EngineCore.step, 0
+
+def interrupted(self):
+    global count
+    count += 1
+    if count == 5:
+        os.kill(os.getpid(), signal.SIGINT)
+    return step(self)
+
+EngineCore.step = interrupted
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [["generate", "x", "--ignore-eos"], ["bench", "latency", "--input-len", "9", "--output-len", "90"]]
+)
+def test_interrupt_ends_quietly_with_130(tiny_model: Path, command: list[str]) -> None:
+    source = Path(octavo_package.__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_IN_STEP_5, *command, "--model", str(tiny_model)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(source)},
     )
-    command[1:3] = ["-c", interrupt]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ})
     assert (result.returncode, result.stderr) == (130, "")
-    assert signal.SIGINT == 2
+
+
+def test_interrupt_stops_an_answer_but_not_the_chat(
+    octavo: Octavo, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, count = EngineCore.step, 0
+
+    def interrupted(core: EngineCore) -> OutputBatch:
+        nonlocal count
+        count += 1
+        if count == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(core)
+
+    monkeypatch.setattr(EngineCore, "step", interrupted)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hi\nAgain\n/stats\n"))
+    result = octavo("chat", str(tiny_model), "--max-tokens", "8", "--ignore-eos", "--temperature", "0")
+    assert result.code == 0
+    assert result.err.startswith("(stopped)\n")
+    assert "2 answers · 13 tokens" in result.err
 
 
 def test_chat_from_a_pipe(octavo: Octavo, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,11 +160,20 @@ def test_chat_from_a_pipe(octavo: Octavo, tiny_model: Path, monkeypatch: pytest.
     )
     result = octavo("chat", str(tiny_model), "--temperature", "0", "--max-tokens", "3", "--ignore-eos")
     assert result.code == 0
-    assert "prompt 18 tokens (0 cached)" in result.err
-    assert "prompt 45 tokens" in result.err or "prompt 44 tokens" in result.err or "(16 cached)" in result.err
+    assert "prompt 19 tokens (0 cached)" in result.err
+    assert "(16 cached)" in result.err
     assert "2 answers · 6 tokens" in result.err
     assert "there is no command /nonsense" in result.err
     assert "the conversation is forgotten" in result.err
+
+
+def test_chat_needs_a_template_at_once(octavo: Octavo, tiny_model: Path, tmp_path: Path) -> None:
+    for file in tiny_model.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    result = octavo("chat", str(tmp_path))
+    assert (result.code, result.out) == (1, "")
+    assert "no chat template" in result.err
 
 
 def test_chat_leaves_at_an_error_in_a_pipe(octavo: Octavo, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,10 @@
 """Help, errors and exit codes."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,13 @@ COMMANDS = ["generate", "chat", "serve", "bench", "models", "pull", "info"]
 
 def test_version(octavo: Octavo) -> None:
     assert octavo("--version").out == f"octavo {package.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["bench"]])
+def test_no_arguments_is_help(octavo: Octavo, command: list[str]) -> None:
+    result = octavo(*command)
+    assert (result.code, result.err) == (2, "")
+    assert result.out == octavo(*command, "--help").out
 
 
 def test_help_lists_the_commands(octavo: Octavo) -> None:
@@ -98,22 +108,21 @@ def test_starting_brings_in_nothing_heavy() -> None:
         "heavy = {'torch', 'numpy', 'fastapi', 'tokenizers', 'huggingface_hub', 'zmq'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
-    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])}
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr
 
 
-def test_pull_prints_the_path(octavo: Octavo, tmp_path: object) -> None:
+def test_pull_prints_the_path(octavo: Octavo, tmp_path: Path) -> None:
     assert octavo("pull", str(tmp_path)).out == f"{tmp_path}\n"
 
 
-def test_models(octavo: Octavo, monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_models(octavo: Octavo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OCTAVO_CACHE", str(tmp_path))
     text = octavo("models").out
     assert "smollm2 (default)" in text
     assert "LlamaForCausalLM" in text
     assert "Q4_K" in text
-    import json
-
     listed = json.loads(octavo("models", "--json").out)
     assert [alias["is_cached"] for alias in listed["aliases"]] == [False] * len(listed["aliases"])
     assert listed["families"][0]["architectures"] == ["LlamaForCausalLM"]

@@ -1,5 +1,6 @@
 """Options come from their tables, whole, and reach the configuration as they were given."""
 
+import inspect
 from dataclasses import fields
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from octavo.cli.options import PANELS, ConfigOptions, engine_options, flag, with_options
+from octavo.cli.options import PANELS, ConfigOptions, engine_options, flag
 from octavo.cli.sampling_options import _FROM_MODEL, _HELP, SamplingOptions
 from octavo.config import EngineConfig
 from octavo.config.server_config import ServerConfig
@@ -15,44 +16,30 @@ from octavo.core.errors import ConfigError, NotBuiltError
 from octavo.core.sampling_params import SamplingParams
 
 
-def parse(arguments: list[str], **groups: Any) -> dict[str, Any]:
-    """What a command with these groups gets; the errors of the groups themselves."""
-    seen: dict[str, Any] = {}
+def parse(arguments: list[str], group: Any) -> Any:
+    """What a command line gives for a group of options."""
+    values: dict[str, Any] = {}
+
+    def function(**given: Any) -> None:
+        values.update(given)
+
+    function.__signature__ = inspect.Signature(group.parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in group.parameters}
     app = typer.Typer()
-    raised: list[BaseException] = []
-
-    class Noted:
-        def __init__(self, group: Any) -> None:
-            self.parameters = group.parameters
-            self._group = group
-
-        def collect(self, values: dict[str, Any]) -> Any:
-            try:
-                return self._group.collect(values)
-            except ConfigError as error:
-                raised.append(error)
-                raise
-
-    def function(**values: Any) -> None:
-        seen.update(values)
-
-    function.__signature__ = __import__("inspect").Signature()  # type: ignore[attr-defined]
-    app.command()(with_options(**{name: Noted(group) for name, group in groups.items()})(function))
+    app.command()(function)
     result = CliRunner().invoke(app, arguments)
-    if raised:
-        raise raised[0]
     assert result.exit_code == 0, result.output
-    return seen
+    return group.collect(values)
 
 
 def engine(*arguments: str, **changes: Any) -> EngineConfig:
-    config: EngineConfig = parse(list(arguments), config=engine_options(**changes))["config"]
+    config: EngineConfig = parse(list(arguments), engine_options(**changes))
     return config
 
 
 def test_nothing_given_is_the_default_configuration() -> None:
     assert engine() == EngineConfig()
-    assert parse([], server=ConfigOptions(ServerConfig, panel="Server"))["server"] == ServerConfig()
+    assert parse([], ConfigOptions(ServerConfig, panel="Server")) == ServerConfig()
 
 
 def test_a_command_line_of_vllm() -> None:
@@ -75,7 +62,7 @@ def test_every_engine_option_has_a_flag_a_panel_and_takes_a_value() -> None:
     assert len(in_panels) == len(set(in_panels))
     for option in fields(EngineConfig):
         assert option.name in in_panels or option.metadata["not_built"], f"{option.name} has no panel"
-    flags = {name for name in in_panels} - {option.name for option in fields(EngineConfig)}
+    flags = set(in_panels) - {option.name for option in fields(EngineConfig)}
     assert not flags, f"panels name what is no option: {flags}"
 
 
@@ -122,29 +109,14 @@ def test_a_commands_own_default_gives_way() -> None:
 
 def test_server_options() -> None:
     arguments = ["--port", "0", "--served-model-name", "a", "--served-model-name", "b", "--keep-alive-s", "2.5"]
-    config = parse(arguments, server=ConfigOptions(ServerConfig, panel="Server"))["server"]
+    config = parse(arguments, ConfigOptions(ServerConfig, panel="Server"))
     assert config == ServerConfig(port=0, served_model_name=("a", "b"), keep_alive_s=2.5)
 
 
 def test_sampling_options() -> None:
-    arguments = [
-        "--temperature",
-        "0",
-        "--top-k",
-        "5",
-        "--stop",
-        "a",
-        "--stop",
-        "b",
-        "--stop-token-ids",
-        "7",
-        "--logit-bias",
-        '{"3":-1}',
-        "--no-skip-special-tokens",
-        "--presence-penalty",
-        "-1",
-    ]
-    given = parse(arguments, sampling=SamplingOptions())["sampling"]
+    arguments = ["--temperature", "0", "--top-k", "5", "--stop", "a", "--stop", "b", "--stop-token-ids", "7"]
+    arguments += ["--logit-bias", '{"3":-1}', "--no-skip-special-tokens", "--presence-penalty", "-1"]
+    given = parse(arguments, SamplingOptions())
     assert given == {
         "temperature": 0.0,
         "top_k": 5,
@@ -157,7 +129,7 @@ def test_sampling_options() -> None:
 
 
 def test_sampling_options_not_given_are_left_to_the_model() -> None:
-    assert parse([], sampling=SamplingOptions())["sampling"] == {}
+    assert parse([], SamplingOptions()) == {}
 
 
 @pytest.mark.parametrize(
@@ -172,7 +144,7 @@ def test_sampling_options_not_given_are_left_to_the_model() -> None:
 )
 def test_sampling_values_that_are_wrong(arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse(arguments, sampling=SamplingOptions())
+        parse(arguments, SamplingOptions())
 
 
 def test_sampling_options_are_those_of_sampling_params() -> None:

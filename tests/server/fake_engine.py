@@ -167,7 +167,7 @@ class FakeEngine:
         if len(self.open_ids) >= self.info.max_num_seqs + self.info.max_num_queued_reqs:
             raise QueueFullError("too many requests are open; send the request again later")
         request = self._input.process(request_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt)
-        self.calls.append((prompt_token_ids, params, priority, cache_salt))
+        self.calls.append((prompt_token_ids, request.params, priority, cache_salt))
         assert request_id not in self.open_ids
         self.open_ids.add(request_id)
         self.has_request.set()

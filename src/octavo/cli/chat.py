@@ -74,7 +74,10 @@ def chat(
 
 
 class Conversation:
-    """A model, the messages so far, and figures of the answers."""
+    """A model, the messages so far, and figures of the answers.
+
+    Raises `InvalidRequestError` where the model has no chat template.
+    """
 
     def __init__(self, llm: "LLM", sampling: dict[str, Any], system: str | None) -> None:
         self._llm = llm
@@ -82,6 +85,9 @@ class Conversation:
         self._messages: list[dict[str, str]] = []
         self._answers: list[_Answer] = []
         self.restart(system)
+        llm.front_end.render_chat(
+            [{"role": "user", "content": "Hello"}]
+        )  # better refused now than at the first message
 
     def restart(self, system: str | None) -> None:
         """Forget every message; begin with `system`, where there is one."""
@@ -98,7 +104,7 @@ class Conversation:
         """
         messages = [*self._messages, {"role": "user", "content": text}]
         prompt = self._llm.front_end.render_chat(messages)
-        text, is_stopped = "", False
+        said, is_stopped = "", False
         answer = _Answer(start_s=time.perf_counter())
         with (
             suppress(KeyboardInterrupt),
@@ -107,7 +113,7 @@ class Conversation:
         ):
             for delta in deltas:
                 for piece in delta.outputs:
-                    text += piece.text
+                    said += piece.text
                     sys.stdout.write(piece.text)
                 sys.stdout.flush()
                 answer.take(delta)
@@ -120,7 +126,7 @@ class Conversation:
             raise InvalidRequestError(f"the answer failed: {answer.error}")
         if is_stopped:
             stderr().print("(stopped)", style="dim")
-        self._messages = [*messages, {"role": "assistant", "content": text}]
+        self._messages = [*messages, {"role": "assistant", "content": said}]
         self._answers.append(answer)
 
     def stats(self) -> list[str]:

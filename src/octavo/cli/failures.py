@@ -50,6 +50,8 @@ def print_error(message: str) -> None:
 def print_usage_error(error: Any) -> None:
     """Say what is wrong with the command line, with the nearest known option, and where help is."""
     message = str(error.format_message())
+    if not message:  # there were no arguments at all, and help was printed
+        return
     unknown = _NO_SUCH_OPTION.match(message)
     if unknown is not None and error.ctx is not None:
         message = _unknown_option(unknown["flag"], error.ctx)

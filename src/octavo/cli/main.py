@@ -19,9 +19,10 @@ from octavo.cli.pull import pull
 from octavo.cli.serve import serve
 
 _EPILOG = """\
-octavo chat                      talk to the default model
-octavo serve smollm2 --port 8000 serve it over the OpenAI API
-octavo serve --help              every option of the engine"""
+Examples
+  octavo chat                        talk to the default model
+  octavo serve smollm2 --port 8000   serve it over the OpenAI API
+  octavo serve --help                every option of the engine"""
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """What typer raises for a command line that it cannot read; it names this class differently from version to version."""

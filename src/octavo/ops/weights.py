@@ -17,7 +17,7 @@ class WeightLayout(StrEnum):
 
     ROWS = "rows"  # as stored: (N, K) of a float dtype, or (N, row_bytes) uint8 for block formats
     DENSE = "dense"  # expanded to (N, K) of the activation dtype
-    PANELS = "panels"  # bytes of csrc/kernels/panel.h: 32 output features side by side
+    PANELS = "panels"  # bytes of csrc/panel.h: 32 output features side by side
 
 
 @dataclass(frozen=True, slots=True, eq=False)

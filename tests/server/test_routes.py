@@ -1,0 +1,204 @@
+"""Models, tokens, status, keys and request ids."""
+
+import pytest
+
+import octavo
+from server.conftest import MODEL, InProcess, chat_body
+from server.fake_engine import BOS, FakeEngine
+from server.test_errors import check_envelope
+
+KEY = "sk-octavo-123"
+ROUTES = [
+    ("GET", "/v1/models"),
+    ("GET", f"/v1/models/{MODEL}"),
+    ("GET", "/v1/models/other"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/responses"),
+    ("POST", "/v1/embeddings"),
+    ("POST", "/tokenize"),
+    ("POST", "/detokenize"),
+    ("GET", "/metrics"),
+    ("GET", "/version"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+    ("GET", "/nowhere"),
+    ("GET", "/health/"),
+    ("GET", "//health"),
+    ("GET", "/Health"),
+    ("OPTIONS", "/v1/models"),
+    ("DELETE", "/v1/models"),
+]
+WRONG_KEYS = [
+    {},
+    {"authorization": ""},
+    {"authorization": "Bearer"},
+    {"authorization": "Bearer "},
+    {"authorization": KEY},
+    {"authorization": f"Basic {KEY}"},
+    {"authorization": f"Bearer {KEY}x"},
+    {"authorization": f"Bearer {KEY[:-1]}"},
+    {"authorization": f"Bearer {KEY.upper()}"},
+    {"x-api-key": KEY},
+]
+
+
+def test_models() -> None:
+    server = InProcess(FakeEngine(), served_model_name=("small", "org/small"))
+    listed = server.get("/v1/models").json()
+    assert listed["object"] == "list"
+    assert [card["id"] for card in listed["data"]] == ["small", "org/small"]
+    card = server.get("/v1/models/org/small").json()
+    assert card == listed["data"][1]
+    assert card.pop("created") > 1_700_000_000
+    assert card == {
+        "id": "org/small",
+        "object": "model",
+        "owned_by": "octavo",
+        "root": "fake-model",
+        "parent": None,
+        "max_model_len": 512,
+    }
+    check_envelope(server.get("/v1/models/fake-model"), 404, "model", "model_not_found")
+    assert server.post("/v1/chat/completions", {**chat_body(), "model": "org/small"}).json()["model"] == "org/small"
+
+
+def test_tokenize_and_back(server: InProcess) -> None:
+    answer = server.post("/tokenize", {"prompt": "aé", "model": MODEL, "return_token_strs": True}).json()
+    assert answer == {
+        "count": 4,
+        "max_model_len": 512,
+        "tokens": [BOS, 97, 0xC3, 0xA9],
+        "token_strs": ["<bos>", "a", "Ã", "©"],
+    }
+    assert server.post("/detokenize", {"tokens": answer["tokens"]}).json() == {"prompt": "<bos>aé"}
+    plain = server.post("/tokenize", {"prompt": "a", "add_special_tokens": False}).json()
+    assert (plain["tokens"], plain["token_strs"]) == ([97], None)
+    assert server.post("/detokenize", {"tokens": []}).json() == {"prompt": ""}
+
+
+def test_tokenize_a_conversation(server: InProcess) -> None:
+    body = {"messages": chat_body("U")["messages"]}
+    assert bytes(server.post("/tokenize", body).json()["tokens"]).decode() == "<user>U<assistant>"
+    reply = server.post("/tokenize", {**body, "add_generation_prompt": False, "chat_template_kwargs": {}})
+    assert bytes(reply.json()["tokens"]).decode() == "<user>U"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/tokenize", {}, "prompt"),
+        ("/tokenize", {"prompt": "a", "messages": []}, "prompt"),
+        ("/tokenize", {"prompt": ["a"]}, "prompt"),
+        ("/tokenize", {"prompt": "a", "add_generation_prompt": True}, "add_generation_prompt"),
+        ("/tokenize", {"prompt": "a", "colour": True}, "colour"),
+        ("/tokenize", {"messages": []}, "messages"),
+        ("/detokenize", {}, "tokens"),
+        ("/detokenize", {"tokens": "a"}, "tokens"),
+        ("/detokenize", {"tokens": [1.0]}, "tokens[0]"),
+        ("/detokenize", {"tokens": [True]}, "tokens[0]"),
+        ("/detokenize", {"tokens": [260]}, "tokens"),
+        ("/detokenize", {"tokens": [-1]}, "tokens"),
+        ("/detokenize", {"tokens": [2**64]}, "tokens"),
+    ],
+)
+def test_tokenize_refuses(server: InProcess, path: str, body: dict[str, object], param: str) -> None:
+    check_envelope(server.post(path, body), 400, param)
+
+
+def test_status(server: InProcess) -> None:
+    assert server.get("/health").json() == {"status": "ok"}
+    assert server.get("/version").json() == {"version": octavo.__version__}
+    assert "swagger" in server.get("/docs").text
+
+
+def test_openapi_document_describes_every_route(server: InProcess) -> None:
+    document = server.get("/openapi.json").json()
+    assert set(document["paths"]) == {
+        "/v1/completions",
+        "/v1/chat/completions",
+        "/v1/models",
+        "/v1/models/{model}",
+        "/tokenize",
+        "/detokenize",
+        "/health",
+        "/version",
+        "/metrics",
+    }
+    schemas = document["components"]["schemas"]
+    assert schemas["ChatCompletionRequest"]["required"] == ["model", "messages"]
+    references = {text.split('"')[0] for text in str(document).replace("'", '"').split("#/components/schemas/")[1:]}
+    assert references <= set(schemas)
+    assert "422" not in document["paths"]["/v1/models/{model}"]["get"]["responses"]
+
+
+@pytest.fixture(scope="module")
+def locked() -> InProcess:
+    return InProcess(FakeEngine(), api_key=KEY)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize("headers", WRONG_KEYS, ids=str)
+def test_without_the_key_every_route_is_401(
+    locked: InProcess, method: str, path: str, headers: dict[str, str]
+) -> None:
+    reply = locked.request(method, path, headers=headers)
+    check_envelope(reply, 401, code="invalid_api_key")
+    assert reply.headers["www-authenticate"] == "Bearer"
+    assert KEY not in reply.text
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_with_the_key_no_route_is_401(locked: InProcess, method: str, path: str, scheme: str) -> None:
+    assert locked.request(method, path, headers={"authorization": f"{scheme} {KEY}"}).status_code != 401
+
+
+def test_two_keys_are_none(locked: InProcess) -> None:
+    headers = [("authorization", f"Bearer {KEY}"), ("authorization", f"Bearer {KEY}")]
+    check_envelope(locked.request("GET", "/v1/models", headers=headers), 401)
+
+
+def test_health_needs_no_key(locked: InProcess) -> None:
+    assert locked.get("/health").status_code == 200
+
+
+def test_request_id_is_echoed_or_made(server: InProcess) -> None:
+    assert server.get("/health", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+    made = {server.get(path).headers["x-request-id"] for path in ("/health", "/nowhere", "/v1/models")}
+    assert len(made) == 3
+    streamed = server.post("/v1/chat/completions", chat_body(stream=True), headers={"x-request-id": "mine-2"})
+    assert streamed.headers["x-request-id"] == "mine-2"
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 257])
+def test_odd_request_ids_are_refused(server: InProcess, given: str) -> None:
+    check_envelope(server.get("/v1/models", headers={"x-request-id": given}), 400, "X-Request-Id")
+
+
+def test_a_closed_gate_refuses_all_but_what_is_inside(server: InProcess) -> None:
+    server.context.gate.is_closed = True
+    reply = server.post("/v1/chat/completions", chat_body())
+    check_envelope(reply, 503, code="shutting_down")
+    assert "retry-after" in reply.headers
+    check_envelope(server.get("/health"), 503)
+
+
+def test_fingerprint_follows_weights_types_and_isa(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def fingerprint(**info: object) -> str:
+        return InProcess(FakeEngine(**info)).context.fingerprint
+
+    file = tmp_path / "a.gguf"
+    file.write_bytes(bytes(3 << 20))
+    first = fingerprint(model_path=str(file))
+    assert first == fingerprint(model_path=str(file), model="other-name")
+    assert first == fingerprint(model_path=str(file), max_model_len=100)
+    content = bytearray(3 << 20)
+    content[-1] = 1
+    file.write_bytes(content)
+    others = [
+        fingerprint(model_path=str(file)),
+        fingerprint(model_path=str(file), isa="avx2"),
+        fingerprint(model_path=str(file), options={"dtype": "bfloat16"}),
+    ]
+    assert len({first, *others}) == 4
