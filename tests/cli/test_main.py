@@ -24,7 +24,7 @@ def test_version(octavo: Octavo) -> None:
 def test_no_arguments_is_help(octavo: Octavo, command: list[str]) -> None:
     result = octavo(*command)
     assert (result.code, result.err) == (2, "")
-    assert result.out == octavo(*command, "--help").out
+    assert result.out.rstrip() == octavo(*command, "--help").out.rstrip()
 
 
 def test_help_lists_the_commands(octavo: Octavo) -> None:

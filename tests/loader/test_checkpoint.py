@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from octavo.core.errors import ModelFileError, ModelNotFoundError, UnsupportedModelError
-from octavo.loader.checkpoint import Checkpoint, open_checkpoint
 from octavo.core.weights import WeightFormat
+from octavo.loader.checkpoint import Checkpoint, open_checkpoint
 
 INDEX = "model.safetensors.index.json"
 

@@ -7,9 +7,10 @@ from typing import Any
 import huggingface_hub
 import pytest
 
+from octavo.config.engine_config import DEFAULT_MODEL
 from octavo.core.errors import ModelNotFoundError, UnsupportedModelError
 from octavo.loader import fetch
-from octavo.loader.aliases import ALIASES, DEFAULT_MODEL, Alias
+from octavo.loader.aliases import ALIASES, Alias
 from octavo.loader.fetch import resolve_model
 from octavo.loader.model_cache import cached_path, list_models
 

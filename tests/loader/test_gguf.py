@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from octavo.core.errors import ModelFileError, UnsupportedModelError
-from octavo.loader.gguf import GGUFFile
 from octavo.core.weights import WeightFormat
+from octavo.loader.gguf import GGUFFile
 
 U32, BOOL, STRING, ARRAY = 4, 7, 8, 9
 DENSE = {WeightFormat.F32: torch.float32, WeightFormat.F16: torch.float16, WeightFormat.BF16: torch.bfloat16}

@@ -10,12 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
+from server.fake_engine import FakeEngine
 
 from octavo.config.server_config import ServerConfig
 from octavo.server.app import build_app
 from octavo.server.context import ServerContext, make_context
 from octavo.server.run import StopSignals, serve_until_stopped
-from server.fake_engine import FakeEngine
 
 MODEL = "fake-model"
 

@@ -176,9 +176,10 @@ class FakeEngine:
         is_finished = False
         num_steps = 0
         try:
-            for batch in self._batches(request_id, request.params, prompt_token_ids, request.max_tokens):
+            for events in self._steps(request_id, request.params, prompt_token_ids, request.max_tokens):
                 await self._wait_turn(num_steps)
                 num_steps += 1
+                batch = self._batch(events)
                 if self._died.is_set():
                     deltas = [output.fail(request_id, "the engine process died with code -9")]
                 else:
@@ -204,16 +205,16 @@ class FakeEngine:
         while self.is_held and num_steps >= self.hold_after and not self._died.is_set():
             await asyncio.sleep(0.002)
 
-    def _batches(
+    def _steps(
         self, request_id: str, params: SamplingParams, prompt: list[int], max_tokens: int
-    ) -> Iterator[OutputBatch]:
+    ) -> Iterator[list[SequenceEvent]]:
         """One step a token of each sample; first, where they are wanted, one with half of the prompt's logprobs."""
         prompt_logprobs = None
         if params.prompt_logprobs is not None:
             num_top = params.prompt_logprobs
             entries = [scripted(token, at, num_top) for at, token in enumerate(prompt)][1:]
             half = len(entries) // 2
-            yield self._batch([SequenceEvent(request_id, 0, [], prompt_logprobs=entries[:half])])
+            yield [SequenceEvent(request_id, 0, [], prompt_logprobs=entries[:half])]
             prompt_logprobs = entries[half:]
         scripts = [
             [*self.reply(prompt, sample).encode(), *([EOS] if not params.ignore_eos else [EOS] * max_tokens)]
@@ -227,7 +228,7 @@ class FakeEngine:
             if events and prompt_logprobs is not None:
                 events[0] = msgspec.structs.replace(events[0], prompt_logprobs=prompt_logprobs)
                 prompt_logprobs = None
-            yield self._batch(events)
+            yield events
 
     def _event(
         self,

@@ -1,7 +1,6 @@
 """/v1/chat/completions, to the letter."""
 
 import pytest
-
 from server.conftest import MODEL, InProcess, chat_body
 from server.fake_engine import REPLY, scripted
 
@@ -41,7 +40,10 @@ def test_max_tokens_default_to_what_is_left(server: InProcess) -> None:
     assert answer["usage"]["total_tokens"] == server.engine.info.max_model_len
 
 
-@pytest.mark.parametrize("fields", [{"max_tokens": 3}, {"max_completion_tokens": 3}, {"max_tokens": 3, "max_completion_tokens": 3}])  # fmt: skip
+@pytest.mark.parametrize(
+    "fields",
+    [{"max_tokens": 3}, {"max_completion_tokens": 3}, {"max_tokens": 3, "max_completion_tokens": 3}],
+)
 def test_max_tokens_by_either_name(server: InProcess, fields: dict[str, int]) -> None:
     assert server.chat("Hi", **fields)["choices"][0]["message"]["content"] == "Hel"
 

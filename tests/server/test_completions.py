@@ -1,7 +1,6 @@
 """/v1/completions, to the letter."""
 
 import pytest
-
 from server.conftest import MODEL, InProcess
 from server.fake_engine import BOS, EOS, REPLY, FakeEngine, scripted
 

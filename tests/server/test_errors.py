@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 import pytest
+from server.conftest import MODEL, InProcess, chat_body, sse_events
+from server.fake_engine import FakeEngine
 
 from octavo.core.errors import OctavoError
 from octavo.server.body import MAX_JSON_DEPTH
 from octavo.server.fields import NOT_BUILT_FIELDS, NOT_BUILT_ROUTES
-from server.conftest import MODEL, InProcess, chat_body, sse_events
-from server.fake_engine import FakeEngine
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 DEEP = "[" * (MAX_JSON_DEPTH + 1) + "]" * (MAX_JSON_DEPTH + 1)
@@ -119,7 +119,6 @@ COMPLETION_CASES: list[tuple[str, Any, str]] = [
     ("prompt", [97] * 512, "prompt"),
     ("prompt", "a" * 511, "prompt"),
     ("prompt", ["a"] * 17, "prompt"),
-    ("n", 128, "max_tokens"),
     ("logprobs", -1, "logprobs"),
     ("logprobs", 21, "logprobs"),
     ("logprobs", True, "logprobs"),
@@ -135,7 +134,6 @@ COMPLETION_CASES: list[tuple[str, Any, str]] = [
     ("messages", [], "messages"),
     ("top_logprobs", 1, "top_logprobs"),
 ]
-COMPLETION_CASES.remove(("n", 128, "max_tokens"))
 CHAT_CASES: list[tuple[str, Any, str]] = [
     ("messages", None, "messages"),
     ("messages", "Hi", "messages"),
@@ -260,9 +258,7 @@ def test_odd_numbers_in_every_place(refusing: InProcess) -> None:
     for digits in ("9" * 400, "9" * 5000, "-" + "9" * 5000):
         for name in ("n", "seed", "max_tokens", "temperature", "top_k", "logprobs", "priority"):
             content = f'{{"model": "{MODEL}", "prompt": "Hi", "{name}": {digits}}}'.encode()
-            reply = refusing.request(
-                "POST", COMPLETIONS, content=content, headers={"content-type": "application/json"}
-            )
+            reply = refusing.request("POST", COMPLETIONS, content=content, headers={"content-type": "application/json"})
             check_envelope(reply, 400)
 
 
@@ -332,7 +328,7 @@ def test_unknown_paths(refusing: InProcess, path: str) -> None:
     check_envelope(refusing.get(path), 404)
 
 
-@pytest.mark.parametrize("path", [route.format(rest="x").replace("{rest:path}", "x") for route in NOT_BUILT_ROUTES if "{" not in route])  # fmt: skip
+@pytest.mark.parametrize("path", [route.replace("{rest:path}", "resp_1/cancel") for route in NOT_BUILT_ROUTES])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_routes_not_built_are_refused_by_name(refusing: InProcess, method: str, path: str) -> None:
     reply = refusing.request(method, path)

@@ -1,11 +1,11 @@
 """Models, tokens, status, keys and request ids."""
 
 import pytest
-
-import octavo
 from server.conftest import MODEL, InProcess, chat_body
 from server.fake_engine import BOS, FakeEngine
 from server.test_errors import check_envelope
+
+import octavo
 
 KEY = "sk-octavo-123"
 ROUTES = [
@@ -139,9 +139,7 @@ def locked() -> InProcess:
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @pytest.mark.parametrize("headers", WRONG_KEYS, ids=str)
-def test_without_the_key_every_route_is_401(
-    locked: InProcess, method: str, path: str, headers: dict[str, str]
-) -> None:
+def test_without_the_key_every_route_is_401(locked: InProcess, method: str, path: str, headers: dict[str, str]) -> None:
     reply = locked.request(method, path, headers=headers)
     check_envelope(reply, 401, code="invalid_api_key")
     assert reply.headers["www-authenticate"] == "Bearer"

@@ -38,10 +38,10 @@ GEMMA3_VECTORS = (
 
 
 @pytest.fixture(scope="module")
-def smollm2_reference(gguf_path: Callable[[str], Path]) -> Any:
+def smollm2_reference(real_model: Callable[[str], Path]) -> Any:
     """transformers' conversion of the same file, with the digit split it leaves out put back."""
     transformers = pytest.importorskip("transformers")
-    path = gguf_path("smollm2")
+    path = real_model("smollm2")
     reference = transformers.AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
     reference.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

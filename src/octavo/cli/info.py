@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,24 +47,12 @@ def info(
 
 def _inspect(config: EngineConfig) -> "tuple[EngineInfo, dict[str, Any]]":
     """What `build_engine` would tell of the engine, and the model's own sampling defaults."""
-    from octavo.config import resolve
-    from octavo.engine import build
+    from octavo.engine.build import inspect_engine
     from octavo.engine.front_end import load_front_end
-    from octavo.engine.machine import inspect_machine
-    from octavo.loader.checkpoint import open_checkpoint
-    from octavo.loader.fetch import resolve_model
-    from octavo.models.registry import read_spec
 
-    path = resolve_model(config.model, cache_dir=cache_directory())
-    checkpoint = open_checkpoint(path)
-    try:
-        spec = read_spec(checkpoint)
-        resolved = resolve(config, build._model_facts(checkpoint, spec), inspect_machine())
-        engine = build._describe(config, resolved, path, checkpoint, spec, {})
-    finally:
-        checkpoint.close()
+    engine = inspect_engine(config)
     text_free = dataclasses.replace(config, skip_tokenizer_init=True)
-    return engine, dict(load_front_end(text_free, path, cache_directory()).sampling_defaults)
+    return engine, dict(load_front_end(text_free, Path(engine.model_path), cache_directory()).sampling_defaults)
 
 
 def _engine_as_json(engine: "EngineInfo") -> dict[str, Any]:

@@ -8,8 +8,8 @@ import typer
 
 from octavo.cli.options import with_options
 from octavo.cli.terminal import plain_table, stdout
+from octavo.config.engine_config import DEFAULT_MODEL
 from octavo.config.env import cache_directory
-from octavo.loader.aliases import DEFAULT_MODEL
 from octavo.loader.model_cache import ModelListing, list_models
 
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from octavo.core.errors import ConfigError
+
 
 def cache_directory() -> Path:
     """Where models and built files are kept: `$OCTAVO_CACHE`, else `$XDG_CACHE_HOME/octavo`, else `~/.cache/octavo`."""
@@ -14,10 +16,20 @@ def cache_directory() -> Path:
 
 
 def forced_isa() -> str | None:
-    """`$OCTAVO_ISA`: baseline, avx2 or avx512 instead of the best the processor has."""
-    return os.environ.get("OCTAVO_ISA") or None
+    """`$OCTAVO_ISA`: baseline, avx2 or avx512 instead of the best the processor has. Raises `ConfigError`."""
+    return _choice("OCTAVO_ISA", ("baseline", "avx2", "avx512"))
 
 
 def forced_ops_backend() -> str | None:
-    """`$OCTAVO_OPS`: «reference» runs every operation in plain PyTorch, the specification."""
-    return os.environ.get("OCTAVO_OPS") or None
+    """`$OCTAVO_OPS`: «reference» runs every operation in plain PyTorch, the specification. Raises `ConfigError`."""
+    return _choice("OCTAVO_OPS", ("reference",))
+
+
+def _choice(name: str, allowed: tuple[str, ...]) -> str | None:
+    value = os.environ.get(name) or "auto"
+    if value not in ("auto", *allowed):
+        raise ConfigError(
+            f"environment variable {name}: got {value!r}; allowed auto, {', '.join(allowed)}; correct or unset it",
+            param=name,
+        )
+    return None if value == "auto" else value

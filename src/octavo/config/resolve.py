@@ -1,7 +1,7 @@
 """Options in, decisions out: the one place where `auto` and None become values, each with its reason."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 from octavo.config.engine_config import EngineConfig
@@ -93,9 +93,8 @@ def resolve(config: EngineConfig, model: ModelFacts, machine: MachineFacts) -> R
     why["linear_activations"] = (
         "given" if config.linear_activations == "native" else "packed weights are unpacked exactly"
     )
-    for name in ("max_num_seqs", "block_size", "batching", "scheduling_policy"):
-        default = EngineConfig.__dataclass_fields__[name].default
-        why[name] = "default" if getattr(config, name) == default else "given"
+    for option in fields(config):
+        why.setdefault(option.name, "default" if getattr(config, option.name) == option.default else "given")
     return ResolvedConfig(
         model=config.model,
         device=device,

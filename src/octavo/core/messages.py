@@ -113,7 +113,7 @@ class EngineRequest(_Message, frozen=True):
     max_tokens: int
     eos_token_ids: list[int]
     arrival_s: float
-    """`time.time()` where the request entered."""
+    """`time.monotonic()` when the request entered: one clock for all processes of a machine."""
     priority: int = 0
     cache_salt: str = ""
 
@@ -143,7 +143,7 @@ class SequenceEvent(_Message, frozen=True):
     error: str | None = None
     num_cached_tokens: int = 0
     scheduled_s: float = 0.0
-    """`time.time()` when it first ran."""
+    """`time.monotonic()` when it first ran."""
 
 
 class EngineStats(_Message, frozen=True):

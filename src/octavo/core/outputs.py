@@ -33,7 +33,7 @@ class RequestMetrics:
     """Times of one request, in seconds. `tpot_s` is the mean time per output token after the first."""
 
     arrival_s: float
-    """Wall clock (`time.time()`)."""
+    """`time.monotonic()` when the request entered."""
     queue_s: float = 0.0
     ttft_s: float = 0.0
     tpot_s: float = 0.0

@@ -2,7 +2,9 @@
 
 import logging
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -29,6 +31,16 @@ from octavo.worker import ModelRunner
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _OpenModel:
+    """A checkpoint, what its config asks for, and the options resolved for it."""
+
+    path: Path
+    checkpoint: Checkpoint
+    spec: DecoderSpec
+    resolved: ResolvedConfig
+
+
 def build_engine(config: EngineConfig, on_phase: OnPhase = lambda phase, share: None) -> tuple[EngineCore, EngineInfo]:
     """Find the model, resolve the options, load the weights, make the cache.
 
@@ -36,19 +48,15 @@ def build_engine(config: EngineConfig, on_phase: OnPhase = lambda phase, share: 
     """
     phases = _Phases(on_phase)
     phases.begin("open model")
-    path = resolve_model(config.model, cache_dir=cache_directory())
-    checkpoint = open_checkpoint(path)
-    try:
-        spec = read_spec(checkpoint)
-        resolved = resolve(config, _model_facts(checkpoint, spec), inspect_machine())
+    with _open_model(config) as model:
+        spec, resolved = model.spec, model.resolved
         ops.set_num_threads(resolved.threads)
         phases.begin("load weights")
         device = torch.device(resolved.device)
-        method = AsStored(device, getattr(torch, resolved.dtype))
         decoder = load_decoder(
-            checkpoint,
+            model.checkpoint,
             spec,
-            method,
+            AsStored(device, getattr(torch, resolved.dtype)),
             max_position=resolved.max_model_len,
             device=device,
             on_layer=lambda layer: on_phase("load weights", (layer + 1) / len(spec.layers)),
@@ -58,11 +66,31 @@ def build_engine(config: EngineConfig, on_phase: OnPhase = lambda phase, share: 
         runner = ModelRunner(decoder, layout, resolved.num_blocks, device)
         scheduler = _make_scheduler(resolved, layout)
         phases.end()
-        info = _describe(config, resolved, path, checkpoint, spec, phases.seconds)
-    finally:
-        checkpoint.close()
+        info = _describe(config, model, phases.seconds)
     logger.info("engine ready: %s, %s", info.model, ", ".join(f"{k} {v:.2f} s" for k, v in phases.seconds.items()))
     return EngineCore(scheduler, runner), info
+
+
+def inspect_engine(config: EngineConfig) -> EngineInfo:
+    """What `build_engine` would tell, without loading the weights. Raises as it does."""
+    with _open_model(config) as model:
+        return _describe(config, model, {})
+
+
+@contextmanager
+def _open_model(config: EngineConfig) -> Iterator[_OpenModel]:
+    path = resolve_model(config.model, cache_dir=cache_directory())
+    checkpoint = open_checkpoint(path)
+    try:
+        spec = read_spec(checkpoint)
+        facts = ModelFacts(
+            max_position=spec.max_position,
+            weight_bytes=checkpoint.num_bytes,
+            cache_layout=lambda block_size, dtype: _cache_layout(spec, block_size, dtype),
+        )
+        yield _OpenModel(path, checkpoint, spec, resolve(config, facts, inspect_machine()))
+    finally:
+        checkpoint.close()
 
 
 class _Phases:
@@ -90,14 +118,6 @@ def _cache_layout(spec: DecoderSpec, block_size: int, dtype: KVDtype) -> CacheLa
     return plan_layout(spec.cache_specs(block_size, dtype))
 
 
-def _model_facts(checkpoint: Checkpoint, spec: DecoderSpec) -> ModelFacts:
-    return ModelFacts(
-        max_position=spec.max_position,
-        weight_bytes=checkpoint.num_bytes,
-        cache_layout=lambda block_size, dtype: _cache_layout(spec, block_size, dtype),
-    )
-
-
 def _make_scheduler(resolved: ResolvedConfig, layout: CacheLayout) -> Scheduler:
     limits = SchedulerLimits(
         max_num_seqs=resolved.max_num_seqs,
@@ -109,14 +129,8 @@ def _make_scheduler(resolved: ResolvedConfig, layout: CacheLayout) -> Scheduler:
     return Scheduler(limits, cache, POLICIES[resolved.scheduling_policy]())
 
 
-def _describe(
-    config: EngineConfig,
-    resolved: ResolvedConfig,
-    path: Path,
-    checkpoint: Checkpoint,
-    spec: DecoderSpec,
-    start_phases_s: dict[str, float],
-) -> EngineInfo:
+def _describe(config: EngineConfig, model: _OpenModel, start_phases_s: dict[str, float]) -> EngineInfo:
+    checkpoint, spec, resolved = model.checkpoint, model.spec, model.resolved
     formats: dict[str, int] = {}
     num_parameters = 0
     for name in checkpoint.tensor_names:
@@ -129,7 +143,7 @@ def _describe(
     options = {name: value for name, value in msgspec.to_builtins(resolved).items() if name != "reasons"}
     return EngineInfo(
         model=config.model,
-        model_path=str(path),
+        model_path=str(model.path),
         family=family_of(checkpoint).name,
         architecture=checkpoint.architecture,
         vocab_size=spec.vocab_size,

@@ -73,7 +73,7 @@ class InputProcessor:
             seed=self._next_seed() if params.seed is None else params.seed % (1 << 64),
             max_tokens=self._max_tokens(len(prompt_token_ids), params),
             eos_token_ids=self._eos_token_ids,
-            arrival_s=time.time(),
+            arrival_s=time.monotonic(),
             priority=priority,
             cache_salt=cache_salt,
         )

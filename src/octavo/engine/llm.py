@@ -122,7 +122,10 @@ class LLM:
         return self._run(requests, list(prompts), show_progress)
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None, **chat: Any) -> Iterator[RequestDelta]:
-        """Answer one prompt piece by piece; leaving the loop early ends the request."""
+        """Answer one prompt piece by piece, a delta a step (empty while the prompt is computed).
+
+        Leaving the loop early ends the request.
+        """
         token_ids = self._input.tokenize(prompt, **chat)
         request = self._input.process(str(next(self._request_numbers)), token_ids, params or self.default_params())
         core = self._running_core()
@@ -130,9 +133,9 @@ class LLM:
         is_finished = False
         try:
             while not is_finished:
-                for delta in self._step(core):
-                    is_finished = delta.is_finished
-                    yield delta
+                [delta] = self._step(core) or [RequestDelta(request.id, [], len(token_ids))]
+                is_finished = delta.is_finished
+                yield delta
         finally:
             if not is_finished:
                 self._abandon(core)

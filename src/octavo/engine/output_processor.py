@@ -92,7 +92,7 @@ class OutputProcessor:
 
     def _take(self, request: _OpenRequest, event: SequenceEvent) -> bool:
         """Add an event to the request's delta; True if a stop string ended the sequence here."""
-        now = time.time()
+        now = time.monotonic()
         sequence = request.sequences[event.index]
         delta = self._delta(event.request_id, request)
         self._take_prompt_logprobs(request, event, delta)
@@ -144,7 +144,7 @@ class OutputProcessor:
         return event.token_ids
 
     def _finish(self, request: _OpenRequest, delta: RequestDelta) -> None:
-        now = time.time()
+        now = time.monotonic()
         metrics = request.metrics
         metrics.e2e_s = now - metrics.arrival_s
         num_later_tokens = max(sequence.num_tokens for sequence in request.sequences) - 1

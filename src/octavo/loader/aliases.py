@@ -76,5 +76,3 @@ ALIASES: Mapping[str, Alias] = MappingProxyType(
         )
     }
 )
-
-DEFAULT_MODEL = "smollm2"

@@ -5,11 +5,11 @@ forces the instruction set of the native CPU kernels. Both are read once, at imp
 """
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
+from octavo.config import env
 from octavo.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,20 +42,10 @@ class Op(Generic[P, R]):
         raise AssertionError("the reference takes everything")
 
 
-def _environment(name: str, allowed: tuple[str, ...]) -> str:
-    value = os.environ.get(name, "auto")
-    if value not in ("auto", *allowed):
-        raise ConfigError(
-            f"environment variable {name}: got {value!r}; allowed auto, {', '.join(allowed)}; correct or unset it",
-            param=name,
-        )
-    return value
-
-
 def _load_native() -> "ModuleType | None":
     """The native module at the instruction set asked for, or None, for a reason that is logged."""
-    isa = _environment("OCTAVO_ISA", ("baseline", "avx2", "avx512"))
-    if _environment("OCTAVO_OPS", ("reference",)) == "reference":
+    isa = env.forced_isa()
+    if env.forced_ops_backend() == "reference":
         logger.info("ops run on the reference: OCTAVO_OPS=reference")
         return None
     try:
@@ -63,7 +53,7 @@ def _load_native() -> "ModuleType | None":
     except ImportError as error:
         logger.warning("ops run on the reference, which is slow: octavo._native cannot be imported (%s)", error)
         return None
-    if isa != "auto":
+    if isa is not None:
         if isa not in _native.available_isas():
             raise ConfigError(
                 f"OCTAVO_ISA={isa}: this CPU or build has {', '.join(_native.available_isas())}; use one of these",

@@ -231,7 +231,7 @@ class Scheduler:
         self.running.append(request)
         if request.num_cached_tokens < 0:
             request.num_cached_tokens = min(request.num_computed_tokens, request.num_prompt_tokens)
-            request.scheduled_s = time.time()
+            request.scheduled_s = time.monotonic()
 
     def _open_static_batch(self) -> None:
         """When the last batch has run to its end, name the members of the next."""

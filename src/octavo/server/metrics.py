@@ -33,6 +33,7 @@ class _Times:
     """One open request, on `time.perf_counter`'s clock."""
 
     begin_s: float
+    num_cached_tokens: int = 0
     num_generated_tokens: int = 0
     last_token_s: dict[int, float] = field(default_factory=dict)
     """Sample → when its newest token came."""
@@ -98,13 +99,15 @@ class ServerMetrics:
             self._iteration_tokens.observe(stats.num_step_tokens)
 
     def _observe_tokens(self, times: _Times, delta: RequestDelta, now: float) -> None:
+        if delta.num_cached_tokens > times.num_cached_tokens:
+            self._prompt_tokens_cached.inc(delta.num_cached_tokens - times.num_cached_tokens)
+            times.num_cached_tokens = delta.num_cached_tokens
         for piece in delta.outputs:
             if not piece.token_ids:
                 continue
             if not times.last_token_s:
                 self._ttft.observe(now - times.begin_s)
                 self._prompt_tokens.inc(delta.num_prompt_tokens)
-                self._prompt_tokens_cached.inc(delta.num_cached_tokens)
             elif piece.index in times.last_token_s:
                 self._itl.observe(now - times.last_token_s[piece.index])
             times.last_token_s[piece.index] = now

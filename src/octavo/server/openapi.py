@@ -52,6 +52,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The whole document."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)  # FastAPI's own; nothing here answers it
         _, components = msgspec.json.schema_components(_DOCUMENTED, ref_template=_REFERENCE)
         document["components"] = {
             "schemas": components,

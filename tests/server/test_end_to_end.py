@@ -1,0 +1,214 @@
+"""`octavo serve` as users start it, with a small model; skipped where the model is not on the machine."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from server.conftest import sse_events
+
+from octavo.config.env import cache_directory
+
+MODEL = "smollm2"
+SOURCE = Path(__file__).parents[2] / "src"
+OPTIONS = ("--kv-cache-memory", "96M", "--max-model-len", "1024", "--port", "0", "--threads", "2")
+MESSAGES = [{"role": "user", "content": "Write a haiku about the sea, with an emoji."}]
+LONG = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 900, "ignore_eos": True}
+
+pytestmark = pytest.mark.skipif(
+    not (cache_directory() / "models" / MODEL).is_dir(), reason=f"the model {MODEL} is not in the cache"
+)
+
+
+class Served:
+    """The server's process, from its ready line to its end."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join((str(SOURCE), os.environ.get("PYTHONPATH", "")))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "octavo.cli", "serve", MODEL, *OPTIONS],
+            env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self.url = self._wait_until_ready()
+        self._reader = threading.Thread(target=self._read_on, daemon=True)
+        self._reader.start()
+
+    def _wait_until_ready(self) -> str:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            found = re.search(r" at (http://\S+)/v1 ", line)
+            if found:
+                return found[1]
+        raise AssertionError("the server did not start:\n" + "".join(self.lines))
+
+    def _read_on(self) -> None:
+        assert self.process.stderr is not None
+        self.lines.extend(self.process.stderr)
+
+    def engine_pid(self) -> int:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        [pid] = [
+            int(child) for child in children if b"octavo.engine.process" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+        return pid
+
+    def end(self) -> int:
+        """SIGTERM; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    running = Served()
+    yield running
+    assert running.end() == 0, "".join(running.lines)
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def gauge(url: str, name: str) -> float:
+    [line] = [line for line in httpx.get(f"{url}/metrics").text.splitlines() if line.startswith(f"{name}{{")]
+    return float(line.rpartition(" ")[2])
+
+
+def test_chat_knows_the_capital(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "What is the capital of France?"}],
+        temperature=0,
+        max_tokens=20,
+    )
+    assert "Paris" in answer.choices[0].message.content
+    assert answer.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("stop", [None, ["the", "\n"]])
+def test_streamed_is_not_streamed(client: openai.OpenAI, stop: list[str] | None) -> None:
+    options: dict[str, Any] = {"model": MODEL, "messages": MESSAGES, "n": 2, "seed": 5, "max_tokens": 40, "stop": stop}
+    whole = client.chat.completions.create(**options)
+    texts = ["", ""]
+    for chunk in client.chat.completions.create(**options, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert texts == [choice.message.content for choice in whole.choices]
+
+
+def test_the_same_answer_alone_and_in_company(served: Served) -> None:
+    bodies = [
+        {"model": MODEL, "prompt": f"{start} and", "max_tokens": 24, "seed": 3, "logprobs": 2}
+        for start in ("Cats", "The red house on the hill", "One, two, three, four", "Snow")
+    ]
+
+    async def together() -> list[Any]:
+        async with httpx.AsyncClient(timeout=60) as client:
+            replies = await asyncio.gather(*(client.post(f"{served.url}/v1/completions", json=body) for body in bodies))
+        return [reply.json()["choices"] for reply in replies]
+
+    alone = [httpx.post(f"{served.url}/v1/completions", json=body, timeout=60).json()["choices"] for body in bodies]
+    assert asyncio.run(together()) == alone
+
+
+def test_echoed_logprobs_are_the_generated_ones(client: openai.OpenAI) -> None:
+    prompt = client.post("/../tokenize", body={"prompt": "The capital of France is"}, cast_to=object)["tokens"]
+    first = client.completions.create(model=MODEL, prompt=prompt, max_tokens=8, temperature=0, logprobs=2)
+    generated = first.choices[0].logprobs
+    again = client.post(
+        "/../tokenize", body={"prompt": first.choices[0].text, "add_special_tokens": False}, cast_to=object
+    )
+    echoed = client.completions.create(
+        model=MODEL, prompt=prompt + again["tokens"], max_tokens=1, temperature=0, logprobs=2, echo=True
+    ).choices[0]
+    start = len(prompt)
+    assert echoed.logprobs.tokens[start:-1] == generated.tokens
+    assert echoed.logprobs.token_logprobs[start:-1] == generated.token_logprobs
+    assert echoed.logprobs.token_logprobs[0] is None
+    assert echoed.text.startswith("The capital of France is" + first.choices[0].text)
+    for token, offset in zip(echoed.logprobs.tokens, echoed.logprobs.text_offset, strict=True):
+        assert echoed.text.startswith(token, offset)
+
+
+def test_ids_beyond_the_vocabulary_are_refused(served: Served) -> None:
+    for token in (49_152, 1 << 40, -1):
+        reply = httpx.post(f"{served.url}/v1/completions", json={"model": MODEL, "prompt": [token]})
+        assert reply.status_code == 400 and reply.json()["error"]["param"] == "prompt"
+
+
+def test_a_client_that_goes_away_frees_its_blocks(served: Served) -> None:
+    with httpx.stream("POST", f"{served.url}/v1/completions", json={**LONG, "stream": True}, timeout=60) as reply:
+        next(reply.iter_raw())
+        assert gauge(served.url, "vllm:num_requests_running") == 1
+    for _ in range(200):
+        if gauge(served.url, "vllm:kv_cache_usage_perc") == 0:
+            break
+    assert gauge(served.url, "vllm:num_requests_running") == 0
+    assert gauge(served.url, "vllm:kv_cache_usage_perc") == 0
+
+
+def test_cached_tokens_are_reported(client: openai.OpenAI) -> None:
+    prompt = "A very particular prompt that is long enough to fill more than one block of sixteen tokens, twice."
+    cached = [
+        client.completions.create(model=MODEL, prompt=prompt, max_tokens=1).usage.prompt_tokens_details.cached_tokens
+        for _ in range(2)
+    ]
+    assert cached[0] == 0 and cached[1] >= 16
+
+
+def test_sigterm_lets_the_stream_finish_and_leaves_no_process() -> None:
+    server = Served()
+    engine = server.engine_pid()
+    body = {**LONG, "max_tokens": 60, "stream": True}
+    with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as reply:
+        pieces = reply.iter_raw()
+        data = next(pieces)
+        server.process.send_signal(signal.SIGTERM)
+        data += b"".join(pieces)
+    *chunks, done = sse_events(data)
+    assert done == "[DONE]"
+    assert json.loads(chunks[-1])["choices"][0]["finish_reason"] == "length"
+    assert server.process.wait(20) == 0
+    assert not is_running(engine)
+
+
+def test_a_killed_engine_is_seen() -> None:
+    server = Served()
+    try:
+        with httpx.stream("POST", f"{server.url}/v1/completions", json={**LONG, "stream": True}, timeout=60) as reply:
+            pieces = reply.iter_raw()
+            data = next(pieces)
+            os.kill(server.engine_pid(), signal.SIGKILL)
+            data += b"".join(pieces)
+        assert json.loads(sse_events(data)[-1])["error"]["code"] == "engine_dead"
+        assert httpx.get(f"{server.url}/health").status_code == 503
+        reply = httpx.post(f"{server.url}/v1/completions", json=LONG)
+        assert reply.status_code == 503 and reply.headers["x-should-retry"] == "false"
+    finally:
+        assert server.end() == 0

@@ -1,0 +1,106 @@
+"""/metrics: names, labels and counts."""
+
+import math
+
+from prometheus_client.parser import text_string_to_metric_families
+from server.conftest import MODEL, InProcess
+from server.fake_engine import REPLY, FakeEngine
+
+from octavo.server.metric_buckets import token_buckets
+
+LABELS = {"model_name": MODEL, "engine": "0"}
+GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
+COUNTERS = (
+    "prompt_tokens",
+    "prompt_tokens_cached",
+    "generation_tokens",
+    "num_preemptions",
+    "prefix_cache_queries",
+    "prefix_cache_hits",
+)
+HISTOGRAMS = (
+    "time_to_first_token_seconds",
+    "inter_token_latency_seconds",
+    "request_time_per_output_token_seconds",
+    "e2e_request_latency_seconds",
+    "request_queue_time_seconds",
+    "request_prefill_time_seconds",
+    "request_decode_time_seconds",
+    "request_prompt_tokens",
+    "request_generation_tokens",
+    "iteration_tokens_total",
+)
+
+
+def samples(server: InProcess) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    reply = server.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain")
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(reply.text)
+        for sample in family.samples
+    }
+
+
+def value(server: InProcess, name: str, **labels: str) -> float:
+    return samples(server)[name, tuple(sorted({**LABELS, **labels}.items()))]
+
+
+def test_every_series_is_there_before_the_first_request(server: InProcess) -> None:
+    found = {name for name, _ in samples(server)}
+    expected = {f"vllm:{name}" for name in GAUGES}
+    expected |= {f"vllm:{name}_total" for name in COUNTERS}
+    expected |= {f"vllm:{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "sum", "count")}
+    expected |= {"vllm:request_success_total", "vllm:cache_config_info", "octavo:kv_blocks"}
+    assert expected <= found
+    assert all(labels.items() >= LABELS.items() for labels in (dict(pairs) for _, pairs in samples(server)))
+
+
+def test_counts_of_two_requests(server: InProcess) -> None:
+    server.engine.num_cached_tokens = 2
+    server.complete("Hi", n=2)
+    server.complete("Hi", max_tokens=1)
+    num_tokens = len(REPLY.encode()) + 1
+    assert value(server, "vllm:prompt_tokens_total") == 6
+    assert value(server, "vllm:prompt_tokens_cached_total") == 4
+    assert value(server, "vllm:generation_tokens_total") == 2 * num_tokens + 1
+    assert value(server, "vllm:request_success_total", finished_reason="stop") == 2
+    assert value(server, "vllm:request_success_total", finished_reason="length") == 1
+    assert value(server, "vllm:request_success_total", finished_reason="error") == 0
+    assert value(server, "vllm:time_to_first_token_seconds_count") == 2
+    assert value(server, "vllm:inter_token_latency_seconds_count") == 2 * (num_tokens - 1)
+    assert value(server, "vllm:request_time_per_output_token_seconds_count") == 1
+    assert value(server, "vllm:e2e_request_latency_seconds_count") == 2
+    assert value(server, "vllm:request_prompt_tokens_sum") == 6
+    assert value(server, "vllm:request_generation_tokens_sum") == 2 * num_tokens + 1
+    num_steps = num_tokens + 1
+    assert value(server, "vllm:iteration_tokens_total_count") == num_steps
+    assert value(server, "vllm:prefix_cache_queries_total") == 10 * num_steps
+    assert value(server, "vllm:prefix_cache_hits_total") == num_steps
+    assert value(server, "vllm:num_requests_running") == 1  # as of the last step
+    assert math.isclose(value(server, "vllm:kv_cache_usage_perc"), 1 / 64)
+    assert value(server, "octavo:kv_blocks", state="free") == 63
+
+
+def test_a_request_that_fails_is_counted_as_error_and_leaves_nothing(server: InProcess) -> None:
+    server.engine.fails_after = 3
+    server.post("/v1/completions", {"model": MODEL, "prompt": "Hi"})
+    assert value(server, "vllm:request_success_total", finished_reason="error") == 1
+    assert value(server, "vllm:e2e_request_latency_seconds_count") == 0
+    assert not server.context.metrics._open
+
+
+def test_cache_configuration_is_in_labels(server: InProcess) -> None:
+    labels = {"block_size": "16", "num_gpu_blocks": "64", "cache_dtype": "fp32", "enable_prefix_caching": "True"}
+    assert value(server, "vllm:cache_config_info", **labels) == 1
+
+
+def test_two_servers_do_not_share_series() -> None:
+    first, second = InProcess(FakeEngine()), InProcess(FakeEngine())
+    first.complete("Hi", max_tokens=1)
+    assert value(second, "vllm:generation_tokens_total") == 0
+
+
+def test_token_buckets() -> None:
+    assert token_buckets(100) == [1, 2, 5, 10, 20, 50, 100]
+    assert token_buckets(4) == [1, 2]
