@@ -164,7 +164,8 @@ def test_ids_beyond_the_vocabulary_are_refused(served: Served) -> None:
 
 def test_a_client_that_goes_away_frees_its_blocks(served: Served) -> None:
     with httpx.stream("POST", f"{served.url}/v1/completions", json={**LONG, "stream": True}, timeout=60) as reply:
-        next(reply.iter_raw())
+        pieces = reply.iter_raw()  # the connection lives as long as this iterator
+        next(pieces)
         assert gauge(served.url, "vllm:num_requests_running") == 1
     for _ in range(200):
         if gauge(served.url, "vllm:kv_cache_usage_perc") == 0:
