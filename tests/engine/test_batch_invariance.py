@@ -98,6 +98,23 @@ def test_every_way_of_running_gives_the_same_bits(model: str, tiny: Callable[[st
         assert again == expected, variant
 
 
+@pytest.mark.parametrize("kv_cache_dtype", ["bf16", "fp16"])
+def test_a_rounded_cache_is_the_same_for_prompts_and_decodes(
+    kv_cache_dtype: str, tiny: Callable[[str], Path]
+) -> None:
+    """Prefill attends through the cache as stored: a prompt computed whole, in chunks, or token by token agrees."""
+    rng = random.Random(11)
+    prompt = [rng.randrange(VOCAB_SIZE) for _ in range(50)]
+    params = SamplingParams(seed=1, max_tokens=12, logprobs=2, prompt_logprobs=1, ignore_eos=True)
+    answers = []
+    for budget in (1, 7, 128):
+        with engine(tiny("gemma3"), kv_cache_dtype=kv_cache_dtype, max_num_batched_tokens=budget) as llm:
+            answers.append(answer(llm.generate(prompt, params)[0]))
+    assert answers[0] == answers[1] == answers[2]
+    with engine(tiny("gemma3")) as llm:
+        assert answer(llm.generate(prompt, params)[0]) != answers[0], "the cache was not rounded at all"
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_preemption_changes_nothing(model: str, tiny: Callable[[str], Path]) -> None:
     """A pool that holds little more than one request: dozens of preemptions, not a bit changed."""
