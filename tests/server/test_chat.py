@@ -132,12 +132,18 @@ def test_logprobs(server: InProcess) -> None:
 
 
 def test_a_token_among_the_top_ones_is_there_once(server: InProcess) -> None:
-    server.engine.reply = lambda prompt, sample: chr((1 - len(prompt)) % 128)  # rank 2 where it is sampled
-    body = chat_body("x" * (100 - len("<user><assistant>")), max_tokens=1, logprobs=True, top_logprobs=3)
-    [entry] = server.post(PATH, body).json()["choices"][0]["logprobs"]["content"]
-    ranks = [-8 * top["logprob"] for top in entry["top_logprobs"]]
-    assert ranks == [1, 2, 3] or len(set(ranks)) == 3
-    assert server.chat("Hi", max_tokens=1, logprobs=True)["choices"][0]["logprobs"]["content"][0]["top_logprobs"] == []
+    server.engine.reply = lambda prompt, sample: chr((1 - len(prompt)) % 256)  # the likeliest token but one
+    content = "x" * (200 - len("<user><assistant>"))
+    [choice] = server.chat(content, max_tokens=1, logprobs=True, top_logprobs=3)["choices"]
+    [entry] = choice["logprobs"]["content"]
+    assert (entry["token"], entry["logprob"]) == ("9", -2 / 8)
+    assert [top["logprob"] for top in entry["top_logprobs"]] == [-1 / 8, -2 / 8, -3 / 8]
+    assert entry["top_logprobs"][1]["token"] == "9"
+
+
+def test_logprobs_without_top_ones(server: InProcess) -> None:
+    [entry] = server.chat("Hi", max_tokens=1, logprobs=True)["choices"][0]["logprobs"]["content"]
+    assert entry["top_logprobs"] == []
 
 
 def test_streamed_logprobs_are_those_of_the_whole(server: InProcess) -> None:

@@ -12,7 +12,7 @@ from server.conftest import chat_body, listening, make_server_context, sse_event
 from server.fake_engine import REPLY, FakeEngine
 
 from octavo.core.errors import ConfigError
-from octavo.server.run import PhasePrinter, bound_socket
+from octavo.server.run import PhasePrinter, StopSignals, bound_socket, serve_until_stopped
 
 CHAT = "/v1/chat/completions"
 
@@ -214,6 +214,17 @@ def test_a_port_in_use_is_named() -> None:
         with pytest.raises(ConfigError, match="in use") as raised, bound_socket("127.0.0.1", port):
             pass
     assert raised.value.param == "port"
+
+
+def test_a_port_taken_while_the_model_was_loaded_is_named() -> None:
+    async def main() -> None:
+        context = make_server_context(FakeEngine())
+        with bound_socket("127.0.0.1", 0) as listener, bound_socket("127.0.0.1", listener.getsockname()[1]) as other:
+            other.listen()
+            with pytest.raises(ConfigError, match="in use"):
+                await serve_until_stopped(context, listener, StopSignals(), 0.0)
+
+    asyncio.run(main())
 
 
 def test_an_address_that_is_not_here_is_named() -> None:

@@ -1,8 +1,12 @@
 """Which tokens attend to which blocks in one step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+from octavo.ops.checks import check_tensor
+from octavo.ops.errors import OpArgumentError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -13,13 +17,59 @@ class AttentionPlan:
     seq_lens       int32 (R,): keys of the request, this step's included; its last row is at position seq_lens − 1
     block_tables   int32 (R, max_blocks): token p of request r is at slot block_tables[r, p // block_size]·block_size
                    + p % block_size; entries behind the window are 0, the null block, and are not read
+
+    Checked once, here, and then used by every layer; its tensors must not be changed afterwards. On
+    a GPU the values are not looked at, which would wait for the device. Raises `OpArgumentError`.
     """
 
     query_starts: Tensor
     seq_lens: Tensor
     block_tables: Tensor
     block_size: int
+    num_rows: int | None = field(init=False, default=None)
+    """Rows of all requests; None on a GPU."""
+    highest_block: int = field(init=False, default=-1)
+    """The largest block id in the tables; -1 for none, and on a GPU."""
+
+    def __post_init__(self) -> None:
+        device = self.seq_lens.device
+        check_tensor("plan.seq_lens", self.seq_lens, (None,), (torch.int32,), device)
+        check_tensor("plan.query_starts", self.query_starts, (self.num_requests + 1,), (torch.int32,), device)
+        check_tensor("plan.block_tables", self.block_tables, (self.num_requests, None), (torch.int32,), device)
+        if self.block_size < 1:
+            raise OpArgumentError(f"plan.block_size: got {self.block_size}; allowed 1 or more", param="plan")
+        if device.type == "cpu":
+            self._check_rows()
+            self._check_blocks()
 
     @property
     def num_requests(self) -> int:
         return self.seq_lens.shape[0]
+
+    def _check_rows(self) -> None:
+        starts, seq_lens = self.query_starts.numpy(), self.seq_lens.numpy()
+        counts = starts[1:] - starts[:-1]
+        if starts[0] != 0 or (counts < 0).any() or (counts > seq_lens).any():
+            raise OpArgumentError(
+                f"plan: query_starts {starts.tolist()} and seq_lens {seq_lens.tolist()} do not fit each other; allowed "
+                "rising starts from 0, no request with more rows than keys",
+                param="plan",
+            )
+        longest = int(seq_lens.max()) if self.num_requests else 0
+        if longest > self.block_tables.shape[1] * self.block_size:
+            raise OpArgumentError(
+                f"plan.block_tables: {self.block_tables.shape[1]} blocks of {self.block_size} hold fewer than "
+                f"seq_lens' {longest} keys; widen the tables",
+                param="plan",
+            )
+        object.__setattr__(self, "num_rows", int(starts[-1]))
+
+    def _check_blocks(self) -> None:
+        if self.block_tables.numel() == 0:
+            return
+        tables = self.block_tables.numpy()
+        if int(tables.min()) < 0:
+            raise OpArgumentError(
+                f"plan.block_tables is out of range: got {int(tables.min())}; allowed 0 or more", param="plan"
+            )
+        object.__setattr__(self, "highest_block", int(tables.max()))

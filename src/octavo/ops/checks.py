@@ -14,14 +14,17 @@ CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 def check_shape(name: str, tensor: Tensor, shape: Sequence[int | None]) -> None:
     """`None` in `shape` allows any size."""
-    if tensor.dim() != len(shape) or any(
-        want is not None and got != want for got, want in zip(tensor.shape, shape, strict=True)
-    ):
-        allowed = ", ".join("any" if size is None else str(size) for size in shape)
-        raise OpArgumentError(
-            f"{name} has the wrong shape: got {tuple(tensor.shape)}; allowed ({allowed}); reshape or slice it",
-            param=name,
-        )
+    got = tensor.shape
+    if len(got) == len(shape):
+        for size, wanted in zip(got, shape, strict=True):
+            if wanted is not None and size != wanted:
+                break
+        else:
+            return
+    allowed = ", ".join("any" if size is None else str(size) for size in shape)
+    raise OpArgumentError(
+        f"{name} has the wrong shape: got {tuple(got)}; allowed ({allowed}); reshape or slice it", param=name
+    )
 
 
 def check_dtype(name: str, tensor: Tensor, allowed: Sequence[torch.dtype]) -> None:

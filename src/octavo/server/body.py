@@ -13,15 +13,13 @@ from octavo.core.errors import InvalidRequestError
 from octavo.server.disconnect import ClientDisconnectedError
 from octavo.server.errors import ApiError, not_built
 from octavo.server.fields import NOT_BUILT_FIELDS, UNREAD_FIELDS
+from octavo.server.json_limits import check_json_limits
 
-MAX_JSON_DEPTH = 64
-"""Objects and lists within each other."""
+_LARGE_BYTES = 1 << 17
+"""A body from this size on is parsed in a thread: other requests do not wait for it."""
 
 Schema = TypeVar("Schema", bound=msgspec.Struct)
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_ONE_BRACKET = bytes.maketrans(b"{}", b"[]")
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>.+)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.+)`")
@@ -39,7 +37,9 @@ async def read_request(request: Request, config: ServerConfig, schema: type[Sche
     except asyncio.TimeoutError as error:
         message = f"the body did not arrive within {config.body_timeout_s:g} s; send it faster"
         raise ApiError(408, message, code="request_timeout") from error
-    return parse(_decode(data), schema)
+    if len(data) < _LARGE_BYTES:
+        return parse(_decode(data), schema)
+    return await asyncio.to_thread(lambda: parse(_decode(data), schema))
 
 
 def parse(fields: Any, schema: type[Schema]) -> Schema:
@@ -91,24 +91,11 @@ def _too_large(limit_bytes: int) -> ApiError:
 def _decode(data: bytes) -> Any:
     if not data:
         raise InvalidRequestError("the body is empty; send a JSON object")
-    _check_depth(data)
+    check_json_limits(data)
     try:
         return msgspec.json.decode(data)
-    except RecursionError:
-        raise InvalidRequestError(f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels") from None
     except (msgspec.MsgspecError, ValueError) as error:  # UnicodeDecodeError is a ValueError
         raise InvalidRequestError(f"the body is not JSON in UTF-8: {error}") from None
-
-
-def _check_depth(data: bytes) -> None:
-    """Refuse deep nesting before anything recurses over it. O(size), in C."""
-    if data.count(b"[") + data.count(b"{") <= MAX_JSON_DEPTH:
-        return
-    brackets = _STRING.sub(b"", data).translate(_ONE_BRACKET, _NOT_BRACKETS)
-    for _ in range(MAX_JSON_DEPTH):
-        brackets = brackets.replace(b"[]", b"")  # takes the innermost level away
-    if b"[]" in brackets:
-        raise InvalidRequestError(f"the JSON is nested deeper than {MAX_JSON_DEPTH} levels")
 
 
 def _known_fields(fields: dict[str, Any], schema: type[msgspec.Struct]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 MAX_HEADER_BYTES = 1 << 16
 BACKLOG = 2048
 _POLL_S = 0.02
+_FORCED_EXIT_S = 1.0
 _LAST_WORDS_S = 5.0
 """After the engine has ended: how long the errors it leaves behind may take to reach their clients."""
 
@@ -149,10 +150,14 @@ async def serve_until_stopped(
     stopping.cancel()
     if not serving.done():
         await _drain(context, server, serving, stop)
-    try:
-        await serving
-    except OSError as error:
+    await asyncio.wait({serving})
+    if serving.cancelled():
+        return
+    error = serving.exception()
+    if isinstance(error, OSError):
         raise _bind_error(context.config.host, context.config.port, error) from error
+    if error is not None:
+        raise error
 
 
 async def _drain(
@@ -171,6 +176,8 @@ async def _drain(
     await context.engine.shutdown()  # what is still open ends with an error
     await asyncio.wait({serving}, timeout=0.5 if stop.is_urgent else _LAST_WORDS_S)
     server.force_exit = True
+    await asyncio.wait({serving}, timeout=_FORCED_EXIT_S)
+    serving.cancel()  # without effect on one that has ended; a client that reads nothing may hold it up
 
 
 class _Server(uvicorn.Server):
