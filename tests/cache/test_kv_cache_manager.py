@@ -2,10 +2,11 @@
 
 import random
 
+from scheduler.traffic import full, make_samples, windowed
+
 from octavo.cache import NULL_BLOCK, KVCacheManager, plan_layout
 from octavo.core.request import Request
 from octavo.core.sampling_params import SamplingParams
-from scheduler.traffic import full, make_samples, windowed
 
 
 def make_request(tokens: list[int], name: str = "r", salt: str = "") -> Request:

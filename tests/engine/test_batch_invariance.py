@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import VOCAB_SIZE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from checkpoints import VOCAB_SIZE
 from octavo import LLM, RequestOutput, SamplingParams
 
 POOL = "1M"
@@ -99,9 +99,7 @@ def test_every_way_of_running_gives_the_same_bits(model: str, tiny: Callable[[st
 
 
 @pytest.mark.parametrize("kv_cache_dtype", ["bf16", "fp16"])
-def test_a_rounded_cache_is_the_same_for_prompts_and_decodes(
-    kv_cache_dtype: str, tiny: Callable[[str], Path]
-) -> None:
+def test_a_rounded_cache_is_the_same_for_prompts_and_decodes(kv_cache_dtype: str, tiny: Callable[[str], Path]) -> None:
     """Prefill attends through the cache as stored: a prompt computed whole, in chunks, or token by token agrees."""
     rng = random.Random(11)
     prompt = [rng.randrange(VOCAB_SIZE) for _ in range(50)]

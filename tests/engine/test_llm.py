@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from checkpoints import VOCAB_SIZE
+
 from octavo import LLM, SamplingParams
 from octavo.core.errors import (
     ConfigError,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import transformers
-
 from models.parity import assert_greedy_equal, assert_logprobs_close, reference_logits
+
 from octavo import LLM, SamplingParams
 
 PROMPTS = [

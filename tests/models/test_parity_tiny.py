@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import transformers
-
 from checkpoints import TINY, VOCAB_SIZE
 from models.parity import assert_greedy_equal, assert_logprobs_close, reference_logits
+
 from octavo import LLM, SamplingParams
 
 GREEDY = SamplingParams(temperature=0, max_tokens=64, ignore_eos=True)

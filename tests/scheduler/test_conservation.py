@@ -3,9 +3,9 @@
 import random
 
 import pytest
+from scheduler.traffic import Traffic, full, make_scheduler, windowed
 
 from octavo.cache import plan_layout
-from scheduler.traffic import Traffic, full, make_scheduler, windowed
 
 LAYOUTS = {
     "full": [full(4)] * 2,

@@ -113,7 +113,7 @@ def test_chat_knows_the_capital(client: openai.OpenAI) -> None:
 
 @pytest.mark.parametrize("stop", [None, ["the", "\n"]])
 def test_streamed_is_not_streamed(client: openai.OpenAI, stop: list[str] | None) -> None:
-    options: dict[str, Any] = {"model": MODEL, "messages": MESSAGES, "n": 2, "seed": 5, "max_tokens": 40, "stop": stop}
+    options: dict[str, Any] = {"model": MODEL, "messages": MESSAGES, "n": 2, "seed": 5, "max_tokens": 24, "stop": stop}
     whole = client.chat.completions.create(**options)
     texts = ["", ""]
     for chunk in client.chat.completions.create(**options, stream=True):
@@ -124,7 +124,7 @@ def test_streamed_is_not_streamed(client: openai.OpenAI, stop: list[str] | None)
 
 def test_the_same_answer_alone_and_in_company(served: Served) -> None:
     bodies = [
-        {"model": MODEL, "prompt": f"{start} and", "max_tokens": 24, "seed": 3, "logprobs": 2}
+        {"model": MODEL, "prompt": f"{start} and", "max_tokens": 10, "seed": 3, "logprobs": 2}
         for start in ("Cats", "The red house on the hill", "One, two, three, four", "Snow")
     ]
 
@@ -186,7 +186,7 @@ def test_cached_tokens_are_reported(client: openai.OpenAI) -> None:
 def test_sigterm_lets_the_stream_finish_and_leaves_no_process() -> None:
     server = Served()
     engine = server.engine_pid()
-    body = {**LONG, "max_tokens": 60, "stream": True}
+    body = {**LONG, "max_tokens": 30, "stream": True}
     with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as reply:
         pieces = reply.iter_raw()
         data = next(pieces)

@@ -142,3 +142,11 @@ def test_each_token_is_read_once(tiny_sentencepiece: Tokenizer, monkeypatch: pyt
     for token_id in ids:
         detokenizer.push([token_id])
     assert read == ids
+
+
+def test_stop_strings_do_not_count_within_min_tokens(tiny_bpe: Tokenizer) -> None:
+    ids = tiny_bpe.encode("the cat sat on the cat", add_special_tokens=False)
+    detokenizer = IncrementalDetokenizer(tiny_bpe, stop=("cat",), min_tokens=len(ids) - 3)
+    pieces = [detokenizer.push([token]) for token in ids]
+    assert "the cat sat" in "".join(piece.text for piece in pieces)
+    assert pieces[-1].stop_string == "cat"

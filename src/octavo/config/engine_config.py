@@ -2,38 +2,15 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
+from octavo.config.options import check_option, option_field
 from octavo.config.quantities import parse_quantity
 from octavo.core.errors import ConfigError, NotBuiltError
 
 DEFAULT_MODEL = "smollm2"
 """An alias of `octavo.loader.aliases`."""
-
-
-def _option(
-    default: Any,
-    help: str,
-    *,
-    choices: tuple[str, ...] = (),
-    not_built: bool = False,
-    not_built_values: tuple[str, ...] = (),
-) -> Any:
-    """A field of `EngineConfig`. `choices` are its allowed values; `not_built` refuses all but the default."""
-    metadata = {"help": help, "choices": choices, "not_built": not_built, "not_built_values": not_built_values}
-    return field(default=default, metadata=metadata)
-
-
-_ALLOWED_TYPES: dict[Any, tuple[type, ...]] = {
-    str: (str,),
-    int: (int,),
-    bool: (bool,),
-    int | None: (int, type(None)),
-    str | None: (str, type(None)),
-    int | str | None: (int, str, type(None)),
-    float | None: (float, int, type(None)),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,68 +21,70 @@ class EngineConfig:
     knows but Octavo does not do yet.
     """
 
-    model: str = _option(DEFAULT_MODEL, "A model: alias, directory, .gguf file or Hugging Face repository id.")
-    device: str = _option("auto", "Where to run.", choices=("auto", "cpu", "cuda"))
-    dtype: str = _option(
+    model: str = option_field(DEFAULT_MODEL, "A model: alias, directory, .gguf file or Hugging Face repository id.")
+    device: str = option_field("auto", "Where to run.", choices=("auto", "cpu", "cuda"))
+    dtype: str = option_field(
         "auto",
         "Type of activations; weights stay as stored. On a CPU: float32.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
-    kv_cache_dtype: str = _option(
+    kv_cache_dtype: str = option_field(
         "auto",
         "Type of cached keys and values; auto: that of the activations.",
         choices=("auto", "fp32", "bf16", "fp16", "fp8", "int8"),
         not_built_values=("fp8", "int8"),
     )
-    linear_activations: str = _option(
+    linear_activations: str = option_field(
         "auto",
         "What linear layers multiply packed weights with: native keeps the activations' type.",
         choices=("auto", "native", "int8"),
         not_built_values=("int8",),
     )
-    max_model_len: int | str | None = _option(None, "Longest prompt + output, in tokens; auto: what fits in memory.")
-    max_num_batched_tokens: int | str | None = _option(None, "Token budget of one step.")
-    max_num_seqs: int = _option(256, "Most requests in one step.")
-    max_num_queued_reqs: int = _option(512, "Most requests waiting in the server; beyond it they are refused.")
-    kv_cache_memory: int | str | None = _option(
+    max_model_len: int | str | None = option_field(
+        None, "Longest prompt + output, in tokens; auto: what fits in memory."
+    )
+    max_num_batched_tokens: int | str | None = option_field(None, "Token budget of one step.")
+    max_num_seqs: int = option_field(256, "Most requests in one step.")
+    max_num_queued_reqs: int = option_field(512, "Most requests waiting in the server; beyond it they are refused.")
+    kv_cache_memory: int | str | None = option_field(
         None, "Memory for keys and values, in bytes (512M, 4G); default: a quarter of what is available."
     )
-    gpu_memory_utilization: float | None = _option(None, "Share of a GPU's memory to use (0.9); on a GPU only.")
-    block_size: int = _option(16, "Tokens a KV block.")
-    enable_prefix_caching: bool = _option(True, "Keep computed prefixes and share them between requests.")
-    enable_chunked_prefill: bool = _option(True, "Compute long prompts in chunks; off: a prompt in one step.")
-    batching: str = _option(
+    gpu_memory_utilization: float | None = option_field(None, "Share of a GPU's memory to use (0.9); on a GPU only.")
+    block_size: int = option_field(16, "Tokens a KV block.")
+    enable_prefix_caching: bool = option_field(True, "Keep computed prefixes and share them between requests.")
+    enable_chunked_prefill: bool = option_field(True, "Compute long prompts in chunks; off: a prompt in one step.")
+    batching: str = option_field(
         "continuous",
         "static runs each batch to its end: the baseline to compare with.",
         choices=("continuous", "static"),
     )
-    scheduling_policy: str = _option(
+    scheduling_policy: str = option_field(
         "fcfs", "Who is served first.", choices=("fcfs", "priority", "fair"), not_built_values=("fair",)
     )
-    threads: int | None = _option(None, "CPU threads; default: the cores this process may use.")
-    seed: int | None = _option(None, "Makes requests without a seed of their own repeatable.")
-    chat_template: str | None = _option(None, "A file with a Jinja chat template, instead of the model's own.")
-    skip_tokenizer_init: bool = _option(False, "Token ids in and out; no tokenizer is loaded.")
-    quantization: str | None = _option(
+    threads: int | None = option_field(None, "CPU threads; default: the cores this process may use.")
+    seed: int | None = option_field(None, "Makes requests without a seed of their own repeatable.")
+    chat_template: str | None = option_field(None, "A file with a Jinja chat template, instead of the model's own.")
+    skip_tokenizer_init: bool = option_field(False, "Token ids in and out; no tokenizer is loaded.")
+    quantization: str | None = option_field(
         None, "Packs weights further at load; default: weights stay as stored.", not_built=True
     )
-    tensor_parallel_size: int = _option(1, "GPUs that share each layer.", not_built=True)
-    pipeline_parallel_size: int = _option(1, "GPUs that share the layers out.", not_built=True)
-    data_parallel_size: int = _option(1, "Copies of the engine.", not_built=True)
-    enable_lora: bool = _option(False, "Serve LoRA adapters.", not_built=True)
-    lora_modules: str | None = _option(None, "LoRA adapters, name=path.", not_built=True)
-    max_loras: int | None = _option(None, "Most adapters in one step.", not_built=True)
-    max_lora_rank: int | None = _option(None, "Largest adapter rank.", not_built=True)
-    speculative_config: str | None = _option(None, "Speculative decoding, as JSON.", not_built=True)
-    limit_mm_per_prompt: str | None = _option(None, "Most images a prompt, image=8.", not_built=True)
-    batch_invariant: bool = _option(
+    tensor_parallel_size: int = option_field(1, "GPUs that share each layer.", not_built=True)
+    pipeline_parallel_size: int = option_field(1, "GPUs that share the layers out.", not_built=True)
+    data_parallel_size: int = option_field(1, "Copies of the engine.", not_built=True)
+    enable_lora: bool = option_field(False, "Serve LoRA adapters.", not_built=True)
+    lora_modules: str | None = option_field(None, "LoRA adapters, name=path.", not_built=True)
+    max_loras: int | None = option_field(None, "Most adapters in one step.", not_built=True)
+    max_lora_rank: int | None = option_field(None, "Largest adapter rank.", not_built=True)
+    speculative_config: str | None = option_field(None, "Speculative decoding, as JSON.", not_built=True)
+    limit_mm_per_prompt: str | None = option_field(None, "Most images a prompt, image=8.", not_built=True)
+    batch_invariant: bool = option_field(
         False, "Bitwise batch invariance on a GPU; on a CPU it always holds.", not_built=True
     )
-    trust_remote_code: bool = _option(False, "Always an error: code that comes with a model is never run.")
+    trust_remote_code: bool = option_field(False, "Always an error: code that comes with a model is never run.")
 
     def __post_init__(self) -> None:
         for option in fields(self):
-            _check_type(option, getattr(self, option.name))
+            check_option(option, getattr(self, option.name))
         if self.trust_remote_code:
             raise ConfigError(
                 "trust_remote_code: code that comes with a model is never run; leave the option out, and use a "
@@ -160,24 +139,6 @@ class EngineConfig:
             raise ConfigError(f"gpu_memory_utilization={share} is not in (0, 1]", param="gpu_memory_utilization")
 
 
-def _check_type(option: Field[Any], value: Any) -> None:
-    """Refuse a value whose type is not one the option is annotated with, or that is not among its choices."""
-    allowed = _ALLOWED_TYPES[option.type]
-    is_allowed = isinstance(value, allowed) and not (isinstance(value, bool) and bool not in allowed)
-    if not is_allowed:
-        raise ConfigError(
-            f"{option.name}={value!r} has type {type(value).__name__}; expected {type_name(option)}", param=option.name
-        )
-    choices = option.metadata["choices"]
-    if choices and value not in choices:
-        raise ConfigError(f"{option.name}={value!r} is not one of {', '.join(choices)}", param=option.name)
-
-
 def _within(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise ConfigError(f"{name}={value} is not in {low} … {high}", param=name)
-
-
-def type_name(option: Field[Any]) -> str:
-    """The option's type as a person reads it: «int | None»."""
-    return option.type.__name__ if isinstance(option.type, type) else str(option.type)

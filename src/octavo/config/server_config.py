@@ -2,27 +2,12 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
+from octavo.config.options import check_option, option_field
 from octavo.config.quantities import parse_quantity
 from octavo.core.errors import ConfigError
 
-
-def _option(default: Any, help: str, *, choices: tuple[str, ...] = (), is_secret: bool = False) -> Any:
-    """A field of `ServerConfig`, with the metadata that `EngineConfig`'s fields have."""
-    metadata = {"help": help, "choices": choices, "not_built": False, "not_built_values": ()}
-    return field(default=default, metadata=metadata, repr=not is_secret)
-
-
-_ALLOWED_TYPES: dict[Any, tuple[type, ...]] = {
-    str: (str,),
-    int: (int,),
-    float: (float, int),
-    str | None: (str, type(None)),
-    int | str: (int, str),
-    tuple[str, ...]: (tuple,),
-}
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _MODEL_NAME = re.compile(r"[!-~]{1,256}")
 _MOST_SECONDS = 86_400.0
@@ -32,30 +17,28 @@ _MOST_SECONDS = 86_400.0
 class ServerConfig:
     """Server options, checked one by one. Raises `ConfigError`."""
 
-    host: str = _option("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every one of this machine's.")
-    port: int = _option(8000, "TCP port; 0 takes a free one.")
-    api_key: str | None = _option(
+    host: str = option_field("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every one of this machine's.")
+    port: int = option_field(8000, "TCP port; 0 takes a free one.")
+    api_key: str | None = option_field(
         None, "Require «Authorization: Bearer KEY» on every route but /health.", is_secret=True
     )
-    served_model_name: tuple[str, ...] = _option(
+    served_model_name: tuple[str, ...] = option_field(
         (), "Names that requests may give the model, the first in /v1/models; default: the model as given."
     )
-    log_level: str = _option("info", "Least severe messages to log.", choices=("debug", "info", "warning", "error"))
-    max_body_bytes: int | str = _option("16M", "Largest request body.")
-    header_timeout_s: float = _option(10.0, "A connection that has begun a request must send its headers in this time.")
-    body_timeout_s: float = _option(30.0, "A request's body must arrive in this time.")
-    keep_alive_s: float = _option(30.0, "An idle connection is closed after this time.")
-    drain_timeout_s: float = _option(30.0, "How long accepted requests may go on after SIGINT or SIGTERM.")
+    log_level: str = option_field(
+        "info", "Least severe messages to log.", choices=("debug", "info", "warning", "error")
+    )
+    max_body_bytes: int | str = option_field("16M", "Largest request body.")
+    header_timeout_s: float = option_field(
+        10.0, "A connection that has begun a request must send its headers in this time."
+    )
+    body_timeout_s: float = option_field(30.0, "A request's body must arrive in this time.")
+    keep_alive_s: float = option_field(30.0, "An idle connection is closed after this time.")
+    drain_timeout_s: float = option_field(30.0, "How long accepted requests may go on after SIGINT or SIGTERM.")
 
     def __post_init__(self) -> None:
         for option in fields(self):
-            value = getattr(self, option.name)
-            allowed = _ALLOWED_TYPES[option.type]
-            if not isinstance(value, allowed) or isinstance(value, bool):
-                raise ConfigError(f"{option.name} has type {type(value).__name__}", param=option.name)
-            choices = option.metadata["choices"]
-            if choices and value not in choices:
-                raise ConfigError(f"{option.name}={value!r} is not one of {', '.join(choices)}", param=option.name)
+            check_option(option, getattr(self, option.name))
         self._check_names()
         self._check_numbers()
 

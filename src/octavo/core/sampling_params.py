@@ -10,7 +10,10 @@ from octavo.core.errors import InvalidRequestError, NotBuiltError
 
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 64
+MAX_STOP_CHARS = 1024
 MAX_BIAS_ENTRIES = 1024
+MAX_BAD_WORD_CHARS = 256
+MAX_TOKEN_ID_ENTRIES = 1 << 20
 MAX_TOKENS_LIMIT = 1 << 30
 
 
@@ -91,8 +94,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         for name in ("include_stop_str_in_output", "ignore_eos", "skip_special_tokens", "detokenize"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidRequestError(f"{name}={getattr(self, name)!r} is not true or false", param=name)
-        _strings("stop", self.stop, MAX_STOP_STRINGS)
-        _strings("bad_words", self.bad_words, MAX_BIAS_ENTRIES)
+        _strings("stop", self.stop, MAX_STOP_STRINGS, MAX_STOP_CHARS)
+        _strings("bad_words", self.bad_words, MAX_BIAS_ENTRIES, MAX_BAD_WORD_CHARS)
         _token_ids("stop_token_ids", self.stop_token_ids)
         if self.allowed_token_ids is not None:
             _token_ids("allowed_token_ids", self.allowed_token_ids)
@@ -131,15 +134,23 @@ def _integer(name: str, value: Any, low: int, high: int) -> None:
     raise InvalidRequestError(f"{name}={value!r} is not an integer from {low} to {high}", param=name)
 
 
-def _strings(name: str, values: tuple[Any, ...], most: int) -> None:
+def _strings(name: str, values: tuple[Any, ...], most: int, most_chars: int) -> None:
     if len(values) > most:
         raise InvalidRequestError(f"{name} has {len(values)} entries; at most {most} are allowed", param=name)
     for value in values:
         if not isinstance(value, str) or not value:
             raise InvalidRequestError(f"{name} has {value!r}; its entries must be non-empty strings", param=name)
+        if len(value) > most_chars:
+            raise InvalidRequestError(
+                f"{name} has a string of {len(value)} characters; at most {most_chars}", param=name
+            )
 
 
 def _token_ids(name: str, values: tuple[Any, ...]) -> None:
+    if len(values) > MAX_TOKEN_ID_ENTRIES:
+        raise InvalidRequestError(
+            f"{name} has {len(values)} entries; at most {MAX_TOKEN_ID_ENTRIES} are allowed", param=name
+        )
     for value in values:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 31:
             raise InvalidRequestError(f"{name} has {value!r}; token ids are integers from 0", param=name)

@@ -233,6 +233,15 @@ class AsyncEngine:
     # ── the socket ───────────────────────────────────────────────────────────────────────────────
 
     async def _receive(self) -> None:
+        """Take in what the engine publishes; should that fail, nobody is left waiting."""
+        try:
+            await self._receive_outputs()
+        except Exception:
+            logger.exception("the engine's output could not be read")
+            self._is_dead = True
+            self._fail_open("the engine's output could not be read; restart the server")
+
+    async def _receive_outputs(self) -> None:
         while True:
             message = from_engine_decoder.decode(await self._inbox.recv())
             assert isinstance(message, Output)

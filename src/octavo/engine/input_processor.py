@@ -15,6 +15,9 @@ from octavo.tokenizer.tokenizer import Tokenizer
 Prompt = str | Sequence[int]
 """Text, or token ids."""
 
+MAX_TOKEN_CHARS = 512
+"""No vocabulary has longer tokens."""
+
 
 class InputProcessor:
     """Checks requests against the model's vocabulary and context. Thread-safe but for the order of seeds."""
@@ -43,6 +46,7 @@ class InputProcessor:
                     "the prompt is text but skip_tokenizer_init=True, so there is no tokenizer; give token ids",
                     param="prompt",
                 )
+            self._check_text_length(prompt)
             token_ids = self.tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
         else:
             token_ids = list(prompt)
@@ -77,6 +81,15 @@ class InputProcessor:
             priority=priority,
             cache_salt=cache_salt,
         )
+
+    def _check_text_length(self, text: str) -> None:
+        """Refuse text that cannot fit, before the work of tokenising it."""
+        if len(text) > self._max_model_len * MAX_TOKEN_CHARS:
+            raise ContextLengthError(
+                f"the prompt has {len(text)} characters, far more than a context of {self._max_model_len} tokens holds; "
+                "shorten it",
+                param="prompt",
+            )
 
     def _max_tokens(self, num_prompt_tokens: int, params: SamplingParams) -> int:
         room = self._max_model_len - num_prompt_tokens

@@ -94,6 +94,7 @@ class OutputProcessor:
         """Add an event to the request's delta; True if a stop string ended the sequence here."""
         now = time.monotonic()
         sequence = request.sequences[event.index]
+        request.num_cached_tokens = max(request.num_cached_tokens, event.num_cached_tokens)
         delta = self._delta(event.request_id, request)
         self._take_prompt_logprobs(request, event, delta)
         token_ids = event.token_ids
@@ -114,7 +115,6 @@ class OutputProcessor:
             piece_text += sequence.detokenizer.finish()
         sequence.num_tokens += len(token_ids)
         sequence.is_finished = finish_reason is not None
-        request.num_cached_tokens = max(request.num_cached_tokens, event.num_cached_tokens)
         request.error = request.error or event.error
         delta.outputs.append(
             CompletionDelta(
@@ -168,6 +168,7 @@ class OutputProcessor:
             skip_special_tokens=params.skip_special_tokens,
             stop=params.stop,
             include_stop_str_in_output=params.include_stop_str_in_output,
+            min_tokens=params.min_tokens,
         )
 
     def _logprobs(self, logprobs: list[TokenLogprobs] | None, count: int) -> list[dict[int, Logprob]] | None:

@@ -40,7 +40,8 @@ IDLE_POLL_MS = 1000
 
 def main() -> None:
     input_address, output_address = sys.argv[1:3]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to end
+    for sent_to_the_whole_group in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sent_to_the_whole_group, signal.SIG_IGN)  # the parent drains, and says when to end
     options = msgspec.json.decode(sys.stdin.buffer.readline(), type=dict)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.basicConfig(level=options.pop("log_level"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -33,7 +33,8 @@ class IncrementalDetokenizer:
     Held back are the bytes of an unfinished character, and characters that may begin a stop string.
     The output ends with the first token after which its text holds a stop string; of several, the
     one that starts first counts, and of those starting together the first listed. The text ends
-    before that string, or after it with `include_stop_str_in_output`.
+    before that string, or after it with `include_stop_str_in_output`. In the text of the first
+    `min_tokens` tokens no stop string counts, not even its beginning.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class IncrementalDetokenizer:
         skip_special_tokens: bool = True,
         stop: Sequence[str] = (),
         include_stop_str_in_output: bool = False,
+        min_tokens: int = 0,
     ) -> None:
         self._tokenizer = tokenizer
         self._skipped: frozenset[int] = tokenizer.special_token_ids if skip_special_tokens else frozenset()
@@ -52,6 +54,7 @@ class IncrementalDetokenizer:
         self._includes_stop = include_stop_str_in_output
         self._held = ""
         self._num_emitted = 0
+        self._num_exempt = min_tokens
         self._is_finished = False
 
     def push(self, token_ids: Sequence[int]) -> Piece:
@@ -62,6 +65,10 @@ class IncrementalDetokenizer:
             return Piece(self._decoder.decode(data), None, len(token_ids))
         texts: list[str] = []
         for num_used, token_id in enumerate(token_ids, start=1):
+            if self._num_exempt > 0:
+                self._num_exempt -= 1
+                texts.append(self._decoder.decode(self._bytes(token_id)))
+                continue
             text, stop_string = self._read(self._matcher, self._decoder.decode(self._bytes(token_id)))
             texts.append(text)
             if stop_string is not None:
