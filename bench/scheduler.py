@@ -1,6 +1,6 @@
 """What one scheduling decision costs: `schedule() + update()` with 64 running requests, without a model.
 
-    python bench/scheduler.py [--json FILE]
+python bench/scheduler.py [--json FILE]
 """
 
 import argparse
@@ -33,7 +33,9 @@ def measure(layout: str) -> dict[str, float]:
     """Milliseconds a step, with requests that finish replaced by new ones, half of whose prompt is shared."""
     rng = random.Random(0)
     cache = KVCacheManager(plan_layout(LAYOUTS[layout]), 60_000)
-    scheduler = Scheduler(SchedulerLimits(max_num_seqs=NUM_RUNNING, max_num_batched_tokens=2048), cache, FirstComeFirstServed())
+    scheduler = Scheduler(
+        SchedulerLimits(max_num_seqs=NUM_RUNNING, max_num_batched_tokens=2048), cache, FirstComeFirstServed()
+    )
     shared = [rng.randrange(50_000) for _ in range(256)]
     num_requests, times_ms = 0, []
     for _ in range(NUM_STEPS):
@@ -41,11 +43,15 @@ def measure(layout: str) -> dict[str, float]:
             prompt = shared + [rng.randrange(50_000) for _ in range(rng.randrange(1, 512))]
             params = SamplingParams(max_tokens=rng.randrange(16, 512), ignore_eos=True)
             num_requests += 1
-            scheduler.add([Request(sequence_id(str(num_requests), 0), prompt, len(prompt), params, 0, params.max_tokens or 16)])
+            scheduler.add(
+                [Request(sequence_id(str(num_requests), 0), prompt, len(prompt), params, 0, params.max_tokens or 16)]
+            )
         start = time.perf_counter()
         batch = scheduler.schedule()
         middle = time.perf_counter()
-        output = ModelOutput([RequestResult(each.request_id, [7] if each.is_sampled else []) for each in batch.scheduled])
+        output = ModelOutput(
+            [RequestResult(each.request_id, [7] if each.is_sampled else []) for each in batch.scheduled]
+        )
         resumed = time.perf_counter()
         scheduler.update(batch, output)
         times_ms.append(1e3 * (middle - start + time.perf_counter() - resumed))
