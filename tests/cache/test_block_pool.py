@@ -72,15 +72,3 @@ def test_releasing_too_often_is_a_bug() -> None:
     pool.release([block])
     with pytest.raises(AssertionError, match="more often"):
         pool.release([block])
-
-
-def test_forgetting_frees_what_is_cached() -> None:
-    pool = BlockPool(2)
-    kept, dropped = pool.allocate(2)
-    pool.set_keys([kept], [b"a"])
-    pool.set_keys([dropped], [b"b"])
-    pool.release([dropped])
-    pool.forget_cached()
-    assert (pool.num_free, pool.num_cached, pool.num_held) == (1, 0, 1)
-    assert pool.find(b"a") is None
-    pool.check_conserved()

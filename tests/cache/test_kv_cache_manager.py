@@ -70,7 +70,7 @@ def test_a_windowed_prefix_needs_only_its_last_window() -> None:
     manager.free(request)
     match = manager.match_prefix(make_request(list(range(41)), "b"))
     assert match.num_tokens == 40
-    assert match.num_blocks == 2
+    assert sum(block != NULL_BLOCK for blocks in match.blocks for block in blocks) == 2
     [blocks] = match.blocks
     assert blocks[:8] == [NULL_BLOCK] * 8
 

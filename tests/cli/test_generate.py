@@ -106,6 +106,7 @@ from octavo.engine.core import EngineCore
 from octavo.cli.main import main
 
 step, count = EngineCore.step, 0
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
 
 def interrupted(self):
     global count

@@ -119,8 +119,8 @@ def test_refusals_come_before_the_first_delta(tiny: Callable[[str], Path]) -> No
         async with engine(tiny("llama"), max_num_seqs=1, max_num_queued_reqs=1) as started:
             with pytest.raises(ContextLengthError):
                 await collect(started.generate([3] * 300, LONG, request_id="long"))
-            with pytest.raises(InvalidRequestError):
-                await started.tokenize([100_000])
+            with pytest.raises(InvalidRequestError, match="100000"):
+                await collect(started.generate([3, 100_000], LONG, request_id="unknown token"))
             streams = [started.generate([3], LONG, request_id=str(i)) for i in range(3)]
             await anext(streams[0])
             waiting = asyncio.ensure_future(anext(streams[1]))
@@ -155,5 +155,99 @@ def test_the_process_ends_with_its_parent(tiny: Callable[[str], Path]) -> None:
             assert started._process.stdin is not None
             started._process.stdin.close()
             assert await asyncio.wait_for(started._process.wait(), 10) == 1
+
+    run(scenario)
+
+
+def test_a_request_that_cannot_be_sent_takes_no_seat(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        async with engine(tiny("llama"), max_num_seqs=1, max_num_queued_reqs=1) as started:
+            for bad in ({"cache_salt": "\ud800"}, {"priority": 1 << 70}, {"priority": 1}):
+                for _ in range(3):
+                    with pytest.raises(InvalidRequestError):
+                        await collect(started.generate([3], LONG, request_id="bad", **bad))
+            assert not started._queues
+            assert (await collect(started.generate([3], LONG, request_id="good")))[-1].error is None
+
+    run(scenario)
+
+
+def test_an_id_may_be_used_again_at_once(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        async with engine(tiny("llama")) as started:
+            for _ in range(5):
+                stream = started.generate([3, 4], LONG, request_id="same")
+                assert (await anext(stream)).request_id == "same"
+                await stream.aclose()  # type: ignore[attr-defined]
+            deltas = await collect(started.generate([3, 4], LONG, request_id="same"))
+            assert sum(len(piece.token_ids) for delta in deltas for piece in delta.outputs) == 200
+
+    run(scenario)
+
+
+def test_cancelling_the_start_ends_the_process_soon(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        config = EngineConfig(model=str(tiny("llama")), skip_tokenizer_init=True, kv_cache_memory="4M")
+        starting = asyncio.create_task(AsyncEngine.start(config))
+        await asyncio.sleep(0.3)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(starting, 5)
+
+    run(scenario)
+
+
+def test_nothing_is_imported_from_the_working_directory(
+    tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('run from the working directory')")
+    monkeypatch.chdir(tmp_path)
+
+    async def scenario() -> None:
+        async with engine(tiny("llama").resolve()) as started:
+            assert (await collect(started.generate([3], LONG, request_id="a")))[-1].is_finished
+
+    run(scenario)
+
+
+def test_a_long_temporary_directory(
+    tiny: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    long = tmp_path / ("d" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+
+    async def scenario() -> None:
+        async with engine(tiny("llama")) as started:
+            assert started.is_healthy
+
+    run(scenario)
+
+
+def test_signals_to_the_whole_group_leave_the_engine_to_its_parent(tiny: Callable[[str], Path]) -> None:
+    import signal
+
+    async def scenario() -> None:
+        async with engine(tiny("llama")) as started:
+            started._process.send_signal(signal.SIGTERM)
+            started._process.send_signal(signal.SIGINT)
+            assert (await collect(started.generate([3], LONG, request_id="a")))[-1].error is None
+
+    run(scenario)
+
+
+def test_an_observer_that_fails_leaves_nobody_waiting(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        async with engine(tiny("llama")) as started:
+
+            def broken(*args: object) -> None:
+                raise RuntimeError("observer")
+
+            started.subscribe(broken)
+            deltas = await collect(started.generate([3], LONG, request_id="a"))
+            assert deltas[-1].error is not None
+            assert not started.is_healthy
 
     run(scenario)

@@ -122,13 +122,13 @@ def test_preemption_changes_nothing(model: str, tiny: Callable[[str], Path]) -> 
             [rng.randrange(VOCAB_SIZE) for _ in range(rng.randrange(2, 10))],
             SamplingParams(seed=i, max_tokens=90, logprobs=2, ignore_eos=True),
         )
-        for i in range(16)
+        for i in range(24)
     ]
     expected = alone(tiny(model), requests)
     with engine(tiny(model)) as llm:
         block_bytes = llm.info.options["kv_cache_memory"] // llm.info.num_blocks
         needed = llm._core.scheduler.cache.layout.max_blocks(128, 64)  # type: ignore[union-attr]
-    with engine(tiny(model), kv_cache_memory=block_bytes * (needed + 4), max_num_batched_tokens=64) as llm:
+    with engine(tiny(model), kv_cache_memory=block_bytes * (needed + 2), max_num_batched_tokens=64) as llm:
         found = [answer(output) for output in llm.generate([p for p, _ in requests], [s for _, s in requests])]
         assert llm._core is not None
         assert llm._core.scheduler.num_preemptions > 24

@@ -91,9 +91,10 @@ def test_samples_share_the_prompt_blocks(llm: LLM) -> None:
     held = []
     params = SamplingParams(n=8, seed=1, max_tokens=4, ignore_eos=True)
     request = llm._input.process("shared", list(range(2, 66)), params)
-    llm._admit(llm._core, [request])
-    while llm._core.has_work():
-        llm._step(llm._core)
+    call = llm._admit([request])
+    while call.num_open:
+        llm._step(call)
+        call.take()
         held.append(llm._core.scheduler.stats().num_held_blocks)
     assert max(held) <= 64 // 16 + 8 + 8  # the prompt's four, and at most a copy and a new one each
     assert_idle(llm)
@@ -145,6 +146,14 @@ def test_priorities_reorder(tiny: Callable[[str], Path]) -> None:
         ([3], {"logit_bias": {3: float("inf")}}, InvalidRequestError, "logit_bias"),
         ([3], {"allowed_token_ids": []}, InvalidRequestError, "allowed_token_ids"),
         ([3], {"stop": "x"}, InvalidRequestError, "tokenizer"),
+        ([3], {"temperature": 10**400}, InvalidRequestError, "temperature"),
+        ([3], {"stop": 5}, InvalidRequestError, "a list"),
+        ([3], {"stop": ["\ud800"]}, InvalidRequestError, "Unicode"),
+        ([3], {"stop_token_ids": 5}, InvalidRequestError, "a list"),
+        ([3], {"logit_bias": [1]}, InvalidRequestError, "mapping"),
+        ([3], {"min_tokens": 300, "max_tokens": None}, ContextLengthError, "min_tokens"),
+        (None, {}, InvalidRequestError, "NoneType"),
+        (b"ab", {}, InvalidRequestError, "bytes"),
         ([3], {"structured_outputs": {"json": {}}}, NotBuiltError, "not built yet"),
     ],
 )
@@ -237,6 +246,10 @@ def test_closed(tiny: Callable[[str], Path]) -> None:
         ({"dtype": "bfloat16"}, ConfigError, "on a CPU"),
         ({"device": "cuda"}, ConfigError, "no GPU"),
         ({"threads": "two"}, ConfigError, "threads='two'"),
+        ({"kv_cache_memory": "900T"}, ConfigError, "available"),
+        ({"kv_cache_memory": "9" * 400}, ConfigError, "digits"),
+        ({"max_model_len": "1.5"}, ConfigError, "whole number"),
+        ({"chat_template": "x.jinja"}, ConfigError, "skip_tokenizer_init"),
     ],
 )
 def test_bad_options(tiny: Callable[[str], Path], options: dict[str, Any], error: type[OctavoError], says: str) -> None:
@@ -274,3 +287,67 @@ def test_unknown_family_and_wrong_shape(tiny: Callable[[str], Path], tmp_path: P
         (directory / "config.json").write_text(json.dumps({**config, **changes}))
         with pytest.raises(error, match=says):
             LLM(str(directory), skip_tokenizer_init=True)
+
+
+def test_calls_may_interleave(llm: LLM) -> None:
+    params = SamplingParams(seed=1, max_tokens=20, ignore_eos=True)
+    expected = [llm.generate([token], params)[0].outputs[0].token_ids for token in (3, 4)]
+    streams = [llm.stream([token], params) for token in (3, 4)]
+    tokens: list[list[int]] = [[], []]
+    for deltas in zip(*streams, strict=True):
+        for index, delta in enumerate(deltas):
+            tokens[index] += [token for piece in delta.outputs for token in piece.token_ids]
+        assert len(llm.generate([5], GREEDY)[0].outputs[0].token_ids) == 8
+    assert tokens == expected
+    assert_idle(llm)
+
+
+def test_leaving_one_stream_leaves_the_other(llm: LLM) -> None:
+    params = SamplingParams(max_tokens=30, ignore_eos=True)
+    kept, left = llm.stream([3], params), llm.stream([4], params)
+    next(kept), next(left)
+    left.close()
+    assert list(kept)[-1].is_finished
+    assert_idle(llm)
+
+
+def test_priorities_need_the_policy_and_a_number(llm: LLM) -> None:
+    for priorities in ([1, 0], ["a", None], [1 << 70, 0]):
+        with pytest.raises(InvalidRequestError, match="priority"):
+            llm.generate([[3], [4]], GREEDY, priorities=priorities)  # type: ignore[arg-type]
+    assert_idle(llm)
+
+
+def test_ids_that_only_the_tokenizer_knows_are_refused(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer with more tokens than the model has rows: that request is refused, and no step is harmed."""
+    monkeypatch.setattr(llm._input, "tokenize", lambda prompt: [3, VOCAB_SIZE + 1])
+    with pytest.raises(InvalidRequestError, match=str(VOCAB_SIZE + 1)):
+        llm.generate("text", GREEDY)
+    assert_idle(llm)
+
+
+def test_two_engines_keep_their_own_thread_counts(tiny: Callable[[str], Path]) -> None:
+    from octavo import ops
+
+    options: dict[str, Any] = {"skip_tokenizer_init": True, "kv_cache_memory": "1M"}
+    with LLM(str(tiny("llama")), threads=2, **options) as two, LLM(str(tiny("llama")), threads=1, **options) as one:
+        for engine, count in ((two, 2), (one, 1), (two, 2)):
+            engine.generate([3], GREEDY)
+            assert ops.num_threads() == count
+
+
+def test_a_forked_child_is_told(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llm, "_process_id", llm._process_id + 1)
+    with pytest.raises(EngineDeadError, match="fork"):
+        llm.generate([3], GREEDY)
+
+
+def test_seeds_of_the_engine_repeat_and_differ(tiny: Callable[[str], Path]) -> None:
+    answers = []
+    for seed in (1, 1, 2, 1 + (1 << 32)):
+        with LLM(str(tiny("llama")), seed=seed, skip_tokenizer_init=True, kv_cache_memory="1M") as llm:
+            outputs = llm.generate([[3], [3]], SamplingParams(max_tokens=12, ignore_eos=True))
+            answers.append([output.outputs[0].token_ids for output in outputs])
+    assert answers[0] == answers[1]
+    assert len({str(answer) for answer in answers}) == 3
+    assert answers[0][0] != answers[0][1]

@@ -17,6 +17,8 @@ from octavo.scheduler import Scheduler, SchedulerLimits
 from octavo.scheduler.policy import POLICIES
 
 VOCAB = 50
+ROW_ERRORS = 0.005
+FAILED_PASSES = 0.005
 
 
 def full(block_size: int) -> FullAttentionSpec:
@@ -91,7 +93,8 @@ class SlotOracle:
         for scheduled in batch.scheduled:
             self._check_reads(scheduled.request_id, scheduled.start, len(scheduled.token_ids), tokens)
             sampled = [rng.randrange(VOCAB)] if scheduled.is_sampled else []
-            results.append(RequestResult(scheduled.request_id, sampled))
+            error = "injected" if rng.random() < ROW_ERRORS else None
+            results.append(RequestResult(scheduled.request_id, [] if error else sampled, error=error))
         return ModelOutput(results)
 
     def _check_reads(self, request_id: str, start: int, count: int, tokens: dict[str, list[int]]) -> None:
@@ -150,7 +153,11 @@ class Traffic:
         assert batch.num_tokens <= self.scheduler.limits.max_num_batched_tokens
         assert len(batch.scheduled) <= self.scheduler.limits.max_num_seqs
         output = self.oracle.execute(batch, self.rng, self.tokens)
-        for event in self.scheduler.update(batch, output):
+        if self.rng.random() < FAILED_PASSES:
+            events = self.scheduler.fail_all(batch, "the pass failed")
+        else:
+            events = self.scheduler.update(batch, output)
+        for event in events:
             self._take(event)
         self.scheduler.cache.pool.check_conserved()
 

@@ -95,6 +95,10 @@ class FakeInfo:
         }
     )
 
+    @property
+    def has_priorities(self) -> bool:
+        return self.options["scheduling_policy"] == "priority"
+
 
 def scripted(token: int, position: int, num_top: int) -> TokenLogprobs:
     rank = (token + position) % 256 + 1
@@ -134,6 +138,7 @@ class FakeEngine:
             vocab_size=self.info.vocab_size,
             max_model_len=self.info.max_model_len,
             eos_token_ids=[EOS],
+            has_priorities=self.info.has_priorities,
             seed=self.info.seed,
         )
 

@@ -29,7 +29,7 @@ device = torch.device("cpu")
 model = load_decoder(checkpoint, spec, AsStored(device, getattr(torch, dtype)), max_position=128, device=device)
 layout = plan_layout(spec.cache_specs(16, KVDtype(kv_dtype)))
 limits = SchedulerLimits(max_num_seqs=4, max_num_batched_tokens=16)
-core = EngineCore(Scheduler(limits, KVCacheManager(layout, 64), POLICIES["fcfs"]()), ModelRunner(model, layout, 64, device))
+core = EngineCore(Scheduler(limits, KVCacheManager(layout, 64), POLICIES["fcfs"]()), ModelRunner(model, layout, 64, device, num_threads=1))
 for index in range(3):
     params = SamplingParams(max_tokens=6, temperature=0.0 if index else 1.0, ignore_eos=True, logprobs=1)
     core.add(EngineRequest(str(index), list(range(3, 30 + index)), params, index, 6, [], 0.0))

@@ -104,13 +104,6 @@ class BlockPool:
             del self._block_of_key[key]
         return True
 
-    def forget_cached(self) -> None:
-        """Free every cached block, and every key; held blocks stay held."""
-        self._free.extend(self._cached)
-        self._cached.clear()
-        self._block_of_key.clear()
-        self._key_of_block.clear()
-
     def check_conserved(self) -> None:
         """Assert law 3 and the tables' agreement. O(num_blocks): for tests."""
         held = {block for block, count in enumerate(self._ref_counts) if count > 0}

@@ -39,10 +39,6 @@ class PrefixMatch:
     num_tokens: int
     blocks: tuple[list[int], ...]
 
-    @property
-    def num_blocks(self) -> int:
-        return sum(block != NULL_BLOCK for blocks in self.blocks for block in blocks)
-
 
 class _PrefixLookup:
     """Which blocks of one prefix the pool still has, in each group; each is looked up once."""
@@ -119,8 +115,9 @@ class KVCacheManager:
     def admit(self, request: Request, match: PrefixMatch) -> None:
         """Start the request's tables with the matched prefix; sets nothing on the request."""
         assert request.id not in self._holdings
-        self.prefix_queries += request.num_tokens
-        self.prefix_hits += match.num_tokens
+        if request.num_preemptions == 0:
+            self.prefix_queries += request.num_prompt_tokens
+            self.prefix_hits += match.num_tokens
         tables = []
         for group, blocks in zip(self.layout.groups, match.blocks, strict=True):
             self.pool.hold(blocks)
@@ -213,9 +210,6 @@ class KVCacheManager:
 
     # ── what is held ─────────────────────────────────────────────────────────────────────────────
 
-    def holds(self, request: Request) -> bool:
-        return request.id in self._holdings
-
     def block_tables(self, request: Request) -> list[list[int]]:
         """A copy of the request's block tables, one a group; for tests and views."""
         return [list(table.blocks) for table in self._holdings[request.id].tables]
@@ -229,6 +223,7 @@ class KVCacheManager:
 
     def _make_writable(self, holding: _Holding, table: _BlockTable, index: int) -> None:
         """Replace a block that others read too by a copy of its own."""
+        holding.num_keyed = min(holding.num_keyed, index)
         shared = table.blocks[index]
         if self.pool.make_writable(shared):
             return
@@ -236,5 +231,4 @@ class KVCacheManager:
         self._copies.append(BlockCopy(shared, own))
         self.pool.release((shared,))
         table.blocks[index] = own
-        holding.num_keyed = min(holding.num_keyed, index)
         holding.num_told = min(holding.num_told, index)

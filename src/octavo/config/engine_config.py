@@ -91,6 +91,11 @@ class EngineConfig:
                 "model whose architecture `octavo models` lists",
                 param="trust_remote_code",
             )
+        if self.chat_template is not None and self.skip_tokenizer_init:
+            raise ConfigError(
+                "chat_template has no use with skip_tokenizer_init, which loads no tokenizer; leave one of them out",
+                param="chat_template",
+            )
         self._check_not_built()
         self._check_numbers()
 

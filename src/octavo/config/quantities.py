@@ -1,6 +1,7 @@
 """Numbers as people write them: 4K tokens, 1.5G bytes."""
 
 import re
+from fractions import Fraction
 
 from octavo.core.errors import ConfigError
 
@@ -16,7 +17,12 @@ def parse_quantity(name: str, value: int | str) -> int:
     if match is None:
         raise ConfigError(f"{name}={value!r} is not a number; write 4096, 4K, 512M or 1.5G", param=name)
     number, suffix = match.groups()
-    return round(float(number) * _SUFFIXES[suffix])
+    if len(number) > 20:
+        raise ConfigError(f"{name} is a number of {len(number)} digits; at most 20 are allowed", param=name)
+    quantity = Fraction(number) * _SUFFIXES[suffix]
+    if quantity.denominator != 1:
+        raise ConfigError(f"{name}={value!r} is not a whole number; write 4096, 4K, 512M or 1.5G", param=name)
+    return int(quantity)
 
 
 def format_bytes(num_bytes: int) -> str:

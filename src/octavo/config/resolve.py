@@ -1,5 +1,6 @@
 """Options in, decisions out: the one place where `auto` and None become values, each with its reason."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol
@@ -9,9 +10,15 @@ from octavo.config.quantities import format_bytes, parse_quantity
 from octavo.core.cache_spec import KVDtype
 from octavo.core.errors import ConfigError
 
+logger = logging.getLogger(__name__)
+
 MAX_BLOCKS = 1 << 20
 """Blocks beyond this many are not made: their bookkeeping would cost more than they could hold."""
 
+ACTIVATION_SHARE = 0.1
+"""Of what a GPU has left for the KV cache, kept free for activations and logits."""
+
+_BYTES_OF_DTYPE = {"float32": 4, "bfloat16": 2, "float16": 2}
 _KV_OF_DTYPE = {"float32": KVDtype.FP32, "bfloat16": KVDtype.BF16, "float16": KVDtype.FP16}
 
 
@@ -42,6 +49,8 @@ class ModelFacts:
     max_position: int
     """Longest context it was made for, in tokens."""
     weight_bytes: int
+    """As stored."""
+    num_parameters: int
     cache_layout: Callable[[int, KVDtype], BlockArithmetic]
     """The layout of its KV cache, given block size and type."""
 
@@ -82,8 +91,10 @@ def resolve(config: EngineConfig, model: ModelFacts, machine: MachineFacts) -> R
     dtype = _dtype(config, device, why)
     kv_dtype = _kv_dtype(config, dtype, why)
     layout = model.cache_layout(config.block_size, kv_dtype)
-    memory = _kv_cache_memory(config, model, machine, device, why)
+    memory = _kv_cache_memory(config, model, machine, device, dtype, why)
     num_blocks = min(memory // layout.block_bytes, MAX_BLOCKS)
+    if num_blocks == MAX_BLOCKS:
+        why["kv_cache_memory"] += f"; held to {MAX_BLOCKS:,} blocks, more than which cost more than they hold"
     max_model_len, budget = _lengths(config, model, layout, num_blocks, memory, why)
     why["num_blocks"] = (
         f"{format_bytes(memory)} at {format_bytes(layout.block_bytes)} a block of {config.block_size} tokens"
@@ -152,25 +163,36 @@ def _kv_dtype(config: EngineConfig, dtype: str, why: dict[str, str]) -> KVDtype:
 
 
 def _kv_cache_memory(
-    config: EngineConfig, model: ModelFacts, machine: MachineFacts, device: str, why: dict[str, str]
+    config: EngineConfig, model: ModelFacts, machine: MachineFacts, device: str, dtype: str, why: dict[str, str]
 ) -> int:
     """Bytes for keys and values."""
+    if device == "cpu" and config.gpu_memory_utilization is not None:
+        why["gpu_memory_utilization"] = "has no meaning on a CPU, where kv_cache_memory is the option"
+        logger.warning("gpu_memory_utilization=%s %s", config.gpu_memory_utilization, why["gpu_memory_utilization"])
+    available = machine.available_memory_bytes if device == "cpu" else machine.cuda_free_bytes
     if config.kv_cache_memory is not None:
         why["kv_cache_memory"] = "given"
-        return parse_quantity("kv_cache_memory", config.kv_cache_memory)
+        memory = parse_quantity("kv_cache_memory", config.kv_cache_memory)
+        if memory > available:
+            raise ConfigError(
+                f"kv_cache_memory={format_bytes(memory)} is more than the {format_bytes(available)} available; lower it",
+                param="kv_cache_memory",
+            )
+        return memory
     if device == "cpu":
         why["kv_cache_memory"] = "a quarter of the memory available"
-        if config.gpu_memory_utilization is not None:
-            why["gpu_memory_utilization"] = "has no meaning on a CPU, where kv_cache_memory is the option"
-        return machine.available_memory_bytes // 4
+        return available // 4
     share = config.gpu_memory_utilization or 0.9
-    in_use = machine.cuda_total_bytes - machine.cuda_free_bytes
-    memory = int(machine.cuda_total_bytes * share) - in_use - model.weight_bytes
-    why["kv_cache_memory"] = f"{share:.0%} of the GPU less weights and what is in use"
+    weight_bytes = max(model.weight_bytes, model.num_parameters * _BYTES_OF_DTYPE[dtype])  # unpacked on a GPU
+    usable = int(machine.cuda_total_bytes * share) - (machine.cuda_total_bytes - machine.cuda_free_bytes)
+    memory = int((usable - weight_bytes) * (1 - ACTIVATION_SHARE))
+    why["kv_cache_memory"] = (
+        f"{share:.0%} of the GPU less weights, what is in use, and {ACTIVATION_SHARE:.0%} for activations"
+    )
     if memory <= 0:
         raise ConfigError(
             f"gpu_memory_utilization={share} leaves no memory for the KV cache: the weights take "
-            f"{format_bytes(model.weight_bytes)}; raise it, or use a smaller model",
+            f"{format_bytes(weight_bytes)} and {format_bytes(max(0, usable))} may be used; raise it, or use a smaller model",
             param="gpu_memory_utilization",
         )
     return memory
@@ -212,8 +234,8 @@ def _lengths(
         needed = layout.max_blocks(max(1, max_model_len), chunk) * layout.block_bytes
         raise ConfigError(
             f"a request of max_model_len={max_model_len} tokens needs {format_bytes(needed)} of KV cache and "
-            f"kv_cache_memory is {format_bytes(memory)}; raise kv_cache_memory, or lower max_model_len to "
-            f"{longest} (auto does so)",
+            f"kv_cache_memory is {format_bytes(memory)}; raise kv_cache_memory"
+            + (f", or lower max_model_len to {longest} (auto does so)" if longest else ""),
             param="max_model_len",
         )
     if budget is None:

@@ -1,6 +1,5 @@
 """What a client may ask of the sampler, with the field's names and defaults, checked once."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,12 +58,13 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     def __post_init__(self) -> None:
         stop: Any = self.stop
-        _coerce(self, "stop", (stop,) if isinstance(stop, str) else tuple(stop or ()))
-        _coerce(self, "stop_token_ids", tuple(self.stop_token_ids or ()))
-        _coerce(self, "bad_words", tuple(self.bad_words or ()))
-        _coerce(self, "bad_word_token_ids", tuple(tuple(word) for word in self.bad_word_token_ids or ()))
+        _coerce(self, "stop", (stop,) if isinstance(stop, str) else _as_tuple("stop", stop))
+        for name in ("stop_token_ids", "bad_words", "bad_word_token_ids"):
+            _coerce(self, name, _as_tuple(name, getattr(self, name)))
+        words = tuple(_as_tuple("bad_word_token_ids", word) for word in self.bad_word_token_ids)
+        _coerce(self, "bad_word_token_ids", words)
         if self.allowed_token_ids is not None:
-            _coerce(self, "allowed_token_ids", tuple(self.allowed_token_ids))
+            _coerce(self, "allowed_token_ids", _as_tuple("allowed_token_ids", self.allowed_token_ids))
         if self.top_k == -1:
             _coerce(self, "top_k", 0)
         self._validate()
@@ -116,13 +116,22 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             raise NotBuiltError("structured_outputs is not built yet; leave it out", param="structured_outputs")
 
 
+def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
+    """A list as a tuple; None as an empty one."""
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)):
+        raise InvalidRequestError(f"{name} has type {type(value).__name__}; a list is needed", param=name)
+    return tuple(value)
+
+
 def _coerce(params: SamplingParams, name: str, value: Any) -> None:
     msgspec.structs.force_setattr(params, name, value)
 
 
 def _number(name: str, value: Any, low: float, high: float, *, exclusive_low: bool = False) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_number and math.isfinite(value) and low <= value <= high and not (exclusive_low and value == low):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    if is_number and low <= value <= high and not (exclusive_low and value == low):
         return
     bracket = "(" if exclusive_low else "["
     raise InvalidRequestError(f"{name}={value!r} is not a number in {bracket}{low:g}, {high:g}]", param=name)
@@ -138,12 +147,19 @@ def _strings(name: str, values: tuple[Any, ...], most: int, most_chars: int) -> 
     if len(values) > most:
         raise InvalidRequestError(f"{name} has {len(values)} entries; at most {most} are allowed", param=name)
     for value in values:
-        if not isinstance(value, str) or not value:
-            raise InvalidRequestError(f"{name} has {value!r}; its entries must be non-empty strings", param=name)
+        if not isinstance(value, str) or not value or not _is_unicode(value):
+            raise InvalidRequestError(
+                f"{name} has {value!r}; its entries must be non-empty Unicode strings", param=name
+            )
         if len(value) > most_chars:
             raise InvalidRequestError(
                 f"{name} has a string of {len(value)} characters; at most {most_chars}", param=name
             )
+
+
+def _is_unicode(value: str) -> bool:
+    """Whether UTF-8 can carry it: no lone surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _token_ids(name: str, values: tuple[Any, ...]) -> None:
@@ -156,7 +172,11 @@ def _token_ids(name: str, values: tuple[Any, ...]) -> None:
             raise InvalidRequestError(f"{name} has {value!r}; token ids are integers from 0", param=name)
 
 
-def _logit_bias(bias: Mapping[Any, Any]) -> None:
+def _logit_bias(bias: Any) -> None:
+    if not isinstance(bias, Mapping):
+        raise InvalidRequestError(
+            f"logit_bias has type {type(bias).__name__}; a mapping of token id to bias is needed", param="logit_bias"
+        )
     if len(bias) > MAX_BIAS_ENTRIES:
         raise InvalidRequestError(
             f"logit_bias has {len(bias)} entries; at most {MAX_BIAS_ENTRIES} are allowed", param="logit_bias"

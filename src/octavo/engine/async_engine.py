@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,12 +19,12 @@ import zmq.asyncio
 from octavo.config import EngineConfig
 from octavo.config.env import cache_directory
 from octavo.core.errors import EngineDeadError, QueueFullError
-from octavo.core.messages import AbortRequest, EngineRequest, EngineStats, OutputBatch
+from octavo.core.messages import AbortRequest, EngineStats, OutputBatch
 from octavo.core.outputs import RequestDelta
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.front_end import FrontEnd, load_front_end
 from octavo.engine.info import EngineInfo, OnPhase
-from octavo.engine.input_processor import InputProcessor, Prompt
+from octavo.engine.input_processor import InputProcessor, Prompt, check_text
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.wire import (
     Abort,
@@ -43,6 +45,15 @@ logger = logging.getLogger(__name__)
 Observer = Callable[[OutputBatch, list[RequestDelta]], None]
 """Told of each step: what the engine published and what became of it."""
 
+_PACKAGE_PARENT = Path(__file__).parents[2]
+_RUN_ENGINE = (
+    # `python -m` and `-c` would import from the working directory first, whoever may have written there.
+    "import sys; sys.path[:] = [entry for entry in sys.path if entry] + [sys.argv.pop(1)]; "
+    "from octavo.engine.process import main; main()"
+)
+
+MAX_SOCKET_PATH = 90
+"""Bytes that a socket's path may have, less the name in it; the system allows 107."""
 TOKENIZER_THREADS = 2
 STOP_TIMEOUT_S = 10.0
 
@@ -69,6 +80,8 @@ class AsyncEngine:
         self._observers: list[Observer] = []
         self._executor = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="octavo-tokenizer")
         self._tasks: list[asyncio.Task[None]] = []
+        self._numbers = itertools.count()
+        self._is_ready = False
         self._is_dead = False
         self._is_stopping = False
 
@@ -82,7 +95,7 @@ class AsyncEngine:
 
         Raises what `build_engine` raises, and `EngineDeadError` if the process ends without a word.
         """
-        engine = cls(config, tempfile.TemporaryDirectory(prefix="octavo-"))
+        engine = cls(config, _socket_directory())
         try:
             await engine._start(on_phase, log_level)
         except BaseException:
@@ -96,7 +109,7 @@ class AsyncEngine:
         for socket, address in zip((self._outbox, self._inbox), addresses, strict=True):
             socket.set_hwm(0)
             socket.bind(address)
-        command = (sys.executable, "-m", "octavo.engine.process", *addresses)
+        command = (sys.executable, "-c", _RUN_ENGINE, str(_PACKAGE_PARENT), *addresses)
         self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
         options = {**asdict(self.config), "log_level": log_level}
         assert self._process.stdin is not None
@@ -112,9 +125,11 @@ class AsyncEngine:
             vocab_size=self.info.vocab_size,
             max_model_len=self.info.max_model_len,
             eos_token_ids=self.front_end.eos_token_ids,
+            has_priorities=self.info.has_priorities,
             seed=self.info.seed,
         )
         self._output = OutputProcessor(self.front_end.tokenizer)
+        self._is_ready = True
         self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._watch())]
 
     async def _until_ready(self, on_phase: OnPhase) -> EngineInfo:
@@ -123,10 +138,10 @@ class AsyncEngine:
             while True:
                 received = asyncio.ensure_future(self._inbox.recv())
                 await asyncio.wait((received, exited), return_when=asyncio.FIRST_COMPLETED)
-                if not received.done():
+                if not received.done() and not await self._inbox.poll(100):  # its last words may still be on the way
                     received.cancel()
                     raise EngineDeadError(f"the engine process ended with code {exited.result()} while starting")
-                message = from_engine_decoder.decode(received.result())
+                message = from_engine_decoder.decode(await received)
                 if isinstance(message, Phase):
                     on_phase(message.name, message.share)
                 elif isinstance(message, StartFailed):
@@ -150,8 +165,11 @@ class AsyncEngine:
             task.cancel()
         process = getattr(self, "_process", None)
         if process is not None and process.returncode is None:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._send(Shutdown()), 1.0)
+            if self._is_ready:
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(self._send(Shutdown()), 1.0)
+            elif process.stdin is not None:
+                process.stdin.close()  # a process that still loads reads no messages, but sees this
             try:
                 await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
             except asyncio.TimeoutError:
@@ -195,28 +213,27 @@ class AsyncEngine:
         or `EngineDeadError`. An engine that dies later gives a last delta with `error`.
         """
         self._check_open()
-        request = self._input.process(request_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt)
-        queue = await self._admit(request)
+        check_text("request_id", request_id)
+        engine_id = f"{request_id}#{next(self._numbers)}"  # its own, should a caller use an id again
+        request = self._input.process(engine_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt)
+        message = encoder.encode(Add(request))
+        queue: asyncio.Queue[RequestDelta] = asyncio.Queue()
         is_finished = False
+        self._queues[engine_id] = queue
         try:
+            self._output.add(request)
+            await self._outbox.send(message)
             while not is_finished:
                 delta = await queue.get()
+                delta.request_id = request_id
                 is_finished = delta.is_finished
                 yield delta
         finally:
-            del self._queues[request_id]
+            del self._queues[engine_id]
             if not is_finished:
-                self._output.fail(request_id, "aborted")
+                self._output.fail(engine_id, "aborted")
                 if self.is_healthy:
-                    await self._send(Abort(AbortRequest(request_id)))
-
-    async def _admit(self, request: EngineRequest) -> "asyncio.Queue[RequestDelta]":
-        assert request.id not in self._queues, f"request id {request.id} is in use"
-        queue: asyncio.Queue[RequestDelta] = asyncio.Queue()
-        self._queues[request.id] = queue
-        self._output.add(request)
-        await self._send(Add(request))
-        return queue
+                    await self._send(Abort(AbortRequest(engine_id)))
 
     def _check_open(self) -> None:
         if not self.is_healthy:
@@ -278,3 +295,12 @@ class AsyncEngine:
 
     async def _off_loop(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _socket_directory() -> "tempfile.TemporaryDirectory[str]":
+    """A private directory whose path is short enough for a socket in it."""
+    directory = tempfile.TemporaryDirectory(prefix="octavo-")
+    if len(directory.name.encode()) <= MAX_SOCKET_PATH:
+        return directory
+    directory.cleanup()
+    return tempfile.TemporaryDirectory(prefix="octavo-", dir="/tmp")

@@ -1,6 +1,7 @@
 """The composition root: from options to a running `EngineCore`."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -63,7 +64,7 @@ def build_engine(config: EngineConfig, on_phase: OnPhase = lambda phase, share: 
         )
         phases.begin("make KV cache")
         layout = _cache_layout(spec, resolved.block_size, resolved.kv_cache_dtype)
-        runner = ModelRunner(decoder, layout, resolved.num_blocks, device)
+        runner = ModelRunner(decoder, layout, resolved.num_blocks, device, num_threads=resolved.threads)
         scheduler = _make_scheduler(resolved, layout)
         phases.end()
         info = _describe(config, model, phases.seconds)
@@ -86,6 +87,7 @@ def _open_model(config: EngineConfig) -> Iterator[_OpenModel]:
         facts = ModelFacts(
             max_position=spec.max_position,
             weight_bytes=checkpoint.num_bytes,
+            num_parameters=sum(math.prod(checkpoint.shape(name)) for name in checkpoint.tensor_names),
             cache_layout=lambda block_size, dtype: _cache_layout(spec, block_size, dtype),
         )
         yield _OpenModel(path, checkpoint, spec, resolve(config, facts, inspect_machine()))
@@ -156,6 +158,7 @@ def _describe(config: EngineConfig, model: _OpenModel, start_phases_s: dict[str,
         max_num_queued_reqs=resolved.max_num_queued_reqs,
         num_blocks=resolved.num_blocks,
         block_size=resolved.block_size,
+        has_priorities=resolved.scheduling_policy == "priority",
         seed=resolved.seed,
         isa=ops.isa(),
         options=options,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.config import EngineConfig
-from octavo.core.errors import ConfigError, InvalidRequestError
+from octavo.core.errors import ConfigError, InvalidRequestError, ModelFileError
 from octavo.core.sampling_params import SamplingParams
 from octavo.loader.checkpoint import Checkpoint, CheckpointKind, open_checkpoint
 from octavo.tokenizer.chat_template import ChatTemplate
@@ -52,7 +52,7 @@ def load_front_end(config: EngineConfig, path: Path, cache_dir: Path) -> FrontEn
             eos_token_ids |= tokenizer.eos_token_ids
     finally:
         checkpoint.close()
-    return FrontEnd(tokenizer, _chat_template(config, tokenizer), eos_token_ids, _checked(defaults))
+    return FrontEnd(tokenizer, _chat_template(config, tokenizer), eos_token_ids, _checked(defaults, path))
 
 
 def _load_tokenizer(checkpoint: Checkpoint, cache_dir: Path) -> Tokenizer:
@@ -87,13 +87,16 @@ def _eos_token_ids(checkpoint: Checkpoint) -> frozenset[int]:
     if checkpoint.kind is CheckpointKind.GGUF:
         ids = checkpoint.metadata.get("tokenizer.ggml.eos_token_id")
     else:
-        ids = checkpoint.generation_config.get("eos_token_id", checkpoint.config.get("eos_token_id"))
+        ids = checkpoint.generation_config.get("eos_token_id") or checkpoint.config.get("eos_token_id")
     found = ids if isinstance(ids, list) else [ids]
     return frozenset(token for token in found if isinstance(token, int))
 
 
-def _checked(defaults: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The defaults, without those that are null. Raises `InvalidRequestError` for a value out of range."""
+def _checked(defaults: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """The defaults, without those that are null. Raises `ModelFileError` for a value out of range."""
     present = {name: value for name, value in defaults.items() if value is not None}
-    SamplingParams(**present)
+    try:
+        SamplingParams(**present)
+    except InvalidRequestError as error:
+        raise ModelFileError(f"{path / 'generation_config.json'}: {error.message}; correct or remove it") from error
     return present

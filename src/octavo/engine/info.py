@@ -27,6 +27,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_num_queued_reqs: int
     num_blocks: int
     block_size: int
+    has_priorities: bool
+    """Whether the scheduling policy reads a request's priority."""
     seed: int | None
     isa: str
     options: dict[str, Any]

@@ -1,5 +1,6 @@
 """From a prompt to a checked `EngineRequest`: tokenise, bound, fill in what was left open."""
 
+import hashlib
 import secrets
 import time
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from octavo.tokenizer.tokenizer import Tokenizer
 Prompt = str | Sequence[int]
 """Text, or token ids."""
 
+MAX_PRIORITY = 1 << 31
 MAX_TOKEN_CHARS = 512
 """No vocabulary has longer tokens."""
 
@@ -29,17 +31,20 @@ class InputProcessor:
         vocab_size: int,
         max_model_len: int,
         eos_token_ids: Iterable[int],
+        has_priorities: bool,
         seed: int | None,
     ) -> None:
         self.tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._max_model_len = max_model_len
         self._eos_token_ids = sorted(eos_token_ids)
+        self._has_priorities = has_priorities
         self._seed = seed
         self._num_requests = 0
 
     def tokenize(self, prompt: Prompt, *, add_special_tokens: bool = True) -> list[int]:
-        """The prompt's token ids, checked. Raises `InvalidRequestError`."""
+        """The prompt's token ids. Raises `InvalidRequestError` or `ContextLengthError`."""
+        token_ids: list[int]
         if isinstance(prompt, str):
             if self.tokenizer is None:
                 raise InvalidRequestError(
@@ -48,14 +53,12 @@ class InputProcessor:
                 )
             self._check_text_length(prompt)
             token_ids = self.tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
+        elif isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes)):
+            token_ids = list(prompt)  # checked by `process`
         else:
-            token_ids = list(prompt)
-            for token in token_ids:
-                if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < self._vocab_size:
-                    raise InvalidRequestError(
-                        f"the prompt has token id {token!r}; ids of this model are integers 0 … {self._vocab_size - 1}",
-                        param="prompt",
-                    )
+            raise InvalidRequestError(
+                f"a prompt has type {type(prompt).__name__}; give a string or a list of token ids", param="prompt"
+            )
         if not token_ids:
             raise InvalidRequestError("the prompt is empty; give at least one token", param="prompt")
         return token_ids
@@ -69,7 +72,13 @@ class InputProcessor:
         priority: int = 0,
         cache_salt: str = "",
     ) -> EngineRequest:
-        """A request the engine can run. Raises `InvalidRequestError` or `ContextLengthError`."""
+        """A request the engine can run: the one gate where everything is checked.
+
+        Raises `InvalidRequestError` or `ContextLengthError`.
+        """
+        self._check_token_ids(prompt_token_ids)
+        self._check_priority(priority)
+        check_text("cache_salt", cache_salt)
         return EngineRequest(
             request_id,
             prompt_token_ids,
@@ -81,6 +90,25 @@ class InputProcessor:
             priority=priority,
             cache_salt=cache_salt,
         )
+
+    def _check_token_ids(self, token_ids: Sequence[int]) -> None:
+        if not token_ids:
+            raise InvalidRequestError("the prompt is empty; give at least one token", param="prompt")
+        for token in token_ids:
+            if type(token) is not int or not 0 <= token < self._vocab_size:
+                raise InvalidRequestError(
+                    f"the prompt has token id {token!r}; ids of this model are integers 0 … {self._vocab_size - 1}",
+                    param="prompt",
+                )
+
+    def _check_priority(self, priority: int) -> None:
+        if type(priority) is not int or not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+            raise InvalidRequestError(f"priority={priority!r} is not an integer in ±{MAX_PRIORITY}", param="priority")
+        if priority and not self._has_priorities:
+            raise InvalidRequestError(
+                f"priority={priority} would be ignored; start the engine with scheduling_policy=priority",
+                param="priority",
+            )
 
     def _check_text_length(self, text: str) -> None:
         """Refuse text that cannot fit, before the work of tokenising it."""
@@ -98,6 +126,12 @@ class InputProcessor:
                 f"the prompt has {num_prompt_tokens} tokens and the context holds {self._max_model_len}, output "
                 "included; shorten the prompt",
                 param="prompt",
+            )
+        if params.min_tokens > room:
+            raise ContextLengthError(
+                f"min_tokens={params.min_tokens} with a prompt of {num_prompt_tokens} tokens is more than the context of "
+                f"{self._max_model_len}; lower it to at most {room}",
+                param="min_tokens",
             )
         if params.max_tokens is None:
             return room
@@ -141,7 +175,16 @@ class InputProcessor:
         if self._seed is None:
             return secrets.randbits(64)
         self._num_requests += 1
-        return (self._seed << 32 ^ self._num_requests) % (1 << 64)
+        digest = hashlib.blake2b(f"{self._seed}/{self._num_requests}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little")
+
+
+def check_text(name: str, value: str) -> None:
+    """Refuse what UTF-8 cannot carry. Raises `InvalidRequestError`."""
+    try:
+        value.encode()
+    except (UnicodeEncodeError, AttributeError):
+        raise InvalidRequestError(f"{name}={value!r} is not Unicode text without lone surrogates", param=name) from None
 
 
 def _named_ids(params: SamplingParams) -> list[tuple[str, Sequence[int]]]:

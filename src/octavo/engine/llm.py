@@ -1,8 +1,8 @@
 """`LLM`: the engine in the caller's process, for batches of prompts."""
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +23,23 @@ from octavo.engine.progress import generation_progress
 from octavo.loader.fetch import resolve_model
 
 Message = Mapping[str, Any]
+
+
+class _Call:
+    """One call's requests and their news; calls may interleave, as an open stream and a `generate` do."""
+
+    def __init__(self, request_ids: set[str]) -> None:
+        self.open_ids = request_ids
+        self.deltas: list[RequestDelta] = []
+
+    @property
+    def num_open(self) -> int:
+        """Requests that have not ended, or whose end was not taken yet."""
+        return len(self.open_ids) + len(self.deltas)
+
+    def take(self) -> list[RequestDelta]:
+        deltas, self.deltas = self.deltas, []
+        return deltas
 
 
 class LLM:
@@ -50,10 +67,13 @@ class LLM:
             vocab_size=self.info.vocab_size,
             max_model_len=self.info.max_model_len,
             eos_token_ids=self.front_end.eos_token_ids,
+            has_priorities=self.info.has_priorities,
             seed=self.info.seed,
         )
         self._output = OutputProcessor(self.front_end.tokenizer)
         self._request_numbers = itertools.count()
+        self._calls: dict[str, _Call] = {}
+        self._process_id = os.getpid()
 
     @property
     def tokenizer(self) -> Any:
@@ -108,8 +128,8 @@ class LLM:
         A message is {"role": …, "content": …}. `template_options` go to the template
         (`add_generation_prompt`, `tools`, …).
         """
-        if not messages:
-            raise InvalidRequestError("there are no messages; give at least one", param="messages")
+        if not isinstance(messages, Sequence) or not messages:
+            raise InvalidRequestError("messages must be a list of at least one {role, content}", param="messages")
         conversations: Any = [messages] if isinstance(messages[0], Mapping) else messages
         prompts = [self.front_end.render_chat(conversation, **template_options) for conversation in conversations]
         params_list = self._as_params(params, len(prompts))
@@ -128,17 +148,13 @@ class LLM:
         """
         token_ids = self._input.tokenize(prompt, **chat)
         request = self._input.process(str(next(self._request_numbers)), token_ids, params or self.default_params())
-        core = self._running_core()
-        self._admit(core, [request])
-        is_finished = False
+        call = self._admit([request])
         try:
-            while not is_finished:
-                [delta] = self._step(core) or [RequestDelta(request.id, [], len(token_ids))]
-                is_finished = delta.is_finished
-                yield delta
+            while call.num_open:
+                self._step(call)
+                yield from call.take() or [RequestDelta(request.id, [], len(token_ids))]
         finally:
-            if not is_finished:
-                self._abandon(core)
+            self._abandon(call)
 
     def close(self) -> None:
         """Free the weights and the KV cache. Idempotent."""
@@ -157,7 +173,6 @@ class LLM:
     def _run(
         self, requests: Sequence[EngineRequest], texts: Sequence[str | None], show_progress: bool | None
     ) -> list[RequestOutput]:
-        core = self._running_core()
         outputs = {
             request.id: RequestOutput(
                 request.id,
@@ -167,45 +182,59 @@ class LLM:
             )
             for request, text in zip(requests, texts, strict=True)
         }
-        num_open = len(requests)
-        with self._abandoned_on_error(core), generation_progress(len(requests), show_progress) as advance:
-            self._admit(core, requests)
-            while num_open:
-                for delta in self._step(core):
-                    _accumulate(outputs[delta.request_id], delta)
-                    num_open -= delta.is_finished
-                    advance(delta)
+        call = self._admit(requests)
+        try:
+            with generation_progress(len(requests), show_progress) as advance:
+                while call.num_open:
+                    self._step(call)
+                    for delta in call.take():
+                        _accumulate(outputs[delta.request_id], delta)
+                        advance(delta)
+        finally:
+            self._abandon(call)
         return [outputs[request.id] for request in requests]
 
-    def _admit(self, core: EngineCore, requests: Sequence[EngineRequest]) -> None:
+    def _admit(self, requests: Sequence[EngineRequest]) -> "_Call":
+        core = self._running_core()
+        call = _Call({request.id for request in requests})
         for request in requests:
+            self._calls[request.id] = call
             self._output.add(request)
             core.add(request)
+        return call
 
-    def _step(self, core: EngineCore) -> list[RequestDelta]:
+    def _step(self, call: "_Call") -> None:
+        """One step of the engine, unless an interleaved call has already brought this one news."""
+        if call.deltas:
+            return
+        core = self._running_core()
         deltas, aborts = self._output.process(core.step())
         for abort in aborts:
             core.abort(abort)
-        return deltas
+        for delta in deltas:
+            owner = self._calls[delta.request_id]
+            owner.deltas.append(delta)
+            if delta.is_finished:
+                owner.open_ids.discard(delta.request_id)
+                del self._calls[delta.request_id]
 
-    @contextmanager
-    def _abandoned_on_error(self, core: EngineCore) -> Iterator[None]:
-        """If the caller interrupts (Ctrl-C), no request is left behind in the engine."""
-        try:
-            yield
-        except BaseException:
-            self._abandon(core)
-            raise
-
-    def _abandon(self, core: EngineCore) -> None:
-        for request_id in self._output.open_ids():
-            core.abort(AbortRequest(request_id))
-        while core.has_work():
-            self._step(core)
+    def _abandon(self, call: "_Call") -> None:
+        """Whatever made the caller leave (Ctrl-C, an early `break`), none of its requests stays behind."""
+        if self._core is None:
+            return
+        for request_id in call.open_ids:
+            self._core.abort(AbortRequest(request_id))
+        while call.open_ids:
+            call.deltas.clear()
+            self._step(call)
 
     def _running_core(self) -> EngineCore:
         if self._core is None:
             raise EngineDeadError("this LLM was closed; make a new one")
+        if os.getpid() != self._process_id:
+            raise EngineDeadError(
+                "this LLM was made before a fork, whose child has none of its threads; make a new one"
+            )
         return self._core
 
     def _as_params(
@@ -215,6 +244,10 @@ class LLM:
             return [self.default_params()] * count
         if isinstance(params, SamplingParams):
             return [params] * count
+        if not isinstance(params, Sequence) or not all(isinstance(each, SamplingParams) for each in params):
+            raise InvalidRequestError(
+                f"params has type {type(params).__name__}; give SamplingParams, or a list of them"
+            )
         if len(params) != count:
             raise InvalidRequestError(f"{len(params)} sampling params for {count} prompts; give one, or one each")
         return params
@@ -224,6 +257,11 @@ def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     """One prompt or several: a string and a flat list of token ids are one."""
     if isinstance(prompts, str):
         return [prompts]
+    if not isinstance(prompts, Sequence) or isinstance(prompts, bytes):
+        raise InvalidRequestError(
+            f"prompts has type {type(prompts).__name__}; give a string, a list of token ids, or a list of either",
+            param="prompt",
+        )
     if len(prompts) > 0 and isinstance(prompts[0], int):
         return [prompts]  # type: ignore[list-item]
     return list(prompts)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The engine's own process: `python -m octavo.engine.process INPUT OUTPUT < config`.
+"""The engine's own process: `main` with INPUT and OUTPUT as arguments, and options on standard input.
 
     stdin   the engine's options as one line of JSON; then held open: its end means the parent is gone
     INPUT   a ZeroMQ address; requests and aborts come in
@@ -17,7 +17,7 @@ import msgspec
 import zmq
 
 from octavo.config import EngineConfig
-from octavo.core.errors import OctavoError
+from octavo.core.errors import EngineDeadError, OctavoError
 from octavo.engine.build import build_engine
 from octavo.engine.core import EngineCore
 from octavo.engine.wire import (
@@ -70,6 +70,10 @@ def _serve(options: dict[str, object], inbox: "zmq.Socket[bytes]", outbox: "zmq.
     except OctavoError as error:
         send(StartFailed.of(error))
         return
+    except Exception as error:
+        logger.exception("the engine could not start")
+        send(StartFailed.of(EngineDeadError(f"the engine could not start: {type(error).__name__}: {error}")))
+        return
     send(Ready(info))
     while _take_in(core, inbox):
         if core.has_work():
@@ -99,7 +103,3 @@ def _end_with_parent() -> None:
     while os.read(sys.stdin.fileno(), 1):  # unbuffered: a daemon thread must not hold a lock of sys.stdin at exit
         pass
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

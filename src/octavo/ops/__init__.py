@@ -13,7 +13,7 @@ from octavo.ops.errors import OpArgumentError
 from octavo.ops.linear import dequantize, embedding, linear, pack_weight
 from octavo.ops.norms import add_rms_norm, layer_norm, rms_norm
 from octavo.ops.rotary import apply_rotary
-from octavo.ops.threads import num_threads, set_num_threads
+from octavo.ops.threads import num_threads, num_usable_cores, set_num_threads
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "num_threads",
+    "num_usable_cores",
     "pack_weight",
     "paged_attention",
     "rms_norm",

@@ -19,6 +19,11 @@ def set_num_threads(num_threads: int) -> None:
     torch.set_num_threads(num_threads)
 
 
+def num_usable_cores() -> int:
+    """Cores that this process may use: its affinity and its cgroup's quota respected, at least 1."""
+    return len(os.sched_getaffinity(0)) if NATIVE is None else int(NATIVE.num_usable_cores())
+
+
 def num_threads() -> int:
     """Threads in use; at first as many as the process may use cores."""
     return torch.get_num_threads() if NATIVE is None else int(NATIVE.num_threads())

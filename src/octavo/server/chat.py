@@ -55,7 +55,7 @@ async def chat(context: ServerContext, http: Request) -> Response:
 
 async def _answer(context: ServerContext, request: ChatCompletionRequest) -> Response:
     params = _params(context, request)
-    priority, salt = priority_and_salt(context, request)
+    priority, salt = priority_and_salt(request)
     token_ids = await chat_token_ids(
         context,
         request.messages,

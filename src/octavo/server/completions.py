@@ -57,7 +57,7 @@ async def _prepare(context: ServerContext, request: CompletionRequest) -> "_Writ
     prompts = read_prompts(context, request)
     overrides, is_prompt_only = _overrides(request)
     params = sampling_params(context, request, **overrides)
-    priority, salt = priority_and_salt(context, request)
+    priority, salt = priority_and_salt(request)
     prompt_token_ids = await tokenize_all(context, prompts)
     echoed = None
     if request.echo:

@@ -11,7 +11,6 @@ from octavo.server.schemas import GenerationRequest
 MAX_STOP_CHARS = 1024
 MAX_BAD_WORD_CHARS = 256
 MAX_SALT_CHARS = 1024
-_MAX_PRIORITY = 1 << 31
 _SAME_NAMES = (
     "n",
     "temperature",
@@ -74,26 +73,14 @@ def check_prompt_length(context: ServerContext, num_tokens: int, param: str) -> 
         )
 
 
-def priority_and_salt(context: ServerContext, request: GenerationRequest) -> tuple[int, str]:
-    """Raises `InvalidRequestError`."""
-    priority = request.priority or 0
-    if not -_MAX_PRIORITY <= priority < _MAX_PRIORITY:
-        raise InvalidRequestError(
-            f"priority={priority} is not in {-_MAX_PRIORITY} … {_MAX_PRIORITY - 1}", param="priority"
-        )
-    policy = context.engine.info.options.get("scheduling_policy")
-    if priority != 0 and policy != "priority":
-        raise InvalidRequestError(
-            f"priority={priority}, but this server's scheduling policy is {policy}, which does not read it; "
-            "leave it out, or start the server with --scheduling-policy priority",
-            param="priority",
-        )
+def priority_and_salt(request: GenerationRequest) -> tuple[int, str]:
+    """The engine checks the priority. Raises `InvalidRequestError`."""
     salt = request.cache_salt
     if salt is not None and not 1 <= len(salt) <= MAX_SALT_CHARS:
         raise InvalidRequestError(
             f"cache_salt has {len(salt)} characters; allowed are 1 … {MAX_SALT_CHARS}", param="cache_salt"
         )
-    return priority, salt or ""
+    return request.priority or 0, salt or ""
 
 
 def _check_sizes(context: ServerContext, request: GenerationRequest) -> None:

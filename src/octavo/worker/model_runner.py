@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from octavo import ops
 from octavo.cache import CacheLayout
 from octavo.core.messages import ModelOutput, RequestResult, ScheduledRequest, SchedulerOutput, TokenLogprobs
 from octavo.models.decoder import Decoder
@@ -25,8 +26,11 @@ class ModelRunner:
     One request's failure is reported in its own result; only a failure of the pass itself raises.
     """
 
-    def __init__(self, model: Decoder, layout: CacheLayout, num_blocks: int, device: torch.device) -> None:
+    def __init__(
+        self, model: Decoder, layout: CacheLayout, num_blocks: int, device: torch.device, *, num_threads: int
+    ) -> None:
         self._model = model
+        self._num_threads = num_threads
         self._layout = layout
         self._device = device
         self._sampler = Sampler(model.spec.vocab_size)
@@ -38,6 +42,8 @@ class ModelRunner:
     @torch.inference_mode()
     def execute(self, batch: SchedulerOutput) -> ModelOutput:
         """Compute the step's tokens and sample where a request's last known token was among them."""
+        if ops.num_threads() != self._num_threads:  # process-wide: another engine may have set its own
+            ops.set_num_threads(self._num_threads)
         errors = self._take_in(batch)
         scheduled = [request for request in batch.scheduled if request.request_id not in errors]
         results = {request_id: RequestResult(request_id, [], error=error) for request_id, error in errors.items()}
