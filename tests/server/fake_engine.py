@@ -97,7 +97,7 @@ class FakeInfo:
 
     @property
     def has_priorities(self) -> bool:
-        return self.options["scheduling_policy"] == "priority"
+        return self.options.get("scheduling_policy") == "priority"
 
 
 def scripted(token: int, position: int, num_top: int) -> TokenLogprobs:

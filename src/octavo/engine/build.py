@@ -16,7 +16,7 @@ from octavo.cache import CacheLayout, KVCacheManager, plan_layout
 from octavo.config import EngineConfig, ModelFacts, ResolvedConfig, resolve
 from octavo.config.env import cache_directory
 from octavo.core.cache_spec import KVDtype
-from octavo.core.errors import ModelFileError
+from octavo.core.errors import OctavoError
 from octavo.engine.core import EngineCore
 from octavo.engine.info import EngineInfo, OnPhase
 from octavo.engine.machine import inspect_machine
@@ -139,7 +139,7 @@ def _describe(config: EngineConfig, model: _OpenModel, start_phases_s: dict[str,
         shape = checkpoint.shape(name)
         num_parameters += torch.Size(shape).numel()
         if len(shape) == 2:
-            with suppress(ModelFileError):
+            with suppress(OctavoError):  # an integer table, say: it has no weight's format
                 weight = checkpoint.weight(name)
                 formats[str(weight.format)] = formats.get(str(weight.format), 0) + weight.num_bytes
     options = {name: value for name, value in msgspec.to_builtins(resolved).items() if name != "reasons"}

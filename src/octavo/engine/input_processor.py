@@ -54,13 +54,12 @@ class InputProcessor:
             self._check_text_length(prompt)
             token_ids = self.tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
         elif isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes)):
-            token_ids = list(prompt)  # checked by `process`
+            token_ids = list(prompt)
         else:
             raise InvalidRequestError(
                 f"a prompt has type {type(prompt).__name__}; give a string or a list of token ids", param="prompt"
             )
-        if not token_ids:
-            raise InvalidRequestError("the prompt is empty; give at least one token", param="prompt")
+        self._check_token_ids(token_ids)
         return token_ids
 
     def process(
