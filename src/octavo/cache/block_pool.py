@@ -53,12 +53,13 @@ class BlockPool:
         num_free = min(count, len(self._free))
         blocks = self._free[len(self._free) - num_free :]
         del self._free[len(self._free) - num_free :]
-        while len(blocks) < count:
+        for _ in range(count - num_free):
             block, _ = self._cached.popitem(last=False)
             del self._block_of_key[self._key_of_block.pop(block)]
             blocks.append(block)
+        ref_counts = self._ref_counts
         for block in blocks:
-            self._ref_counts[block] = 1
+            ref_counts[block] = 1
         return blocks
 
     def hold(self, blocks: Iterable[int]) -> None:
@@ -72,25 +73,25 @@ class BlockPool:
 
     def release(self, blocks: Iterable[int]) -> None:
         """One reference less for each block, in order: of those that become cached, the first is evicted first."""
+        ref_counts, key_of_block, cached, free = self._ref_counts, self._key_of_block, self._cached, self._free
         for block in blocks:
             if block == NULL_BLOCK:
                 continue
-            count = self._ref_counts[block] - 1
+            count = ref_counts[block] - 1
             assert count >= 0, f"block {block} released more often than held"
-            self._ref_counts[block] = count
+            ref_counts[block] = count
             if count == 0:
-                if block in self._key_of_block:
-                    self._cached[block] = None
+                if block in key_of_block:
+                    cached[block] = None
                 else:
-                    self._free.append(block)
+                    free.append(block)
 
     def set_keys(self, blocks: Sequence[int], keys: Sequence[bytes]) -> None:
         """Let later requests find these held, full blocks by their keys; a key already taken keeps its block."""
+        block_of_key, key_of_block = self._block_of_key, self._key_of_block
         for block, key in zip(blocks, keys, strict=True):
-            assert self._ref_counts[block] > 0
-            if key not in self._block_of_key and block not in self._key_of_block:
-                self._block_of_key[key] = block
-                self._key_of_block[block] = key
+            if block not in key_of_block and block_of_key.setdefault(key, block) == block:
+                key_of_block[block] = key
 
     def find(self, key: bytes) -> int | None:
         return self._block_of_key.get(key)

@@ -17,9 +17,11 @@ def extend_block_keys(request: Request, block_size: int, num_blocks: int) -> lis
     """`request.block_keys`, extended to at least the first `num_blocks` full blocks. O(new blocks · block_size)."""
     keys = request.block_keys
     parent = keys[-1] if keys else request.root_key()
-    for index in range(len(keys), num_blocks):
-        tokens = array("I", request.token_ids[index * block_size : (index + 1) * block_size])
-        parent = hashlib.sha256(parent + tokens.tobytes()).digest()
+    first = len(keys)
+    tokens = memoryview(array("I", request.token_ids[first * block_size : num_blocks * block_size])).cast("B")
+    block_bytes = block_size * array("I").itemsize
+    for start in range(0, (num_blocks - first) * block_bytes, block_bytes):
+        parent = hashlib.sha256(parent + tokens[start : start + block_bytes]).digest()
         keys.append(parent)
     return keys
 
