@@ -27,6 +27,9 @@ format: $(VENV)/.installed-dev ## Sort imports and format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench: $(VENV)/.installed ## Measure this machine into bench/results and docs/performance.md
+	$(BIN)/python bench/performance.py
+
 clean: ## Remove the environment and everything built
 	rm -rf $(VENV) build src/octavo/_native*.so
 

@@ -1,0 +1,97 @@
+"""Measure this machine and write what `docs/performance.md` shows: the engine's latency, and the scheduler's cost.
+
+    python bench/performance.py            run everything into bench/results/, then write the page
+    python bench/performance.py --page     write the page from the results that are there
+
+Benchmarks want the machine to themselves.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+MODELS = ("smollm2", "gemma3-270m")
+SHAPES = ((512, 128, 1), (128, 128, 8), (128, 128, 32))
+"""Tokens in, tokens out, batch size."""
+
+
+def main() -> None:
+    if "--page" not in sys.argv[1:]:
+        measure()
+    PAGE.write_text(page())
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+def measure() -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    run([sys.executable, "bench/scheduler.py", "--json", str(RESULTS / "scheduler.json")])
+    for model in MODELS:
+        for input_len, output_len, batch_size in SHAPES:
+            shape = f"--input-len {input_len} --output-len {output_len} --batch-size {batch_size}"
+            target = RESULTS / f"latency-{model}-{input_len}-{output_len}-{batch_size}.json"
+            options = f"{shape} --model {model} --max-model-len 2K --kv-cache-memory 2G --json {target}"
+            run([sys.executable, "-m", "octavo.cli", "bench", "latency", *options.split()])
+
+
+def run(command: list[str]) -> None:
+    print(" ".join(command), flush=True)
+    subprocess.run(command, check=True, cwd=ROOT)
+
+
+def page() -> str:
+    reports = [read(path) for path in sorted(RESULTS.glob("latency-*.json"))]
+    hardware, software = reports[0]["hardware"], reports[0]["software"]
+    lines = [
+        "# Performance",
+        "",
+        "Written by `python bench/performance.py` from `bench/results/*.json`; medians of "
+        f"{reports[0]['shape']['iterations']} runs after {reports[0]['shape']['warmup']} to warm up, random token ids, "
+        "prefix caching off.",
+        "",
+        f"Machine: {hardware['cpu']}, {reports[0]['threads']} threads, "
+        f"{reports[0]['isa']}. Octavo {software['octavo']}, torch {software['torch']}, "
+        f"Python {software['python']}.",
+        "",
+        "## The engine",
+        "",
+        "| model | in / out | requests | prefill tok/s | decode tok/s | time to first token | per output token |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for report in reports:
+        shape = report["shape"]
+        lines.append(
+            f"| {report['model']['name']} | {shape['input_len']} / {shape['output_len']} | {shape['batch_size']} "
+            f"| {report['prefill_tokens_per_s']:,.0f} | {report['decode_tokens_per_s']:,.0f} "
+            f"| {1e3 * report['ttft_s']:,.0f} ms | {1e3 * report['tpot_s']:.1f} ms |"
+        )
+    scheduler = read(RESULTS / "scheduler.json")
+    lines += [
+        "",
+        "Activations are fp32 and weights are unpacked exactly, inside the kernels. Where a prompt batch takes more than one",
+        "step, requests that are ready decode meanwhile, and the two rates are not of prefill and decode alone.",
+        "",
+        "## The scheduler",
+        "",
+        f"`schedule() + update()` with {scheduler['running_requests']} running requests, no model, {scheduler['steps']:,} steps:",
+        "",
+        "| cache layout | median | P95 | P99 |",
+        "|---|---|---|---|",
+    ]
+    for layout, times in scheduler["results"].items():
+        lines.append(
+            f"| {layout} | {times['median_ms']:.2f} ms | {times['p95_ms']:.2f} ms | {times['p99_ms']:.2f} ms |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+if __name__ == "__main__":
+    main()
