@@ -43,7 +43,7 @@ def test_parity(alias: str, long_prompt: int, real_model: Callable[[str], Path])
         outputs = llm.generate(PROMPTS, SamplingParams(temperature=0, max_tokens=64, ignore_eos=True))
         rng = random.Random(2)
         ids = [rng.randrange(1000, 20_000) for _ in range(long_prompt)]
-        [scored] = llm.generate(ids, SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, prompt_logprobs=3))
+        [scored] = llm.generate(ids, SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, prompt_logprobs=20))
     gc.collect()
     reference = transformers.AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype="float32"

@@ -27,7 +27,7 @@ def test_greedy_tokens_and_logits(name: str, budget: int, tiny: Callable[[str], 
     reference = transformers.AutoModelForCausalLM.from_pretrained(tiny(name), dtype="float32").eval()
     with LLM(str(tiny(name)), skip_tokenizer_init=True, max_num_batched_tokens=budget, kv_cache_memory="16M") as llm:
         outputs = llm.generate(prompts(), GREEDY) + llm.generate(prompts(), GREEDY)
-        scored = llm.generate(prompts()[4], SamplingParams(max_tokens=1, prompt_logprobs=5))
+        scored = llm.generate(prompts()[4], SamplingParams(max_tokens=1, prompt_logprobs=20))
     assert sum(output.num_cached_tokens > 0 for output in outputs) >= 5
     for output in outputs:
         assert len(output.outputs[0].token_ids) == 64

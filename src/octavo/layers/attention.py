@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from octavo import ops
+from octavo.core.cache_spec import CacheSpec, FullAttentionSpec, KVDtype, SlidingWindowSpec
 from octavo.layers.context import ForwardContext
 from octavo.layers.linear import Linear, split_columns
 from octavo.layers.norm import RMSNorm
-from octavo.layers.rope import RotaryEmbedding
+from octavo.layers.rope import RopeSpec, RotaryEmbedding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,36 @@ class AttentionShape:
     """A query reads itself and the `window - 1` tokens before it; None: all before it."""
     softcap: float = 0.0
     """s → softcap · tanh(s / softcap); 0: off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionSpec:
+    """Grouped-query attention: shape, positions, biases."""
+
+    shape: AttentionShape
+    rope: RopeSpec
+    has_qkv_bias: bool = False
+    has_output_bias: bool = False
+    has_qk_norm: bool = False
+
+    def cache_spec(self, block_size: int, dtype: KVDtype) -> CacheSpec:
+        shape = self.shape
+        if shape.window is None:
+            return FullAttentionSpec(
+                block_size=block_size,
+                num_kv_heads=shape.num_kv_heads,
+                key_head_dim=shape.head_dim,
+                value_head_dim=shape.head_dim,
+                dtype=dtype,
+            )
+        return SlidingWindowSpec(
+            block_size=block_size,
+            num_kv_heads=shape.num_kv_heads,
+            key_head_dim=shape.head_dim,
+            value_head_dim=shape.head_dim,
+            dtype=dtype,
+            window=shape.window,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The gated feed-forward layer."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -10,8 +11,17 @@ from octavo.layers.linear import Linear
 GATED_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": ops.silu_mul,
     "gelu_pytorch_tanh": ops.gelu_tanh_mul,
+    "gelu_tanh": ops.gelu_tanh_mul,
 }
 """config.json's name → act(first half) · second half."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatedMLPSpec:
+    intermediate_size: int
+    activation: str
+    """As config.json names it; see `GATED_ACTIVATIONS`."""
+    has_bias: bool = False
 
 
 class GatedMLP:

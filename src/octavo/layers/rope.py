@@ -5,15 +5,22 @@ f_i = θ^(-2i/R) before scaling (Su et al. 2021, arXiv:2104.09864).
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from octavo import ops
-from octavo.core.errors import UnsupportedModelError
+from octavo.core.strenum import StrEnum
+
+
+class RopeRule(StrEnum):
+    """How the frequencies are scaled, as config.json's `rope_type` names it."""
+
+    DEFAULT = "default"
+    LINEAR = "linear"
+    LLAMA3 = "llama3"
+    YARN = "yarn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +29,7 @@ class RopeSpec:
 
     dim: int
     theta: float
-    rule: str = "default"
-    """default, linear, llama3 or yarn."""
+    rule: RopeRule = RopeRule.DEFAULT
     factor: float = 1.0
     original_max_position: int = 0
     low_freq_factor: float = 1.0
@@ -38,49 +44,17 @@ class RopeSpec:
     """Divide the frequencies one by one, as a GGUF file's `rope_freqs` does."""
 
 
-SCALING_RULES = ("default", "linear", "llama3", "yarn")
-
-
-def rope_spec(dim: int, parameters: Mapping[str, Any], max_position: int) -> RopeSpec:
-    """From config.json's rope parameters (`rope_theta` and the scaling rule's own).
-
-    Raises `UnsupportedModelError` for a rule that is not built.
-    """
-    rule = parameters.get("rope_type") or parameters.get("type") or "default"
-    if rule not in SCALING_RULES:
-        raise UnsupportedModelError(
-            f"rope scaling {rule!r} is not built yet; {', '.join(SCALING_RULES)} are", param="rope_scaling"
-        )
-    factor = float(parameters.get("factor") or 1.0)
-    attention_factor = parameters.get("attention_factor")
-    if rule == "yarn" and attention_factor is None:
-        attention_factor = _yarn_attention_factor(factor, parameters.get("mscale"), parameters.get("mscale_all_dim"))
-    return RopeSpec(
-        dim=dim,
-        theta=float(parameters.get("rope_theta") or 10_000.0),
-        rule=rule,
-        factor=factor,
-        original_max_position=int(parameters.get("original_max_position_embeddings") or max_position),
-        low_freq_factor=float(parameters.get("low_freq_factor") or 1.0),
-        high_freq_factor=float(parameters.get("high_freq_factor") or 4.0),
-        beta_fast=float(parameters.get("beta_fast") or 32.0),
-        beta_slow=float(parameters.get("beta_slow") or 1.0),
-        is_truncated=bool(parameters.get("truncate", True)),
-        attention_factor=attention_factor,
-    )
-
-
 def inverse_frequencies(spec: RopeSpec) -> Tensor:
     """f_0 … f_{R/2-1} in fp32, scaling applied."""
     exponents = torch.arange(0, spec.dim, 2, dtype=torch.int64).float() / spec.dim
     frequencies = 1.0 / (spec.theta**exponents)
     if spec.frequency_divisors:
         frequencies = frequencies / torch.tensor(spec.frequency_divisors, dtype=torch.float32)
-    if spec.rule == "linear":
+    if spec.rule is RopeRule.LINEAR:
         return frequencies / spec.factor
-    if spec.rule == "llama3":
+    if spec.rule is RopeRule.LLAMA3:
         return _llama3(frequencies, spec)
-    if spec.rule == "yarn":
+    if spec.rule is RopeRule.YARN:
         return _yarn(frequencies, spec)
     return frequencies
 
@@ -118,8 +92,8 @@ def _yarn(frequencies: Tensor, spec: RopeSpec) -> Tensor:
     return frequencies / spec.factor * (1 - extrapolated) + frequencies * extrapolated
 
 
-def _yarn_attention_factor(factor: float, mscale: float | None, mscale_all_dim: float | None) -> float:
-    """√(1/t) of YaRN §3.3: 0.1 · ln(factor) + 1, or a ratio of two such where the checkpoint asks for it."""
+def yarn_attention_factor(factor: float, mscale: float = 0.0, mscale_all_dim: float = 0.0) -> float:
+    """√(1/t) of YaRN §3.3: 0.1 · ln(factor) + 1, or a ratio of two such where both multipliers are given (not 0)."""
 
     def scale(multiplier: float) -> float:
         return 0.1 * multiplier * math.log(factor) + 1.0 if factor > 1 else 1.0

@@ -1,82 +1,103 @@
-"""Reading config.json and GGUF metadata: typed fields, and errors that name the one at fault."""
+"""Reading config.json and GGUF metadata: typed fields in their range, and errors that name the one at fault.
 
-from collections.abc import Mapping
+A field that is null counts as absent. Everything here raises `ModelFileError` for a value that is
+missing, of another type, or out of range, and `UnsupportedModelError` for one that is sound but not built.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from reprlib import repr as shown
 from typing import Any, TypeVar
 
-from octavo.core.errors import ModelFileError
+from octavo.core.errors import ModelFileError, UnsupportedModelError
+from octavo.core.strenum import StrEnum
 
 T = TypeVar("T", int, float, bool, str)
 _MISSING: Any = object()
+_NEEDED = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
+MAX_LAYERS = 1024
+
+
+class LayerKind(StrEnum):
+    """The kinds of `layer_types` that are built."""
+
+    FULL = "full_attention"
+    SLIDING = "sliding_attention"
 
 
 def field(config: Mapping[str, Any], name: str, kind: type[T], default: Any = _MISSING) -> T:
-    """`config[name]` as a `kind`; the default where it is absent or null. Raises `ModelFileError`."""
+    """`config[name]` as a `kind`; the default where it is absent."""
     value = config.get(name)
     if value is None:
         if default is _MISSING:
-            raise ModelFileError(f"the model's config has no {name}; a {kind.__name__} is needed", param=name)
+            raise ModelFileError(f"the model's config has no {name}; {_NEEDED[kind]} is needed", param=name)
         return default
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is float and is_number:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an integer beyond 1.8e308
+            return math.inf
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ModelFileError(f"the model's config has {name}={value!r}; a {kind.__name__} is needed", param=name)
+        raise ModelFileError(f"the model's config has {name}={shown(value)}; {_NEEDED[kind]} is needed", param=name)
     return value
 
 
-def size(config: Mapping[str, Any], name: str, default: Any = _MISSING, *, most: int = 1 << 24) -> int:
-    """A positive integer of at most `most`."""
+def size(config: Mapping[str, Any], name: str, default: Any = _MISSING, *, least: int = 1, most: int = 1 << 24) -> int:
+    """An integer of `least` … `most`."""
     value = field(config, name, int, default)
-    if not 0 < value <= most:
-        raise ModelFileError(f"the model's config has {name}={value}; allowed are 1 … {most}", param=name)
+    if not least <= value <= most:
+        raise ModelFileError(
+            f"the model's config has {name}={shown(value)}; allowed are {least} … {most}; download the config again",
+            param=name,
+        )
     return value
 
 
-def decoder_config_from_gguf(metadata: Mapping[str, Any], architecture: str) -> dict[str, Any]:
-    """The fields that decoder-only GGUF files share, under config.json's names."""
-
-    def read(name: str) -> Any:
-        return metadata.get(f"{architecture}.{name}")
-
-    heads = read("attention.head_count")
-    hidden_size = read("embedding_length")
-    head_dim = read("attention.key_length")
-    if head_dim is None and isinstance(heads, int) and isinstance(hidden_size, int) and heads > 0:
-        head_dim = hidden_size // heads
-    tokens = metadata.get("tokenizer.ggml.tokens")
-    config = {
-        "hidden_size": hidden_size,
-        "num_hidden_layers": read("block_count"),
-        "num_attention_heads": heads,
-        "num_key_value_heads": read("attention.head_count_kv") or heads,
-        "head_dim": head_dim,
-        "intermediate_size": read("feed_forward_length"),
-        "max_position_embeddings": read("context_length"),
-        "rms_norm_eps": read("attention.layer_norm_rms_epsilon"),
-        "vocab_size": read("vocab_size") or (len(tokens) if tokens is not None else None),
-        "rope_theta": read("rope.freq_base"),
-        "rope_scaling": _rope_scaling_from_gguf(read),
-    }
-    return {name: value for name, value in config.items() if value is not None}
+def number(config: Mapping[str, Any], name: str, default: Any = _MISSING, *, least: float, most: float) -> float:
+    """A number of `least` … `most`; NaN and infinity never are."""
+    value = field(config, name, float, default)
+    if not least <= value <= most:
+        raise ModelFileError(
+            f"the model's config has {name}={value}; allowed are {least:g} … {most:g}; download the config again",
+            param=name,
+        )
+    return value
 
 
-def _rope_scaling_from_gguf(read: Any) -> dict[str, Any] | None:
-    rule = read("rope.scaling.type")
-    if rule in (None, "none"):
-        return None
-    scaling = {
-        "rope_type": rule,
-        "factor": read("rope.scaling.factor"),
-        "original_max_position_embeddings": read("rope.scaling.original_context_length"),
-        "attention_factor": read("rope.scaling.attn_factor"),
-    }
-    return {name: value for name, value in scaling.items() if value is not None}
+def softcap(config: Mapping[str, Any], name: str) -> float:
+    """The cap of logits ↦ cap · tanh(logits / cap); 0, and none given, is off."""
+    return 0.0 if field(config, name, float, 0.0) == 0.0 else number(config, name, least=1e-3, most=1e6)
 
 
-def rope_parameters(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """`rope_parameters` as new checkpoints have it, or built from the older `rope_theta` and `rope_scaling`."""
-    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(parameters, Mapping):
-        raise ModelFileError(f"the model's config has rope parameters {parameters!r}; an object is needed")
-    theta = parameters.get("rope_theta", config.get("rope_theta"))
-    return {**parameters, "rope_theta": theta}
+def norm_eps(config: Mapping[str, Any], default: Any = _MISSING) -> float:
+    return number(config, "rms_norm_eps", default, least=1e-30, most=1.0)
+
+
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """An object within the config; empty where it is absent."""
+    value = config.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ModelFileError(f"the model's config has {name}={shown(value)}; an object is needed", param=name)
+    return value
+
+
+def layer_kinds(config: Mapping[str, Any], num_layers: int, default: Sequence[LayerKind]) -> list[LayerKind]:
+    """`layer_types`, one a layer; `default` where the config has none."""
+    value = config.get("layer_types")
+    if value is None:
+        return list(default)
+    if not isinstance(value, list) or len(value) != num_layers:
+        raise ModelFileError(
+            f"the model's config has layer_types={shown(value)}; a list of num_hidden_layers={num_layers} kinds is "
+            "needed; download the config again",
+            param="layer_types",
+        )
+    for kind in value:
+        if not isinstance(kind, str) or kind not in list(LayerKind):
+            raise UnsupportedModelError(
+                f"layer_types holds {shown(kind)}; built are {', '.join(LayerKind)}", param="layer_types"
+            )
+    return [LayerKind(kind) for kind in value]

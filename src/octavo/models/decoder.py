@@ -10,54 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from octavo.core.cache_spec import CacheSpec, FullAttentionSpec, KVDtype, SlidingWindowSpec
-from octavo.layers.attention import Attention, AttentionShape
+from octavo.core.cache_spec import CacheSpec, KVDtype
+from octavo.layers.attention import Attention, AttentionSpec
+from octavo.layers.builder import LayerBuilder
 from octavo.layers.context import ForwardContext
 from octavo.layers.embedding import Embedding
 from octavo.layers.linear import Linear
-from octavo.layers.mlp import GatedMLP
+from octavo.layers.mlp import GatedMLP, GatedMLPSpec
 from octavo.layers.norm import RMSNorm
-from octavo.layers.rope import RopeSpec, RotaryEmbedding
-from octavo.loader.parameters import ParameterSource
-from octavo.quantization import LinearMethod
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionSpec:
-    """Grouped-query attention: shape, positions, biases."""
-
-    shape: AttentionShape
-    rope: RopeSpec
-    has_qkv_bias: bool = False
-    has_output_bias: bool = False
-    has_qk_norm: bool = False
-
-    def cache_spec(self, block_size: int, dtype: KVDtype) -> CacheSpec:
-        shape = self.shape
-        if shape.window is None:
-            return FullAttentionSpec(
-                block_size=block_size,
-                num_kv_heads=shape.num_kv_heads,
-                key_head_dim=shape.head_dim,
-                value_head_dim=shape.head_dim,
-                dtype=dtype,
-            )
-        return SlidingWindowSpec(
-            block_size=block_size,
-            num_kv_heads=shape.num_kv_heads,
-            key_head_dim=shape.head_dim,
-            value_head_dim=shape.head_dim,
-            dtype=dtype,
-            window=shape.window,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatedMLPSpec:
-    intermediate_size: int
-    activation: str
-    """As config.json names it; see `GATED_ACTIVATIONS`."""
-    has_bias: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,91 +109,36 @@ class Decoder:
 
 
 def build_decoder(
-    spec: DecoderSpec,
-    source: ParameterSource,
-    method: LinearMethod,
-    *,
-    max_position: int,
-    device: torch.device,
-    on_layer: Callable[[int], None] = lambda layer: None,
+    spec: DecoderSpec, layers: LayerBuilder, on_layer: Callable[[int], None] = lambda layer: None
 ) -> Decoder:
-    """Load a decoder's weights; `on_layer` is told of each layer done, for a progress bar.
+    """Compose a decoder of layers by name; `on_layer` is told of each one done, for a progress bar.
 
     Raises `ModelFileError` for a tensor that is missing or of another shape than the spec's.
     """
-    builder = _Builder(spec, source, method, max_position, device)
-    embedding_weight = method.load([source.matrix("embedding.weight", spec.vocab_size, spec.hidden_size)])
-    is_tied = spec.has_tied_embeddings or not source.has("head.weight")
-    head = Linear(method, embedding_weight) if is_tied else builder.linear("head", spec.vocab_size, spec.hidden_size)
-    layers = []
+    vocab_size, hidden_size = spec.vocab_size, spec.hidden_size
+    embedding = layers.embedding("embedding", vocab_size, hidden_size, spec.embedding_scale)
+    built = []
     for index, layer in enumerate(spec.layers):
-        layers.append(builder.layer(f"layers.{index}", layer))
+        built.append(_build_layer(f"layers.{index}", spec, layer, layers))
         on_layer(index)
-    (embedding_part,) = embedding_weight.parts
-    embedding = Embedding(embedding_part, spec.embedding_scale)
-    return Decoder(spec, embedding, layers, builder.norm("norm", spec.hidden_size), head)
+    return Decoder(
+        spec,
+        embedding,
+        built,
+        layers.norm("norm", hidden_size, spec.norm_eps),
+        layers.tied_head("head", "embedding", embedding)
+        if spec.has_tied_embeddings
+        else layers.linear("head", vocab_size, hidden_size),
+    )
 
 
-class _Builder:
-    """Makes layers from their specs and named parameters."""
-
-    def __init__(
-        self, spec: DecoderSpec, source: ParameterSource, method: LinearMethod, max_position: int, device: torch.device
-    ) -> None:
-        self._spec = spec
-        self._source = source
-        self._method = method
-        self._max_position = max_position
-        self._device = device
-        self._ropes: dict[RopeSpec, RotaryEmbedding] = {}
-
-    def layer(self, name: str, spec: LayerSpec) -> DecoderLayer:
-        size = self._spec.hidden_size
-        return DecoderLayer(
-            self._attention(f"{name}.mixer", spec.mixer),
-            self._gated_mlp(f"{name}.ffn", spec.ffn),
-            self.norm(f"{name}.mixer_norm", size),
-            self.norm(f"{name}.ffn_norm", size),
-            self.norm(f"{name}.post_mixer_norm", size) if spec.has_post_norms else None,
-            self.norm(f"{name}.post_ffn_norm", size) if spec.has_post_norms else None,
-        )
-
-    def linear(self, name: str, out_features: int, in_features: int, *, has_bias: bool = False) -> Linear:
-        return self._stacked([name], [out_features], in_features, has_bias)
-
-    def norm(self, name: str, size: int) -> RMSNorm:
-        return RMSNorm(self._source.vector(f"{name}.weight", size).to(self._device), self._spec.norm_eps)
-
-    def _stacked(self, names: Sequence[str], sizes: Sequence[int], in_features: int, has_bias: bool) -> Linear:
-        parts = list(zip(names, sizes, strict=True))
-        weights = [self._source.matrix(f"{name}.weight", size, in_features) for name, size in parts]
-        bias = None
-        if has_bias:
-            bias = torch.cat([self._source.vector(f"{name}.bias", size) for name, size in parts]).to(self._device)
-        return Linear(self._method, self._method.load(weights), bias)
-
-    def _attention(self, name: str, spec: AttentionSpec) -> Attention:
-        shape, hidden_size = spec.shape, self._spec.hidden_size
-        q_size, kv_size = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
-        names = [f"{name}.q", f"{name}.k", f"{name}.v"]
-        return Attention(
-            shape,
-            self._stacked(names, [q_size, kv_size, kv_size], hidden_size, spec.has_qkv_bias),
-            self.linear(f"{name}.o", hidden_size, q_size, has_bias=spec.has_output_bias),
-            self._rope(spec.rope),
-            self.norm(f"{name}.q_norm", shape.head_dim) if spec.has_qk_norm else None,
-            self.norm(f"{name}.k_norm", shape.head_dim) if spec.has_qk_norm else None,
-        )
-
-    def _gated_mlp(self, name: str, spec: GatedMLPSpec) -> GatedMLP:
-        hidden_size, size = self._spec.hidden_size, spec.intermediate_size
-        return GatedMLP(
-            self._stacked([f"{name}.gate", f"{name}.up"], [size, size], hidden_size, spec.has_bias),
-            self.linear(f"{name}.down", hidden_size, size, has_bias=spec.has_bias),
-            spec.activation,
-        )
-
-    def _rope(self, spec: RopeSpec) -> RotaryEmbedding:
-        if spec not in self._ropes:
-            self._ropes[spec] = RotaryEmbedding(spec, self._max_position, self._device)
-        return self._ropes[spec]
+def _build_layer(name: str, decoder: DecoderSpec, spec: LayerSpec, layers: LayerBuilder) -> DecoderLayer:
+    size, eps = decoder.hidden_size, decoder.norm_eps
+    return DecoderLayer(
+        layers.attention(f"{name}.mixer", spec.mixer, size, eps),
+        layers.gated_mlp(f"{name}.ffn", spec.ffn, size),
+        layers.norm(f"{name}.mixer_norm", size, eps),
+        layers.norm(f"{name}.ffn_norm", size, eps),
+        layers.norm(f"{name}.post_mixer_norm", size, eps) if spec.has_post_norms else None,
+        layers.norm(f"{name}.post_ffn_norm", size, eps) if spec.has_post_norms else None,
+    )

@@ -1,7 +1,7 @@
 """What a model family is to the rest of Octavo, and the names that most checkpoints share."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,11 +21,13 @@ class ModelFamily:
     """As config.json names them."""
     gguf_architectures: tuple[str, ...]
     spec: Callable[[Mapping[str, Any]], DecoderSpec]
-    """From config.json, or from what `config_from_gguf` makes of a GGUF file."""
+    """From config.json."""
+    spec_from_gguf: Callable[[Checkpoint], DecoderSpec]
     weights: NameMap
     """Names in safetensors checkpoints."""
     gguf_weights: Callable[[DecoderSpec], NameMap]
-    config_from_gguf: Callable[[Checkpoint], Mapping[str, Any]]
+    gguf_spec_tensors: frozenset[str] = frozenset()
+    """Tensors that `spec_from_gguf` reads, which are no parameters."""
 
 
 def _named(names: Mapping[str, str]) -> dict[str, Source]:
@@ -85,6 +87,16 @@ GGUF_DECODER_WEIGHTS: NameMap = _named(
     }
 )
 """llama.cpp's names of the same."""
+
+
+IGNORED_TENSORS = ("*.rotary_emb.inv_freq", "*.masked_bias", "*.attn.bias", "*.position_ids")
+"""Buffers that older checkpoints saved with their weights: tables and masks that are made anew."""
+
+
+def with_head_of_file(spec: DecoderSpec, checkpoint: Checkpoint) -> DecoderSpec:
+    """A GGUF file's head is tied to its embedding exactly where it has none of its own."""
+    name = GGUF_DECODER_WEIGHTS["head.weight"].name
+    return replace(spec, has_tied_embeddings=name not in checkpoint.tensor_names)
 
 
 def plus_one(weight_C: Tensor) -> Tensor:
