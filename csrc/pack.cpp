@@ -91,15 +91,15 @@ void pack_block(Format format, const uint8_t* source, int64_t column, uint8_t* o
     if (!layout.low_words) return;
     uint8_t codes[kMaxBlock];
     unpack_codes(format, source, codes);
-    const int64_t per_word = 32 / layout.low_words;  // codes a word of the low plane
-    const int64_t low_bits = 32 / per_word;
     for (int64_t group = 0; group < layout.k / 32; ++group) {
         uint32_t high[2] = {0, 0}, low[8] = {};
         for (int64_t k = 0; k < 32; ++k) {
             const uint32_t code = codes[group * 32 + k];
-            low[k / per_word] |= (low_bits == 4 ? code & 15 : code) << (low_bits * (k % per_word));
-            if (layout.high_words == 1) high[0] |= (code >> 4) << k;
-            if (layout.high_words == 2) high[k / 16] |= (code >> 4) << (2 * (k % 16));
+            const int64_t half = k / 16, word = k % 16 / 4, byte = 8 * (k % 4);
+            if (layout.low_words == 8) low[4 * half + word] |= code << byte;
+            else low[word] |= (code & 15) << (byte + 4 * half);
+            if (layout.high_words == 1) high[0] |= (code >> 4) << (byte + 4 * half + word);
+            if (layout.high_words == 2) high[half] |= (code >> 4) << (byte + 2 * word);
         }
         uint8_t* words = out + layout.header_bytes * kPanelColumns + group * layout.group_bytes();
         for (int64_t w = 0; w < layout.high_words; ++w) std::memcpy(words + (w * kPanelColumns + column) * 4, high + w, 4);

@@ -6,9 +6,13 @@
 //   header   each field as [32], in this order (bytes a column):
 //              step fp16 (2); Q4_1, Q5_1: minimum fp16 (2);
 //              Q4_K, Q5_K: minimum step fp16 (2), scales u8 [8], minimums u8 [8]; Q6_K: scales i8 [16]
-//   groups   of 32 k each:
-//              high planes, [high_words][32] u32: 1 bit (Q5_*) at bit k, or 2 bits (Q6_K) at bit 2·(k mod 16) of word k/16
-//              low planes, [low_words][32] u32: 4 bits at bit 4·(k mod 8) of word k/8, or 8 bits at 8·(k mod 4) of word k/4
+//   groups   of 32 k each; k = 16·half + 4·w + b (half 0 … 1, w 0 … 3, b 0 … 3) is byte b of a word:
+//              high planes, [high_words][32] u32: 1 bit (Q5_*) at bit 8·b + 4·half + w, or 2 bits (Q6_K) at bit 8·b + 2·w
+//              of word `half`
+//              low planes, [low_words][32] u32: 4 bits at bit 8·b + 4·half of word w, or 8 bits at bit 8·b of word 4·half + w
+//
+// So one shift and one mask of a word give four codes of neighbouring k, a byte each: the operand of a dot product
+// of bytes. The kernels that multiply fp32 activations read the same words, a code at a time.
 //
 // An element is step·code + offset, in one fma; step and offset per 32 (Q6_K: 16) elements. The
 // product is exact, so this is bitwise ggml's value, but for the sign of a zero.

@@ -45,27 +45,25 @@ template <class V, Format F, int Half, class Emit>
 [[gnu::always_inline]] inline void for_unit(const uint32_t* high, const uint32_t* low, const Affine<V>& scale,
                                             Emit emit) {
     constexpr PanelBlock block = block_of<F>();
-    constexpr int kPerWord = static_cast<int>(32 / block.low_words);
-    constexpr int kUnitWords = static_cast<int>(block.low_words / 2);
     typename V::Word top{};
     if constexpr (block.high_words == 1) top = V::load_words(high);
     if constexpr (block.high_words == 2) top = V::load_words(high + Half * kPanelColumns);
 #pragma GCC unroll 8
-    for (int word = 0; word < kUnitWords; ++word) {
-        const auto codes = V::load_words(low + (Half * kUnitWords + word) * kPanelColumns);
+    for (int word = 0; word < 4; ++word) {
+        const auto codes = V::load_words(low + (block.low_words == 8 ? 4 * Half + word : word) * kPanelColumns);
 #pragma GCC unroll 8
-        for (int i = 0; i < kPerWord; ++i) {
-            const int k = word * kPerWord + i;
+        for (int byte = 0; byte < 4; ++byte) {
+            const int k = Half * 16 + 4 * word + byte;
             if constexpr (block.low_words == 8) {
-                emit(Half * 16 + k, V::mul(scale.step, V::top_byte_to_float(V::shift_left(codes, 24 - 8 * i))));
+                emit(k, V::mul(scale.step, V::top_byte_to_float(V::shift_left(codes, 24 - 8 * byte))));
             } else {
-                auto code = V::bit_and(V::shift_right(codes, 4 * i), 15);
+                auto code = V::bit_and(V::shift_right(codes, 8 * byte + 4 * Half), 15);
                 if constexpr (block.high_words != 0) {
-                    const int bit = block.high_words == 1 ? Half * 16 + k : 2 * k;
+                    const int bit = 8 * byte + (block.high_words == 1 ? 4 * Half + word : 2 * word);
                     const auto moved = bit < 4 ? V::shift_left(top, 4 - bit) : V::shift_right(top, bit - 4);
                     code = V::bit_or(code, V::bit_and(moved, block.high_words == 1 ? 16 : 48));
                 }
-                emit(Half * 16 + k, V::fma(scale.step, V::to_float(code), scale.offset));
+                emit(k, V::fma(scale.step, V::to_float(code), scale.offset));
             }
         }
     }
