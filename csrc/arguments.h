@@ -26,6 +26,30 @@ struct LinearArguments {
     int64_t rows, in_features, out_features;
 };
 
+// x (rows, in_features) to bytes, per row and group of 32: x ≈ scale·q with scale = max|x| / 127. in_features is a
+// multiple of 32. Scales and sums lie by group, so that the rows of a tile are neighbours.
+struct QuantizeArguments {
+    const float* x;
+    int64_t x_stride;
+    int8_t* q;       // (rows, in_features)
+    float* scales;   // (in_features / 32, rows)
+    int32_t* sums;   // (in_features / 16, rows): of q, over each half of a group
+    int64_t rows, in_features;
+};
+
+// y (rows, out_features) = quantised x · Wᵀ + bias, for block formats.
+struct LinearInt8Arguments {
+    const int8_t* q;  // as QuantizeArguments leaves them
+    const float* scales;
+    const int32_t* sums;
+    const std::byte* weight;
+    Format format;
+    const float* bias;
+    float* y;
+    int64_t y_stride;
+    int64_t rows, in_features, out_features;
+};
+
 // y (rows, in_features): rows `ids` of W; ids null means rows 0, 1, 2, …
 struct EmbeddingArguments {
     const int64_t* ids;
@@ -114,6 +138,8 @@ struct AttentionArguments {
 struct KernelTable {
     const char* name;
     void (*linear)(const void* arguments, int64_t item);
+    void (*quantize)(const void* arguments, int64_t item);
+    void (*linear_int8)(const void* arguments, int64_t item);
     void (*embedding)(const void* arguments, int64_t item);
     void (*rms_norm)(const void* arguments, int64_t item);
     void (*layer_norm)(const void* arguments, int64_t item);
@@ -123,9 +149,17 @@ struct KernelTable {
     void (*attention)(const void* arguments, int64_t item);
 };
 
+// One of several ways to run linear_int8 on one instruction set; they differ in speed only.
+struct Int8Path {
+    const char* name;
+    void (*run)(const void* arguments, int64_t item);
+    int64_t min_rows;  // from how many rows on it is the faster one
+};
+
 // How work is cut into items. Cutting decides who computes a row, never how.
 constexpr int64_t kPanelColumns = 32;
 constexpr int64_t kLinearRowsPerItem = 240;
+constexpr int64_t kInt8RowsPerItem = 256;
 constexpr int64_t kElementsPerItem = 16384;  // of row-wise kernels
 constexpr int64_t kKvTile = 64;
 constexpr int64_t kAttentionRowsPerItem = 48;  // query rows · heads a group

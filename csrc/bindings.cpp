@@ -38,6 +38,8 @@ NB_MODULE(_native, m) {
     m.def("available_isas", &available_isas);
     m.def("isa", &isa);
     m.def("force_isa", &force_isa, nb::arg("name"));
+    m.def("int8_paths", &int8_paths);
+    m.def("force_int8_path", &force_int8_path, nb::arg("name"));
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, nb::arg("num_threads"));
     m.def("num_usable_cores", &num_usable_cores);
@@ -54,6 +56,21 @@ NB_MODULE(_native, m) {
                 out_features, rows, in_features, out_features});
     }, nb::arg("x"), nb::arg("x_stride"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"), nb::arg("y"),
         nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"), without_gil);
+
+    m.def("quantize", [](uintptr_t x, int64_t x_stride, uintptr_t q, uintptr_t scales, uintptr_t sums, int64_t rows,
+                         int64_t in_features) {
+        quantize({at<const float>(x), x_stride, at<int8_t>(q), at<float>(scales), at<int32_t>(sums), rows,
+                  in_features});
+    }, nb::arg("x"), nb::arg("x_stride"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("rows"),
+        nb::arg("in_features"), without_gil);
+
+    m.def("linear_int8", [](uintptr_t q, uintptr_t scales, uintptr_t sums, uintptr_t weight, Format format,
+                            uintptr_t bias, uintptr_t y, int64_t rows, int64_t in_features, int64_t out_features) {
+        linear_int8({at<const int8_t>(q), at<const float>(scales), at<const int32_t>(sums),
+                     at<const std::byte>(weight), format, at<const float>(bias), at<float>(y), out_features, rows,
+                     in_features, out_features});
+    }, nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"),
+        nb::arg("y"), nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"), without_gil);
 
     m.def("embedding", [](uintptr_t ids, uintptr_t weight, Format format, uintptr_t y, int64_t rows,
                           int64_t in_features, int64_t out_features) {

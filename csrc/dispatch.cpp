@@ -4,6 +4,10 @@
 #include <atomic>
 #include <stdexcept>
 
+#if defined(OCTAVO_X86)
+#include <cpuid.h>
+#endif
+
 #include "thread_pool.h"
 
 namespace octavo {
@@ -12,9 +16,18 @@ namespace baseline { extern const KernelTable table; }
 #if defined(OCTAVO_X86)
 namespace avx2 { extern const KernelTable table; }
 namespace avx512 { extern const KernelTable table; }
+namespace avx2_vnni { extern const Int8Path int8_path; }
+namespace avx512_vnni { extern const Int8Path int8_path; }
 #endif
 
 namespace {
+
+#if defined(OCTAVO_X86)
+bool has_avx_vnni() {
+    uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
+}
+#endif
 
 std::vector<const KernelTable*> available_tables() {
     std::vector<const KernelTable*> tables{&baseline::table};
@@ -37,6 +50,21 @@ std::atomic<const KernelTable*>& current() {
 
 const KernelTable& kernels() { return *current().load(std::memory_order_relaxed); }
 
+std::vector<Int8Path> available_int8_paths(const KernelTable& table) {
+    std::vector<Int8Path> paths{{"vector", table.linear_int8, 1}};
+#if defined(OCTAVO_X86)
+    if (&table == &avx2::table && has_avx_vnni()) paths.push_back(avx2_vnni::int8_path);
+    if (&table == &avx512::table && __builtin_cpu_supports("avx512vnni")) paths.push_back(avx512_vnni::int8_path);
+#endif
+    return paths;
+}
+
+// What int8_paths() names, for the table in use; made anew when an instruction set or a path is forced.
+std::vector<Int8Path>& current_int8_paths() {
+    static std::vector<Int8Path> paths = available_int8_paths(kernels());
+    return paths;
+}
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // As for_rows of kernels/rowwise.h cuts them.
@@ -56,13 +84,41 @@ std::string isa() { return kernels().name; }
 
 void force_isa(const std::string& name) {
     for (const KernelTable* table : available_tables())
-        if (name == table->name) return current().store(table);
+        if (name == table->name) {
+            current().store(table);
+            current_int8_paths() = available_int8_paths(*table);
+            return;
+        }
     throw std::invalid_argument("instruction set " + name + " is not available here");
+}
+
+std::vector<std::string> int8_paths() {
+    std::vector<std::string> names;
+    for (const Int8Path& path : available_int8_paths(kernels())) names.emplace_back(path.name);
+    return names;
+}
+
+void force_int8_path(const std::string& name) {
+    std::vector<Int8Path> paths = available_int8_paths(kernels());
+    if (!name.empty()) std::erase_if(paths, [&](const Int8Path& path) { return name != path.name; });
+    if (paths.empty()) throw std::invalid_argument("int8 path " + name + " is not available here");
+    current_int8_paths() = paths;
 }
 
 void linear(const LinearArguments& a) {
     const int64_t items = ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kLinearRowsPerItem);
     parallel_for(items, kernels().linear, &a);
+}
+
+void quantize(const QuantizeArguments& a) {
+    parallel_for(num_row_items(a.rows, a.in_features), kernels().quantize, &a);
+}
+
+void linear_int8(const LinearInt8Arguments& a) {
+    const auto& paths = current_int8_paths();
+    auto path = paths.rbegin();
+    while (path->min_rows > a.rows && path + 1 != paths.rend()) ++path;
+    parallel_for(ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kInt8RowsPerItem), path->run, &a);
 }
 
 void embedding(const EmbeddingArguments& a) {

@@ -14,7 +14,14 @@ std::string isa();
 // Throws std::invalid_argument for a name that is not available. Not while a kernel runs.
 void force_isa(const std::string& name);
 
+// The ways to run linear_int8 on the instruction set in use; the last one that the number of rows allows is taken,
+// unless one is forced ("" for none). force_isa ends the force. Throws std::invalid_argument as force_isa does.
+std::vector<std::string> int8_paths();
+void force_int8_path(const std::string& name);
+
 void linear(const LinearArguments& arguments);
+void quantize(const QuantizeArguments& arguments);
+void linear_int8(const LinearInt8Arguments& arguments);
 void embedding(const EmbeddingArguments& arguments);
 void rms_norm(const RmsNormArguments& arguments);
 void layer_norm(const LayerNormArguments& arguments);

@@ -3,6 +3,8 @@
 
 #include "../kernels/attention.h"
 #include "../kernels/linear.h"
+#include "../kernels/linear_int8.h"
+#include "../kernels/quantize.h"
 #include "../kernels/rowwise.h"
 
 #define OCTAVO_STRING_(x) #x
@@ -12,8 +14,8 @@ namespace octavo::OCTAVO_ISA {
 
 extern const KernelTable table;
 const KernelTable table = {
-    OCTAVO_STRING(OCTAVO_ISA), linear<Vector>, embedding<Vector>, rms_norm<Vector>, layer_norm<Vector>,
-    rotary<Vector>,            gated<Vector>,  store<Vector>,     attention<Vector>,
+    OCTAVO_STRING(OCTAVO_ISA), linear<Vector>, quantize<Vector>, linear_int8<Vector>, embedding<Vector>,
+    rms_norm<Vector>, layer_norm<Vector>, rotary<Vector>, gated<Vector>, store<Vector>, attention<Vector>,
 };
 
 }  // namespace octavo::OCTAVO_ISA

@@ -1,4 +1,4 @@
-// Eight lanes: AVX2, FMA, F16C.
+// Eight lanes: AVX2, FMA, F16C; dot products of bytes by AVX-VNNI where the file is compiled with it.
 #pragma once
 
 #include <immintrin.h>
@@ -98,6 +98,52 @@ struct Vector {
     }
     static void store_f16(uint16_t* p, Float v) {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+    }
+
+    // Dot products of bytes: kernels/linear_int8.h.
+    static Float fused(Float a, Float b, Float c) { return fma(a, b, c); }
+    static Word broadcast_word(int32_t x) { return _mm256_set1_epi32(x); }
+    static Word broadcast_bytes(const int8_t* p) {
+        int32_t word;
+        std::memcpy(&word, p, 4);
+        return _mm256_set1_epi32(word);
+    }
+#if defined(__AVXVNNI__)
+    static constexpr int kByteBias = 128;
+    static Word signed_operand(Word bytes) { return _mm256_xor_si256(bytes, _mm256_set1_epi8(-128)); }
+    static Word dot(Word sum, Word codes, Word x) { return _mm256_dpbusd_avx_epi32(sum, codes, x); }
+    static Word dot_signed(Word sum, Word bytes, Word x) { return dot(sum, bytes, x); }
+#else
+    static constexpr int kByteBias = 0;
+    static Word signed_operand(Word bytes) { return bytes; }
+    static Word dot(Word sum, Word codes, Word x) {
+        const Word pairs = _mm256_maddubs_epi16(codes, x);
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    static Word dot_signed(Word sum, Word bytes, Word x) {
+        return dot(sum, _mm256_abs_epi8(bytes), _mm256_sign_epi8(x, bytes));
+    }
+#endif
+
+    static Word magnitude_bits(Float v) { return bit_and(_mm256_castps_si256(v), 0x7fffffff); }
+    static Word max_words(Word a, Word b) { return _mm256_max_epu32(a, b); }
+    static uint32_t reduce_max_words(Word v) {
+        __m128i half = _mm_max_epu32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+        half = _mm_max_epu32(half, _mm_shuffle_epi32(half, 0x4e));
+        half = _mm_max_epu32(half, _mm_shuffle_epi32(half, 0xb1));
+        return static_cast<uint32_t>(_mm_cvtsi128_si32(half));
+    }
+    static int32_t reduce_add_words(Word v) {
+        __m128i half = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+        half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
+        half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1));
+        return _mm_cvtsi128_si32(half);
+    }
+    static Word add_words(Word a, Word b) { return _mm256_add_epi32(a, b); }
+    static Word round_to_words(Float v) { return _mm256_cvtps_epi32(v); }
+    static void store_low_bytes(int8_t* p, Word v) {
+        const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
     }
 
 private:

@@ -1,4 +1,4 @@
-// Sixteen lanes: AVX-512 F, BW, DQ, VL.
+// Sixteen lanes: AVX-512 F, BW, DQ, VL; dot products of bytes by VNNI where the file is compiled with it.
 #pragma once
 
 #include <immintrin.h>
@@ -93,6 +93,42 @@ struct Vector {
     static void store_f16(uint16_t* p, Float v) {
         const __m256i packed = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packed);
+    }
+
+    // Dot products of bytes: kernels/linear_int8.h.
+    static Float fused(Float a, Float b, Float c) { return fma(a, b, c); }
+    static Word broadcast_word(int32_t x) { return _mm512_set1_epi32(x); }
+    static Word broadcast_bytes(const int8_t* p) {
+        int32_t word;
+        std::memcpy(&word, p, 4);
+        return _mm512_set1_epi32(word);
+    }
+#if defined(__AVX512VNNI__)
+    static constexpr int kByteBias = 128;
+    static Word signed_operand(Word bytes) { return _mm512_xor_si512(bytes, _mm512_set1_epi8(-128)); }
+    static Word dot(Word sum, Word codes, Word x) { return _mm512_dpbusd_epi32(sum, codes, x); }
+    static Word dot_signed(Word sum, Word bytes, Word x) { return _mm512_dpbusd_epi32(sum, bytes, x); }
+#else
+    static constexpr int kByteBias = 0;
+    static Word signed_operand(Word bytes) { return bytes; }
+    static Word dot(Word sum, Word codes, Word x) {
+        const Word pairs = _mm512_maddubs_epi16(codes, x);
+        return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+    }
+    static Word dot_signed(Word sum, Word bytes, Word x) {
+        const Word turned = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(bytes), _mm512_setzero_si512(), x);
+        return dot(sum, _mm512_abs_epi8(bytes), turned);
+    }
+#endif
+
+    static Word magnitude_bits(Float v) { return bit_and(_mm512_castps_si512(v), 0x7fffffff); }
+    static Word max_words(Word a, Word b) { return _mm512_max_epu32(a, b); }
+    static uint32_t reduce_max_words(Word v) { return _mm512_reduce_max_epu32(v); }
+    static int32_t reduce_add_words(Word v) { return _mm512_reduce_add_epi32(v); }
+    static Word add_words(Word a, Word b) { return _mm512_add_epi32(a, b); }
+    static Word round_to_words(Float v) { return _mm512_cvtps_epi32(v); }
+    static void store_low_bytes(int8_t* p, Word v) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
     }
 
 private:

@@ -10,6 +10,9 @@ struct Vector {
     typedef float Float __attribute__((vector_size(16)));
     typedef int32_t Int __attribute__((vector_size(16)));
     typedef uint32_t Word __attribute__((vector_size(16)));
+    typedef int16_t Short __attribute__((vector_size(16)));
+    typedef double Double __attribute__((vector_size(32)));
+    typedef int64_t Long __attribute__((vector_size(32)));
     static constexpr int kLanes = 4;
     static constexpr int kRegisters = 16;
 
@@ -85,6 +88,41 @@ struct Vector {
     static void store_f16(uint16_t* p, Float v) {
         for (int i = 0; i < kLanes; ++i) p[i] = to_f16(reinterpret_cast<Word>(v)[i]);
     }
+
+    // Dot products of bytes: kernels/linear_int8.h.
+    // a·b + c rounded once, on every target: the product is exact in fp64; its sum with c is rounded to odd there, so
+    // that rounding to fp32 is as if from the exact sum (Boldo and Melquiond 2008, Emulation of FMA).
+    static Float fused(Float a, Float b, Float c) {
+        const Double product = __builtin_convertvector(a, Double) * __builtin_convertvector(b, Double);
+        const Double addend = __builtin_convertvector(c, Double), sum = product + addend;
+        const Double part = sum - product, error = (product - (sum - part)) + (addend - part);
+        Long bits = reinterpret_cast<Long>(sum);
+        const Long is_even_inexact = ((error > 0.0) | (error < 0.0)) & ((bits & 1) == 0);
+        const Long is_outward = (error > 0.0) == (sum > 0.0);
+        bits += is_even_inexact & ((is_outward & 1) | (~is_outward & -1));
+        return __builtin_convertvector(reinterpret_cast<Double>(bits), Float);
+    }
+    static Word broadcast_word(int32_t x) { const uint32_t u = static_cast<uint32_t>(x); return Word{u, u, u, u}; }
+    static Word broadcast_bytes(const int8_t* p) { int32_t word; std::memcpy(&word, p, 4); return broadcast_word(word); }
+    static constexpr int kByteBias = 0;
+    static Word signed_operand(Word bytes) { return bytes; }
+    static Word dot_signed(Word sum, Word bytes, Word x) {
+        const Short a = reinterpret_cast<Short>(bytes), b = reinterpret_cast<Short>(x);
+        const Int pairs = reinterpret_cast<Int>(Short((a << 8 >> 8) * (b << 8 >> 8) + (a >> 8) * (b >> 8)));
+        return sum + reinterpret_cast<Word>((pairs << 16 >> 16) + (pairs >> 16));
+    }
+    static Word dot(Word sum, Word codes, Word x) { return dot_signed(sum, codes, x); }
+
+    static Word magnitude_bits(Float v) { return reinterpret_cast<Word>(v) & 0x7fffffff; }
+    static Word max_words(Word a, Word b) { const Word mask = reinterpret_cast<Word>(a < b); return (mask & b) | (~mask & a); }
+    static uint32_t reduce_max_words(Word v) {
+        const uint32_t a = v[0] < v[1] ? v[1] : v[0], b = v[2] < v[3] ? v[3] : v[2];
+        return a < b ? b : a;
+    }
+    static int32_t reduce_add_words(Word v) { return static_cast<int32_t>(v[0] + v[1] + v[2] + v[3]); }
+    static Word add_words(Word a, Word b) { return a + b; }
+    static Word round_to_words(Float v) { return reinterpret_cast<Word>(__builtin_convertvector(round(v), Int)); }
+    static void store_low_bytes(int8_t* p, Word v) { for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(v[i]); }
 
 private:
     static uint16_t to_f16(uint32_t bits) {

@@ -10,8 +10,9 @@ from octavo.ops.attention import paged_attention, store_kv
 from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.dispatch import available_isas, isa
 from octavo.ops.errors import OpArgumentError
-from octavo.ops.linear import dequantize, embedding, linear, pack_weight
+from octavo.ops.linear import dequantize, embedding, linear, linear_int8, pack_weight, quantize_activations
 from octavo.ops.norms import add_rms_norm, layer_norm, rms_norm
+from octavo.ops.quantized_activations import QuantizedActivations
 from octavo.ops.rotary import apply_rotary
 from octavo.ops.threads import num_threads, num_usable_cores, set_num_threads
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
@@ -20,6 +21,7 @@ __all__ = [
     "AttentionPlan",
     "OpArgumentError",
     "PackedWeight",
+    "QuantizedActivations",
     "StoredWeight",
     "WeightFormat",
     "WeightLayout",
@@ -32,10 +34,12 @@ __all__ = [
     "isa",
     "layer_norm",
     "linear",
+    "linear_int8",
     "num_threads",
     "num_usable_cores",
     "pack_weight",
     "paged_attention",
+    "quantize_activations",
     "rms_norm",
     "set_num_threads",
     "silu_mul",

@@ -6,7 +6,8 @@ from torch import Tensor
 from octavo.ops import table
 from octavo.ops.checks import FLOAT_DTYPES, INDEX_DTYPES, check_indices, check_tensor
 from octavo.ops.errors import OpArgumentError
-from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat
+from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations
+from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
 
 _FLOAT_DTYPE = {
     WeightFormat.F32: torch.float32,
@@ -45,6 +46,40 @@ def linear(x_TK: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Te
     if bias is not None:
         check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, x_TK.device)
     return table.LINEAR(x_TK, weight, bias)
+
+
+def quantize_activations(x_TK: Tensor) -> QuantizedActivations:
+    """x as bytes: for every token and group of 32, scale = max|x| / 127 and q = x / scale to nearest even.
+
+    x·(127 / max|x|) is what is rounded; a maximum below 2⁻¹⁰⁰ counts as zero; a group with an infinity or a NaN
+    gets the scale NaN. The bits are the same for every backend. K must be a multiple of 32.
+    """
+    check_tensor("x", x_TK, (None, None), FLOAT_DTYPES, x_TK.device)
+    if x_TK.shape[1] % GROUP_SIZE:
+        raise OpArgumentError(
+            f"x has the wrong number of columns: got {x_TK.shape[1]}; allowed multiples of {GROUP_SIZE}; "
+            "use linear for this weight",
+            param="x",
+        )
+    return table.QUANTIZE_ACTIVATIONS(x_TK)
+
+
+def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
+    """y = x·Wᵀ + b, (T, N) fp32, of activations as bytes and a weight of a block format.
+
+    Sums over a group of 32 are exact integers; groups are added in rising order of k, by fused multiply-adds in fp32:
+    `reference.linear_int8` writes it down. The bits are the same for every backend, T and number of threads.
+    """
+    if not weight.format.is_block_format or weight.layout is WeightLayout.DENSE:
+        raise OpArgumentError(
+            f"weight: got format {weight.format} in layout {weight.layout}; allowed block formats as rows or panels; "
+            "use linear",
+            param="weight",
+        )
+    check_tensor("x.q_TK", x.q_TK, (None, weight.in_features), (torch.int8,), weight.data.device)
+    if bias is not None:
+        check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, x.q_TK.device)
+    return table.LINEAR_INT8(x, weight, bias)
 
 
 def embedding(ids_T: Tensor, weight: PackedWeight) -> Tensor:

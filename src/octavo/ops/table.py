@@ -26,6 +26,10 @@ def _always(*args: object, **kwargs: object) -> bool:
 PACK_WEIGHT: Final = _op(reference.pack_weight, lambda: Kernel("cpu", linear.can_pack_weight, linear.pack_weight))
 DEQUANTIZE: Final = _op(reference.dequantize, lambda: Kernel("cpu", linear.can_dequantize, linear.dequantize))
 LINEAR: Final = _op(reference.linear, lambda: Kernel("cpu", linear.can_linear, linear.linear))
+QUANTIZE_ACTIVATIONS: Final = _op(
+    reference.quantize_activations, lambda: Kernel("cpu", linear.can_quantize_activations, linear.quantize_activations)
+)
+LINEAR_INT8: Final = _op(reference.linear_int8, lambda: Kernel("cpu", linear.can_linear_int8, linear.linear_int8))
 EMBEDDING: Final = _op(reference.embedding, lambda: Kernel("cpu", linear.can_embedding, linear.embedding))
 RMS_NORM: Final = _op(reference.rms_norm, lambda: Kernel("cpu", norms.can_rms_norm, norms.rms_norm))
 ADD_RMS_NORM: Final = _op(reference.add_rms_norm, lambda: Kernel("cpu", norms.can_add_rms_norm, norms.add_rms_norm))

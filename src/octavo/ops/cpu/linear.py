@@ -5,6 +5,7 @@ from torch import Tensor
 
 from octavo import _native
 from octavo.ops.cpu.tensors import address, optional_vector, with_dense_rows
+from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
 
 _FORMAT = {weight_format: _native.Format[weight_format.value] for weight_format in WeightFormat}
@@ -63,6 +64,54 @@ def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None) -> Tensor:
         weight.out_features,
     )
     return y_TN.to(x_TK.dtype)
+
+
+def can_quantize_activations(x_TK: Tensor) -> bool:
+    return x_TK.device.type == "cpu"
+
+
+def quantize_activations(x_TK: Tensor) -> QuantizedActivations:
+    """Bytes, scales and sums of every token's groups, in one pass."""
+    x = with_dense_rows(x_TK.float())
+    num_tokens, in_features = x.shape
+    quantized = QuantizedActivations(
+        torch.empty(num_tokens, in_features, dtype=torch.int8),
+        torch.empty(in_features // GROUP_SIZE, num_tokens),
+        torch.empty(2 * in_features // GROUP_SIZE, num_tokens, dtype=torch.int32),
+    )
+    _native.quantize(
+        address(x),
+        x.stride(0),
+        address(quantized.q_TK),
+        address(quantized.scales_GT),
+        address(quantized.sums_HT),
+        num_tokens,
+        in_features,
+    )
+    return quantized
+
+
+def can_linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None) -> bool:
+    return weight.layout is WeightLayout.PANELS
+
+
+def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None) -> Tensor:
+    """y = scale·q·Wᵀ + b in fp32, by dot products of bytes."""
+    bias = optional_vector(bias_N)
+    y_TN = torch.empty(x.num_tokens, weight.out_features)
+    _native.linear_int8(
+        address(x.q_TK),
+        address(x.scales_GT),
+        address(x.sums_HT),
+        address(weight.data),
+        _FORMAT[weight.format],
+        address(bias),
+        address(y_TN),
+        x.num_tokens,
+        weight.in_features,
+        weight.out_features,
+    )
+    return y_TN
 
 
 def can_embedding(ids_T: Tensor, weight: PackedWeight) -> bool:

@@ -7,6 +7,7 @@ Arguments are taken as checked by the public signatures.
 from octavo.ops.reference.activations import gelu_tanh_mul, silu_mul
 from octavo.ops.reference.attention import paged_attention, store_kv
 from octavo.ops.reference.linear import dequantize, embedding, linear, pack_weight
+from octavo.ops.reference.linear_int8 import linear_int8, quantize_activations
 from octavo.ops.reference.norms import add_rms_norm, layer_norm, rms_norm
 from octavo.ops.reference.rotary import apply_rotary
 
@@ -18,8 +19,10 @@ __all__ = [
     "gelu_tanh_mul",
     "layer_norm",
     "linear",
+    "linear_int8",
     "pack_weight",
     "paged_attention",
+    "quantize_activations",
     "rms_norm",
     "silu_mul",
     "store_kv",

@@ -40,3 +40,19 @@ def exp(x: Tensor) -> Tensor:
 def tanh(x: Tensor) -> Tensor:
     """tanh x, rounded as `exp` is."""
     return torch.tanh(x.double()).float()
+
+
+def fused_multiply_add(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """a·b + c of fp32, rounded once.
+
+    In fp64 the product is exact and the sum is rounded to odd, after which rounding to fp32 is as if
+    from the exact sum. Boldo and Melquiond 2008, Emulation of a FMA and correctly rounded sums, section 3.
+    """
+    product, addend = torch.broadcast_tensors(a.double() * b.double(), c.double())
+    total = product + addend
+    part = total - product
+    error = (product - (total - part)) + (addend - part)  # 2Sum (Knuth): exact
+    bits = total.contiguous().view(torch.int64)
+    must_move = ((error > 0) | (error < 0)) & ((bits & 1) == 0)
+    outward = torch.where((error > 0) == (total > 0), 1, -1)
+    return torch.where(must_move, bits + outward, bits).view(torch.float64).float()

@@ -1,13 +1,14 @@
-"""Dequantisation of ggml's block formats, in torch: bitwise what `gguf.quants.dequantize` gives.
+"""ggml's block formats, in torch: their codes, steps and minimums, and dequantisation, bitwise `gguf.quants.dequantize`.
 
-Legend: N rows, B blocks a row. Every function maps blocks (N, B, block_bytes) uint8 to
-(N, B, block_size) fp32. All products below are exact in fp32 (at most 11 + 6 + 5 bits of
-significand), so only the final addition of a minimum rounds.
+Legend: N rows, B blocks a row. Blocks are (N, B, block_bytes) uint8. Steps and minimums are exact in
+fp32 (at most 11 + 6 bits of significand), as is step·code (5 bits more), so only the addition of a
+minimum rounds.
 
 Source: ggml-quants.c of llama.cpp (dequantize_row_*).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,13 +16,41 @@ from torch import Tensor
 from octavo.ops.weights import WeightFormat
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CodedRows:
+    """w = step·code + minimum. U units of K (32 elements, Q6_K: 16) share a step, G groups of 32 a minimum."""
+
+    codes_NK: Tensor
+    """int8."""
+    steps_NU: Tensor
+    """fp32."""
+    minimums_NG: Tensor | None
+    """fp32; None for formats that are centred on zero."""
+
+
 def dequantize_rows(data: Tensor, weight_format: WeightFormat) -> Tensor:
     """Rows as stored, (N, K) floats or (N, row_bytes) uint8, to (N, K) fp32. Result is new or `data` itself."""
     if not weight_format.is_block_format:
         return data.to(torch.float32)
+    rows = split_rows(data, weight_format)
+    w_NK = _spread(rows.steps_NU, rows.codes_NK) * rows.codes_NK.float()
+    return w_NK if rows.minimums_NG is None else w_NK + _spread(rows.minimums_NG, rows.codes_NK)
+
+
+def split_rows(data: Tensor, weight_format: WeightFormat) -> CodedRows:
+    """Rows (N, row_bytes) uint8 of a block format, taken apart."""
     num_rows, num_blocks = data.shape[0], data.shape[1] // weight_format.block_bytes
     blocks = data.reshape(num_rows, num_blocks, weight_format.block_bytes)
-    return _DEQUANTIZE[weight_format](blocks).reshape(num_rows, num_blocks * weight_format.block_size)
+    parts = _SPLIT[weight_format](blocks)
+    minimums = None if parts.minimums_NG is None else parts.minimums_NG.reshape(num_rows, -1)
+    num_elements = num_blocks * weight_format.block_size
+    return CodedRows(parts.codes_NK.reshape(num_rows, num_elements), parts.steps_NU.reshape(num_rows, -1), minimums)
+
+
+def _spread(values_NU: Tensor, codes_NK: Tensor) -> Tensor:
+    """Each value for all elements of its unit."""
+    num_units = max(1, values_NU.shape[1])
+    return values_NU.repeat_interleave(codes_NK.shape[1] // num_units, dim=1)
 
 
 def _half(bytes_NB2: Tensor) -> Tensor:
@@ -47,28 +76,31 @@ def _fifth_bit(bytes_NB4: Tensor) -> Tensor:
     return bits.flatten(-2) << 4
 
 
-def _q4_0(blocks: Tensor) -> Tensor:
-    codes = _nibbles(blocks[..., 2:], 16).float() - 8
-    return _half(blocks[..., :2]) * codes
+def _signed(codes: Tensor, zero: int) -> Tensor:
+    """Unsigned codes less the format's zero, as int8."""
+    return codes.to(torch.int8) - zero
 
 
-def _q4_1(blocks: Tensor) -> Tensor:
-    codes = _nibbles(blocks[..., 4:], 16).float()
-    return _half(blocks[..., :2]) * codes + _half(blocks[..., 2:4])
+def _q4_0(blocks: Tensor) -> CodedRows:
+    return CodedRows(_signed(_nibbles(blocks[..., 2:], 16), 8), _half(blocks[..., :2]), None)
 
 
-def _q5_0(blocks: Tensor) -> Tensor:
-    codes = (_nibbles(blocks[..., 6:], 16) | _fifth_bit(blocks[..., 2:6])).float() - 16
-    return _half(blocks[..., :2]) * codes
+def _q4_1(blocks: Tensor) -> CodedRows:
+    return CodedRows(_signed(_nibbles(blocks[..., 4:], 16), 0), _half(blocks[..., :2]), _half(blocks[..., 2:4]))
 
 
-def _q5_1(blocks: Tensor) -> Tensor:
-    codes = (_nibbles(blocks[..., 8:], 16) | _fifth_bit(blocks[..., 4:8])).float()
-    return _half(blocks[..., :2]) * codes + _half(blocks[..., 2:4])
+def _q5_0(blocks: Tensor) -> CodedRows:
+    codes = _nibbles(blocks[..., 6:], 16) | _fifth_bit(blocks[..., 2:6])
+    return CodedRows(_signed(codes, 16), _half(blocks[..., :2]), None)
 
 
-def _q8_0(blocks: Tensor) -> Tensor:
-    return _half(blocks[..., :2]) * blocks[..., 2:].view(torch.int8).float()
+def _q5_1(blocks: Tensor) -> CodedRows:
+    codes = _nibbles(blocks[..., 8:], 16) | _fifth_bit(blocks[..., 4:8])
+    return CodedRows(_signed(codes, 0), _half(blocks[..., :2]), _half(blocks[..., 2:4]))
+
+
+def _q8_0(blocks: Tensor) -> CodedRows:
+    return CodedRows(blocks[..., 2:].view(torch.int8), _half(blocks[..., :2]), None)
 
 
 def _scales_and_mins(packed_NB12: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,32 +115,29 @@ def _scales_and_mins(packed_NB12: Tensor) -> tuple[Tensor, Tensor]:
     return scales.float(), minimums.float()
 
 
-def _k_affine(blocks: Tensor, codes: Tensor) -> Tensor:
-    """d·scale·q − dmin·min for the eight groups of 32 of a Q4_K or Q5_K block."""
+def _k_affine(blocks: Tensor, codes: Tensor) -> CodedRows:
+    """Steps d·scale and minimums −dmin·min of the eight groups of 32 of a Q4_K or Q5_K block."""
     scales, minimums = _scales_and_mins(blocks[..., 4:16])
-    step = (_half(blocks[..., :2]) * scales)[..., None]
-    offset = (_half(blocks[..., 2:4]) * minimums)[..., None]
-    return (step * codes.reshape(*codes.shape[:-1], 8, 32).float() - offset).flatten(-2)
+    return CodedRows(_signed(codes, 0), _half(blocks[..., :2]) * scales, -(_half(blocks[..., 2:4]) * minimums))
 
 
-def _q4_k(blocks: Tensor) -> Tensor:
+def _q4_k(blocks: Tensor) -> CodedRows:
     return _k_affine(blocks, _nibbles(blocks[..., 16:], 32))
 
 
-def _q5_k(blocks: Tensor) -> Tensor:
+def _q5_k(blocks: Tensor) -> CodedRows:
     high = _bits(blocks[..., 16:48], range(8), 1, 32)
     return _k_affine(blocks, _nibbles(blocks[..., 48:], 32) | (high << 4))
 
 
-def _q6_k(blocks: Tensor) -> Tensor:
+def _q6_k(blocks: Tensor) -> CodedRows:
     low = _nibbles(blocks[..., :128], 64)
     high = _bits(blocks[..., 128:192], range(0, 8, 2), 3, 32)
-    codes = (low | (high << 4)).float() - 32
-    scales = _half(blocks[..., 208:]) * blocks[..., 192:208].contiguous().view(torch.int8).float()
-    return (scales[..., None] * codes.reshape(*codes.shape[:-1], 16, 16)).flatten(-2)
+    steps = _half(blocks[..., 208:]) * blocks[..., 192:208].contiguous().view(torch.int8).float()
+    return CodedRows(_signed(low | (high << 4), 32), steps, None)
 
 
-_DEQUANTIZE: dict[WeightFormat, Callable[[Tensor], Tensor]] = {
+_SPLIT: dict[WeightFormat, Callable[[Tensor], CodedRows]] = {
     WeightFormat.Q4_0: _q4_0,
     WeightFormat.Q4_1: _q4_1,
     WeightFormat.Q5_0: _q5_0,

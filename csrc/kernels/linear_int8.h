@@ -1,0 +1,207 @@
+// Linear layers on packed panels of block formats, with activations quantised to bytes (quantize.h).
+//
+// For every group g of 32 k, in rising order, and each unit j of it (Q6_K: its two halves; else the whole group)
+//
+//     y ← fma(float(Σ_k (code − zero)·q), scale_g·step_gj, y)            the sum over k exact, in int32
+//     y ← fma(scale_g·float(Σ_k q), minimum_g, y)                         formats with a minimum
+//
+// and at last y + bias. Every operation is rounded once and in this order, so that all instruction sets, and all
+// numbers of rows, give the same bits. The codes are unsigned and lie in bytes as a dot product takes them; zero (8, 16,
+// 32, or what makes a signed byte unsigned) enters as −zero·Σ q, from which the integer sum starts.
+#pragma once
+
+#include "dequantize.h"
+#include "quantize.h"
+
+namespace octavo::OCTAVO_ISA {
+
+template <class V, Format F>
+struct Codes {
+    static constexpr PanelBlock block = block_of<F>();
+    static constexpr bool is_signed = block.low_words == 8;
+    static constexpr bool has_minimum =
+        F == Format::Q4_1 || F == Format::Q5_1 || F == Format::Q4_K || F == Format::Q5_K;
+    static constexpr int units = F == Format::Q6_K ? 2 : 1;
+    static constexpr int zero = F == Format::Q4_0   ? 8
+                                : F == Format::Q5_0 ? 16
+                                : F == Format::Q6_K ? 32
+                                : is_signed         ? V::kByteBias
+                                                    : 0;
+
+    // The operands of a group: word i holds codes 4·i … 4·i + 3 of each column.
+    [[gnu::always_inline]] static inline void load(const uint32_t* high, const uint32_t* low,
+                                                   typename V::Word (&operands)[8]) {
+        typename V::Word top[2]{};
+        for (int word = 0; word < block.high_words; ++word) top[word] = V::load_words(high + word * kPanelColumns);
+#pragma GCC unroll 4
+        for (int word = 0; word < 4; ++word) {
+            const auto codes = V::load_words(low + word * kPanelColumns);
+#pragma GCC unroll 2
+            for (int half = 0; half < 2; ++half) {
+                auto& operand = operands[4 * half + word];
+                if constexpr (is_signed) {
+                    operand = V::signed_operand(half ? V::load_words(low + (4 + word) * kPanelColumns) : codes);
+                } else {
+                    operand = V::bit_and(half ? V::shift_right(codes, 4) : codes, 0x0f0f0f0f);
+                    if constexpr (block.high_words != 0) {
+                        const int bit = block.high_words == 1 ? 4 * half + word : 2 * word;
+                        const auto& bits = top[block.high_words == 1 ? 0 : half];
+                        const auto moved = bit < 4 ? V::shift_left(bits, 4 - bit) : V::shift_right(bits, bit - 4);
+                        operand = V::bit_or(operand, V::bit_and(moved, block.high_words == 1 ? 0x10101010 : 0x30303030));
+                    }
+                }
+            }
+        }
+    }
+
+    [[gnu::always_inline]] static inline typename V::Word dot(typename V::Word sum, typename V::Word operand,
+                                                              typename V::Word x) {
+        return is_signed ? V::dot_signed(sum, operand, x) : V::dot(sum, operand, x);
+    }
+};
+
+// Rows of quantised activations, and what is made of their sums: both by unit or group, `stride` apart.
+struct QuantizedRows {
+    const int8_t* q;
+    int64_t q_stride;
+    const float* scales;  // by group
+    int64_t scales_stride;
+    const int32_t* starts;  // by unit: −zero·Σ q
+    const float* offsets;   // by group: scale·Σ q
+    int64_t stride;
+};
+
+// y (Rows, 32 columns of stride 32): a tile of rows and Vectors vectors of columns, over all of K.
+template <class V, Format F, int Rows, int Vectors>
+inline void dot_tile(QuantizedRows x, const std::byte* blocks, int64_t num_blocks, int64_t column, float* y) {
+    using C = Codes<V, F>;
+    constexpr PanelBlock block = C::block;
+    constexpr int kUnitWords = 8 / C::units;
+    typename V::Float sum[Rows][Vectors];
+    for (int r = 0; r < Rows; ++r)
+        for (int v = 0; v < Vectors; ++v) sum[r][v] = V::broadcast(0.0f);
+    for (int64_t b = 0; b < num_blocks; ++b, blocks += block.bytes()) {
+        for (int64_t line = 0; line < block.bytes(); line += 64) __builtin_prefetch(blocks + kPrefetchBytes + line);
+        for (int64_t group = 0; group < block.k / kGroup; ++group) {
+            const auto* high = reinterpret_cast<const uint32_t*>(
+                blocks + block.header_bytes * kPanelColumns + group * block.group_bytes()) + column;
+            const uint32_t* low = high + block.high_words * kPanelColumns;
+#pragma GCC unroll 8
+            for (int v = 0; v < Vectors; ++v) {
+                typename V::Word operands[8];
+                C::load(high + v * V::kLanes, low + v * V::kLanes, operands);
+                Affine<V> scale{};
+#pragma GCC unroll 2
+                for (int unit = 0; unit < C::units; ++unit) {
+                    scale = affine<V, F>(blocks, 2 * group + unit, column + v * V::kLanes);
+#pragma GCC unroll 8
+                    for (int r = 0; r < Rows; ++r) {
+                        const int8_t* q = x.q + r * x.q_stride + unit * 4 * kUnitWords;
+                        auto dots = V::broadcast_word(C::zero ? x.starts[unit * x.stride + r] : 0);
+#pragma GCC unroll 8
+                        for (int i = 0; i < kUnitWords; ++i)
+                            dots = C::dot(dots, operands[unit * kUnitWords + i], V::broadcast_bytes(q + 4 * i));
+                        const auto step = V::mul(V::broadcast(x.scales[r]), scale.step);
+                        sum[r][v] = V::fused(V::to_float(dots), step, sum[r][v]);
+                    }
+                }
+                if constexpr (C::has_minimum) {
+#pragma GCC unroll 8
+                    for (int r = 0; r < Rows; ++r)
+                        sum[r][v] = V::fused(V::broadcast(x.offsets[r]), scale.offset, sum[r][v]);
+                }
+            }
+            x.q += kGroup;
+            x.scales += x.scales_stride;
+            x.starts += C::units * x.stride;
+            x.offsets += x.stride;
+        }
+    }
+    for (int r = 0; r < Rows; ++r)
+        for (int v = 0; v < Vectors; ++v) V::store(y + r * kPanelColumns + column + v * V::kLanes, sum[r][v]);
+}
+
+// What fits the registers beside the eight operands of a vector.
+template <class V>
+constexpr int max_int8_rows() { return V::kRegisters == 32 ? 8 : 4; }
+template <class V>
+constexpr int int8_vectors() { return V::kRegisters == 32 ? 2 : 1; }
+
+template <class V, Format F, int Rows = max_int8_rows<V>()>
+inline void dot_rows(const QuantizedRows& x, int64_t rows, const std::byte* blocks, int64_t num_blocks, float* y) {
+    if constexpr (Rows > 1) {
+        if (rows < Rows) return dot_rows<V, F, Rows - 1>(x, rows, blocks, num_blocks, y);
+    }
+    constexpr int64_t kStep = int8_vectors<V>() * V::kLanes;
+    for (int64_t column = 0; column < kPanelColumns; column += kStep)
+        dot_tile<V, F, Rows, int8_vectors<V>()>(x, blocks, num_blocks, column, y);
+}
+
+// starts and offsets of `rows` rows from their sums; see QuantizedRows.
+template <class V, Format F>
+inline void prepare_rows(const float* scales, const int32_t* sums, int64_t given_stride, int64_t groups, int64_t rows,
+                         int32_t* starts, float* offsets, int64_t stride) {
+    using C = Codes<V, F>;
+    for (int64_t group = 0; group < groups; ++group) {
+        const int32_t* first = sums + 2 * group * given_stride;
+        const int32_t* second = first + given_stride;
+        for (int64_t r = 0; r < rows; ++r) {
+            if constexpr (C::units == 2) {
+                starts[2 * group * stride + r] = -C::zero * first[r];
+                starts[(2 * group + 1) * stride + r] = -C::zero * second[r];
+            } else if constexpr (C::zero != 0) {
+                starts[group * stride + r] = -C::zero * (first[r] + second[r]);
+            }
+            if constexpr (C::has_minimum)
+                offsets[group * stride + r] =
+                    scales[group * given_stride + r] * static_cast<float>(first[r] + second[r]);
+        }
+    }
+}
+
+// sums of a tile (rows, 32) to y, with the bias; columns beyond the weight's are left out.
+template <class V>
+inline void finish_rows(const LinearInt8Arguments& a, const float* sums, int64_t row, int64_t rows, int64_t column) {
+    const int64_t columns = smaller(kPanelColumns, a.out_features - column);
+    for (int64_t r = 0; r < rows; ++r) {
+        float* y = a.y + (row + r) * a.y_stride + column;
+        for_vectors<V>(columns, [&](int64_t i, int lanes) {
+            auto sum = V::load(sums + r * kPanelColumns + i);
+            if (a.bias) sum = V::add(sum, load_lanes<V>(a.bias + column + i, lanes));
+            store_lanes<V>(y + i, sum, lanes);
+        });
+    }
+}
+
+template <class V, Format F>
+[[gnu::noinline]] void linear_int8_panel(const LinearInt8Arguments& a, int64_t panel, int64_t row, int64_t rows) {
+    constexpr int64_t kTile = max_int8_rows<V>();
+    const int64_t groups = a.in_features / kGroup, num_blocks = a.in_features / Codes<V, F>::block.k;
+    const std::byte* weight = panel_at(a.weight, F, panel, a.in_features);
+    const int64_t tile_bytes = kTile * kPanelColumns * 4;
+    auto* sums = static_cast<float*>(thread_scratch(tile_bytes + 3 * groups * kTile * 4));
+    auto* starts = reinterpret_cast<int32_t*>(sums + kTile * kPanelColumns);
+    auto* offsets = reinterpret_cast<float*>(starts + 2 * groups * kTile);
+    const int64_t num_tiles = (rows + kTile - 1) / kTile, end = row + rows;
+    for (int64_t tile = 0; tile < num_tiles; ++tile) {
+        const int64_t height = (end - row) / (num_tiles - tile);
+        const float* scales = a.scales + row;
+        prepare_rows<V, F>(scales, a.sums + row, a.rows, groups, height, starts, offsets, kTile);
+        dot_rows<V, F>({a.q + row * a.in_features, a.in_features, scales, a.rows, starts, offsets, kTile}, height,
+                       weight, num_blocks, sums);
+        finish_rows<V>(a, sums, row, height, panel * kPanelColumns);
+        row += height;
+    }
+}
+
+// Item (panel, chunk of rows), chunks fastest.
+template <class V>
+void linear_int8(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const LinearInt8Arguments*>(arguments);
+    const int64_t num_chunks = (a.rows + kInt8RowsPerItem - 1) / kInt8RowsPerItem;
+    const int64_t panel = item / num_chunks, row = item % num_chunks * kInt8RowsPerItem;
+    const int64_t rows = smaller(kInt8RowsPerItem, a.rows - row);
+    with_block_format(a.format, [&]<Format F>() { linear_int8_panel<V, F>(a, panel, row, rows); });
+}
+
+}  // namespace octavo::OCTAVO_ISA
