@@ -15,6 +15,8 @@
 
 namespace octavo::OCTAVO_ISA {
 
+constexpr int64_t kInt8TileRows = 16;
+
 template <class V, Format F>
 struct Codes {
     static constexpr PanelBlock block = block_of<F>();
@@ -69,72 +71,103 @@ struct QuantizedRows {
     const int32_t* starts;  // by unit: −zero·Σ q
     const float* offsets;   // by group: scale·Σ q
     int64_t stride;
+
+    [[gnu::always_inline]] inline void next_group(int units) {
+        q += kGroup;
+        scales += scales_stride;
+        starts += units * stride;
+        offsets += stride;
+    }
 };
 
-// y (Rows, 32 columns of stride 32): a tile of rows and Vectors vectors of columns, over all of K.
-template <class V, Format F, int Rows, int Vectors>
-inline void dot_tile(QuantizedRows x, const std::byte* blocks, int64_t num_blocks, int64_t column, float* y) {
+// One group of `Vectors` vectors of columns, unpacked: it stays in registers while the rows pass.
+template <class V, Format F, int Vectors>
+struct UnpackedGroup {
     using C = Codes<V, F>;
-    constexpr PanelBlock block = C::block;
-    constexpr int kUnitWords = 8 / C::units;
-    typename V::Float sum[Rows][Vectors];
-    for (int r = 0; r < Rows; ++r)
-        for (int v = 0; v < Vectors; ++v) sum[r][v] = V::broadcast(0.0f);
-    for (int64_t b = 0; b < num_blocks; ++b, blocks += block.bytes()) {
-        for (int64_t line = 0; line < block.bytes(); line += 64) __builtin_prefetch(blocks + kPrefetchBytes + line);
-        for (int64_t group = 0; group < block.k / kGroup; ++group) {
-            const auto* high = reinterpret_cast<const uint32_t*>(
-                blocks + block.header_bytes * kPanelColumns + group * block.group_bytes()) + column;
-            const uint32_t* low = high + block.high_words * kPanelColumns;
+    using Sums = typename V::Float[Vectors];
+    typename V::Word operands[Vectors][8];
+    typename V::Float step[C::units][Vectors], minimum[Vectors];
+
+    [[gnu::always_inline]] inline UnpackedGroup(const std::byte* block, int64_t group, int64_t column) {
+        const auto* high = reinterpret_cast<const uint32_t*>(
+            block + C::block.header_bytes * kPanelColumns + group * C::block.group_bytes()) + column;
+        const uint32_t* low = high + C::block.high_words * kPanelColumns;
 #pragma GCC unroll 8
-            for (int v = 0; v < Vectors; ++v) {
-                typename V::Word operands[8];
-                C::load(high + v * V::kLanes, low + v * V::kLanes, operands);
-                Affine<V> scale{};
-#pragma GCC unroll 2
-                for (int unit = 0; unit < C::units; ++unit) {
-                    scale = affine<V, F>(blocks, 2 * group + unit, column + v * V::kLanes);
-#pragma GCC unroll 8
-                    for (int r = 0; r < Rows; ++r) {
-                        const int8_t* q = x.q + r * x.q_stride + unit * 4 * kUnitWords;
-                        auto dots = V::broadcast_word(C::zero ? x.starts[unit * x.stride + r] : 0);
-#pragma GCC unroll 8
-                        for (int i = 0; i < kUnitWords; ++i)
-                            dots = C::dot(dots, operands[unit * kUnitWords + i], V::broadcast_bytes(q + 4 * i));
-                        const auto step = V::mul(V::broadcast(x.scales[r]), scale.step);
-                        sum[r][v] = V::fused(V::to_float(dots), step, sum[r][v]);
-                    }
-                }
-                if constexpr (C::has_minimum) {
-#pragma GCC unroll 8
-                    for (int r = 0; r < Rows; ++r)
-                        sum[r][v] = V::fused(V::broadcast(x.offsets[r]), scale.offset, sum[r][v]);
-                }
+        for (int v = 0; v < Vectors; ++v) {
+            C::load(high + v * V::kLanes, low + v * V::kLanes, operands[v]);
+            for (int unit = 0; unit < C::units; ++unit) {
+                const auto scale = affine<V, F>(block, 2 * group + unit, column + v * V::kLanes);
+                step[unit][v] = scale.step;
+                minimum[v] = scale.offset;
             }
-            x.q += kGroup;
-            x.scales += x.scales_stride;
-            x.starts += C::units * x.stride;
-            x.offsets += x.stride;
         }
     }
-    for (int r = 0; r < Rows; ++r)
-        for (int v = 0; v < Vectors; ++v) V::store(y + r * kPanelColumns + column + v * V::kLanes, sum[r][v]);
+
+    [[gnu::always_inline]] inline void add_row(const QuantizedRows& x, int64_t row, Sums& sum) const {
+        constexpr int kUnitWords = 8 / C::units;
+        const int8_t* q = x.q + row * x.q_stride;
+        const auto factor = V::broadcast(x.scales[row]);
+#pragma GCC unroll 2
+        for (int unit = 0; unit < C::units; ++unit) {
+            typename V::Word dots[Vectors];
+            const auto start = V::broadcast_word(C::zero ? x.starts[unit * x.stride + row] : 0);
+            for (int v = 0; v < Vectors; ++v) dots[v] = start;
+#pragma GCC unroll 8
+            for (int i = unit * kUnitWords; i < (unit + 1) * kUnitWords; ++i) {
+                const auto bytes = V::broadcast_bytes(q + 4 * i);
+                for (int v = 0; v < Vectors; ++v) dots[v] = C::dot(dots[v], operands[v][i], bytes);
+            }
+            for (int v = 0; v < Vectors; ++v)
+                sum[v] = V::fused(V::to_float(dots[v]), V::mul(factor, step[unit][v]), sum[v]);
+        }
+        if constexpr (C::has_minimum) {
+            const auto offset = V::broadcast(x.offsets[row]);
+            for (int v = 0; v < Vectors; ++v) sum[v] = V::fused(offset, minimum[v], sum[v]);
+        }
+    }
+};
+
+// Calls f(UnpackedGroup) for every group of K in rising order.
+template <class V, Format F, int Vectors, class Use>
+[[gnu::always_inline]] inline void for_groups(const std::byte* blocks, int64_t num_blocks, int64_t column, Use use) {
+    constexpr PanelBlock block = block_of<F>();
+    for (int64_t b = 0; b < num_blocks; ++b, blocks += block.bytes()) {
+        for (int64_t line = 0; line < block.bytes(); line += 64) __builtin_prefetch(blocks + kPrefetchBytes + line);
+        for (int64_t group = 0; group < block.k / kGroup; ++group) use(UnpackedGroup<V, F, Vectors>(blocks, group, column));
+    }
 }
 
-// What fits the registers beside the eight operands of a vector.
-template <class V>
-constexpr int max_int8_rows() { return V::kRegisters == 32 ? 8 : 4; }
-template <class V>
-constexpr int int8_vectors() { return V::kRegisters == 32 ? 2 : 1; }
-
-template <class V, Format F, int Rows = max_int8_rows<V>()>
-inline void dot_rows(const QuantizedRows& x, int64_t rows, const std::byte* blocks, int64_t num_blocks, float* y) {
-    if constexpr (Rows > 1) {
-        if (rows < Rows) return dot_rows<V, F, Rows - 1>(x, rows, blocks, num_blocks, y);
+// y (rows, 32 columns of stride 32): all of K, the sums in registers for one row and in y, in the first cache, for more.
+template <class V, Format F>
+inline void dot_rows(QuantizedRows x, int64_t rows, const std::byte* blocks, int64_t num_blocks, float* y) {
+    constexpr int kVectors = V::kRegisters == 32 ? 2 : 1;
+    using Group = UnpackedGroup<V, F, kVectors>;
+    const auto zero = V::broadcast(0.0f);
+    for (int64_t column = 0; column < kPanelColumns; column += kVectors * V::kLanes, y += kVectors * V::kLanes) {
+        QuantizedRows at = x;
+        typename Group::Sums sum;
+        for (int v = 0; v < kVectors; ++v) sum[v] = zero;
+        const auto store = [&](int64_t row) {
+            for (int v = 0; v < kVectors; ++v) V::store(y + row * kPanelColumns + v * V::kLanes, sum[v]);
+        };
+        if (rows == 1) {
+            for_groups<V, F, kVectors>(blocks, num_blocks, column, [&](const Group& group) {
+                group.add_row(at, 0, sum);
+                at.next_group(Group::C::units);
+            });
+            store(0);
+            continue;
+        }
+        for (int64_t row = 0; row < rows; ++row) store(row);
+        for_groups<V, F, kVectors>(blocks, num_blocks, column, [&](const Group& group) {
+            for (int64_t row = 0; row < rows; ++row) {
+                for (int v = 0; v < kVectors; ++v) sum[v] = V::load(y + row * kPanelColumns + v * V::kLanes);
+                group.add_row(at, row, sum);
+                store(row);
+            }
+            at.next_group(Group::C::units);
+        });
     }
-    constexpr int64_t kStep = int8_vectors<V>() * V::kLanes;
-    for (int64_t column = 0; column < kPanelColumns; column += kStep)
-        dot_tile<V, F, Rows, int8_vectors<V>()>(x, blocks, num_blocks, column, y);
 }
 
 // starts and offsets of `rows` rows from their sums; see QuantizedRows.
@@ -175,7 +208,7 @@ inline void finish_rows(const LinearInt8Arguments& a, const float* sums, int64_t
 
 template <class V, Format F>
 [[gnu::noinline]] void linear_int8_panel(const LinearInt8Arguments& a, int64_t panel, int64_t row, int64_t rows) {
-    constexpr int64_t kTile = max_int8_rows<V>();
+    constexpr int64_t kTile = kInt8TileRows;
     const int64_t groups = a.in_features / kGroup, num_blocks = a.in_features / Codes<V, F>::block.k;
     const std::byte* weight = panel_at(a.weight, F, panel, a.in_features);
     const int64_t tile_bytes = kTile * kPanelColumns * 4;

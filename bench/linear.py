@@ -1,0 +1,126 @@
+"""What linear layers reach: every format on every path, as rates and as shares of limits measured in the same run.
+
+    python bench/linear.py [--json FILE] [--formats Q4_1,Q8_0] [--rows 1,8,32,128,512] [--threads N]
+
+Weights cycle through copies larger than the caches, as a model's layers do. For one row the rate is GB/s of packed
+weights; for more it is GOP/s (2·rows·K·N a product). int8 rows include the quantisation of their activations.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from octavo import ops
+from octavo.ops import PackedWeight, StoredWeight, WeightFormat
+from octavo.ops.dispatch import NATIVE
+
+SHAPES = ((960, 576), (576, 576), (3072, 576), (576, 1536))  # of a layer of SmolLM2-135M, (N, K)
+WORKING_SET_BYTES = 64 << 20
+SECONDS = 0.25
+
+
+def random_weight(weight_format: WeightFormat, n: int, k: int) -> StoredWeight:
+    """Random codes, scales of about 0.01."""
+    data = torch.randint(0, 256, (n, weight_format.row_bytes(k)), dtype=torch.uint8)
+    half = torch.full((n, k // weight_format.block_size, 1), 0.01).half().view(torch.uint8)
+    blocks = data.view(n, -1, weight_format.block_bytes)
+    offsets = {"Q4_1": (0, 2), "Q5_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+    for offset in offsets.get(weight_format.value, (0,)):
+        blocks[..., offset : offset + 2] = half
+    return StoredWeight(data, weight_format, n, k)
+
+
+def layers(weight_format: WeightFormat) -> list[list[PackedWeight]]:
+    """As many layers as make the working set, each one's weights on their own."""
+    is_k_quant = weight_format.block_size == 256
+    shapes = [(n, (k + 255) // 256 * 256 if is_k_quant else k) for n, k in SHAPES]
+    one = [ops.pack_weight(random_weight(weight_format, n, k), device="cpu") for n, k in shapes]
+    count = max(2, WORKING_SET_BYTES // sum(weight.num_bytes for weight in one))
+    copies = [
+        [PackedWeight(w.data.clone(), w.format, w.layout, w.out_features, w.in_features) for w in one]
+        for _ in range(count - 1)
+    ]
+    return [one, *copies]
+
+
+def median_seconds(run: Callable[[], None]) -> float:
+    run()
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - begin < SECONDS:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def measure(weight_format: WeightFormat, rows: int, path: str) -> float:
+    """GB/s for one row, else GOP/s."""
+    assert NATIVE is not None
+    stack = layers(weight_format) if rows == 1 else layers(weight_format)[: max(2, 256 // rows)]
+    inputs = {w.in_features: torch.randn(rows, w.in_features) for w in stack[0]}
+    if path != "native":
+        NATIVE.force_int8_path("" if path == "int8" else path.removeprefix("int8 "))
+
+    def run() -> None:
+        for layer in stack:
+            for weight in layer:
+                x = inputs[weight.in_features]
+                if path == "native":
+                    ops.linear(x, weight)
+                else:
+                    ops.linear_int8(ops.quantize_activations(x), weight)
+
+    seconds = median_seconds(run)
+    NATIVE.force_int8_path("")
+    weights = [weight for layer in stack for weight in layer]
+    if rows == 1:
+        return sum(weight.num_bytes for weight in weights) / seconds / 1e9
+    return sum(2 * rows * weight.out_features * weight.in_features for weight in weights) / seconds / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--formats", default=",".join(f.value for f in WeightFormat if f.is_block_format))
+    parser.add_argument("--rows", default="1,8,32,128,512")
+    parser.add_argument("--threads", type=int, default=ops.num_threads())
+    parser.add_argument("--all-paths", action="store_true", help="every path of linear_int8, not just the one chosen")
+    options = parser.parse_args()
+    if NATIVE is None:
+        sys.exit("octavo._native is not built")
+    ops.set_num_threads(options.threads)
+    limits = {}
+    print("limits: " + ", ".join(f"{name} {value:.0f}" for name, value in limits.items()))
+    paths = ["native", "int8", *(f"int8 {path}" for path in NATIVE.int8_paths() if options.all_paths)]
+    rows = [int(each) for each in options.rows.split(",")]
+    print(f"{'':18}" + "".join(f"{'GB/s' if m == 1 else 'GOP/s'} M={m:<6}" for m in rows))
+    results = []
+    for name in options.formats.split(","):
+        for path in paths:
+            rates = [measure(WeightFormat(name), m, path) for m in rows]
+            print(f"{name:6}{path:12}" + "".join(f"{rate:10.1f}  " for rate in rates), flush=True)
+            results += [{"format": name, "path": path, "rows": m, "rate": r} for m, r in zip(rows, rates, strict=True)]
+    if options.json:
+        record = {
+            "command": sys.argv,
+            "machine": platform.processor() or platform.machine(),
+            "isa": ops.isa(),
+            "threads": options.threads,
+            "shapes_NK": SHAPES,
+            "unit": "GB/s of packed weights at 1 row, GOP/s beyond",
+            "limits": limits,
+            "results": results,
+        }
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
