@@ -6,6 +6,10 @@
 
 #if defined(OCTAVO_X86)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 #include "thread_pool.h"
@@ -18,6 +22,7 @@ namespace avx2 { extern const KernelTable table; }
 namespace avx512 { extern const KernelTable table; }
 namespace avx2_vnni { extern const Int8Path int8_path; }
 namespace avx512_vnni { extern const Int8Path int8_path; }
+namespace avx512_amx { extern const Int8Path int8_path; }
 #endif
 
 namespace {
@@ -26,6 +31,20 @@ namespace {
 bool has_avx_vnni() {
     uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
     return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
+}
+
+// AMX's tiles need the processor (CPUID leaf 7: AMX-TILE, AMX-INT8) and the kernel's leave, which holds for the process.
+bool has_amx_int8() {
+#if defined(__linux__)
+    constexpr uint32_t kTiles = 1u << 24, kInt8 = 1u << 25;
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(edx & kTiles) || !(edx & kInt8)) return false;
+    static const bool is_granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+    return is_granted;
+#else
+    return false;
+#endif
 }
 #endif
 
@@ -54,7 +73,10 @@ std::vector<Int8Path> available_int8_paths(const KernelTable& table) {
     std::vector<Int8Path> paths{{"vector", table.linear_int8, 1}};
 #if defined(OCTAVO_X86)
     if (&table == &avx2::table && has_avx_vnni()) paths.push_back(avx2_vnni::int8_path);
-    if (&table == &avx512::table && __builtin_cpu_supports("avx512vnni")) paths.push_back(avx512_vnni::int8_path);
+    if (&table == &avx512::table && __builtin_cpu_supports("avx512vnni")) {
+        paths.push_back(avx512_vnni::int8_path);
+        if (has_amx_int8()) paths.push_back(avx512_amx::int8_path);
+    }
 #endif
     return paths;
 }

@@ -126,6 +126,8 @@ struct Vector {
     static uint32_t reduce_max_words(Word v) { return _mm512_reduce_max_epu32(v); }
     static int32_t reduce_add_words(Word v) { return _mm512_reduce_add_epi32(v); }
     static Word add_words(Word a, Word b) { return _mm512_add_epi32(a, b); }
+    static void store_words(void* p, Word v) { _mm512_storeu_si512(p, v); }
+    static Word sub_bytes(Word a, int b) { return _mm512_sub_epi8(a, _mm512_set1_epi8(static_cast<char>(b))); }
     static Word round_to_words(Float v) { return _mm512_cvtps_epi32(v); }
     static void store_low_bytes(int8_t* p, Word v) {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));

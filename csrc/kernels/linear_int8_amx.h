@@ -1,0 +1,177 @@
+// linear_int8 on AMX tiles: the same sums over units, exact in int32, scaled and added in the same order (linear_int8.h).
+//
+// A panel is unpacked once an item to signed codes (code − zero), so that no correction is needed: word w of a group
+// holds k = 4·w … 4·w + 3 of its 32 columns, which is what a tile reads (row w, stride 128 bytes). A tile of 16 rows and
+// 16 columns keeps its fp32 sums in sixteen registers; the int32 sums of a unit pass through memory, by two buffers in
+// turn, so that the unit being multiplied does not wait for the one being scaled.
+#pragma once
+
+#include "linear_int8.h"
+
+namespace octavo::OCTAVO_ISA {
+
+constexpr int kTileRows = 16;
+constexpr int64_t kAmxBatch = 4;    // units whose sums wait in memory
+constexpr int64_t kAmxSlab = 2048;  // k at a time: 64 KiB of unpacked codes, reused by all rows of the item
+
+// A slab of a panel, unpacked.
+struct UnpackedSlab {
+    int8_t* codes;    // [group][8][32][4]
+    float* steps;     // [unit][32]
+    float* minimums;  // [group][32]
+};
+
+template <Format F>
+[[gnu::noinline]] void unpack_slab(const std::byte* blocks, int64_t num_blocks, UnpackedSlab slab) {
+    using V = Vector;
+    using C = Codes<V, F>;
+    const auto unpack = [&](const UnpackedGroup<V, F, 2>& group) {
+        for (int v = 0; v < 2; ++v) {
+            for (int w = 0; w < 8; ++w)
+                V::store_words(slab.codes + (w * kPanelColumns + v * V::kLanes) * 4,
+                               V::sub_bytes(group.operands[v][w], C::zero));
+            for (int unit = 0; unit < C::units; ++unit)
+                V::store(slab.steps + unit * kPanelColumns + v * V::kLanes, group.step[unit][v]);
+            if constexpr (C::has_minimum) V::store(slab.minimums + v * V::kLanes, group.minimum[v]);
+        }
+        slab.codes += kGroup * kPanelColumns;
+        slab.steps += C::units * kPanelColumns;
+        slab.minimums += kPanelColumns;
+    };
+    for_groups<V, F, 2>(blocks, num_blocks, 0, unpack);
+}
+
+// Tiles 0 and 1 hold sums, 2 and 3 activations, 4 and 5 codes. The operand of LDTILECFG.
+struct alignas(64) TileShapes {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {};
+    uint8_t rows[16] = {};
+
+    TileShapes(int num_rows, int units) {
+        for (int i = 0; i < 2; ++i) {
+            rows[i] = rows[2 + i] = static_cast<uint8_t>(num_rows);
+            rows[4 + i] = static_cast<uint8_t>(8 / units);
+            row_bytes[i] = row_bytes[4 + i] = 64;
+            row_bytes[2 + i] = static_cast<uint16_t>(kGroup / units);
+        }
+    }
+
+    void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
+};
+
+// sums (rows × 16 int32) = q · codes of one unit. Not by intrinsics: GCC's do not say what memory they read.
+template <int Buffer>
+[[gnu::always_inline]] inline void multiply_unit(const int8_t* q, int64_t q_stride, const int8_t* codes, int32_t* sums) {
+    asm volatile(
+        "tilezero %%tmm%c[sum]\n\t"
+        "tileloadd (%[q],%[q_stride],1), %%tmm%c[left]\n\t"
+        "tileloadd (%[codes],%[codes_stride],1), %%tmm%c[right]\n\t"
+        "tdpbssd %%tmm%c[right], %%tmm%c[left], %%tmm%c[sum]\n\t"
+        "tilestored %%tmm%c[sum], (%[sums],%[sums_stride],1)"
+        :
+        : [sum] "n"(Buffer), [left] "n"(2 + Buffer), [right] "n"(4 + Buffer), [q] "r"(q), [q_stride] "r"(q_stride),
+          [codes] "r"(codes), [codes_stride] "r"(int64_t{4 * kPanelColumns}), [sums] "r"(sums),
+          [sums_stride] "r"(int64_t{64})
+        : "memory");
+}
+
+// y (rows, 16 columns of stride 32) = or += a slab; Rows is kTileRows, or 0 for `rows`.
+template <Format F, int Rows>
+inline void amx_tile(const QuantizedRows& x, int rows, const UnpackedSlab& slab, int64_t num_groups, int64_t column,
+                     int32_t (*buffers)[kTileRows * 16], float* y, bool accumulates) {
+    using V = Vector;
+    using C = Codes<V, F>;
+    constexpr int64_t kUnitBytes = kGroup / C::units, kUnitCodes = kUnitBytes * kPanelColumns;
+    const int height = Rows ? Rows : rows;
+    const int64_t num_units = num_groups * C::units;
+    V::Float sum[kTileRows];
+    for (int r = 0; r < height; ++r)
+        sum[r] = accumulates ? V::load(y + r * kPanelColumns + column) : V::broadcast(0.0f);
+    // Stores of tiles are not forwarded to loads: a batch is multiplied while the one before it is scaled.
+    const auto multiply = [&](int64_t batch) {
+        int32_t(*to)[kTileRows * 16] = buffers + batch % 2 * kAmxBatch;
+        const int64_t begin = batch * kAmxBatch, end = smaller(num_units, begin + kAmxBatch);
+        for (int64_t unit = begin; unit < end; unit += 2) {
+            const int8_t* q = x.q + unit * kUnitBytes;
+            const int8_t* codes = slab.codes + unit * kUnitCodes + column * 4;
+            multiply_unit<0>(q, x.q_stride, codes, to[unit - begin]);
+            if (unit + 1 < end)
+                multiply_unit<1>(q + kUnitBytes, x.q_stride, codes + kUnitCodes, to[unit + 1 - begin]);
+        }
+    };
+    const auto scale = [&](int64_t unit, const int32_t* dots) {
+        const int64_t group = unit / C::units;
+        const auto step = V::load(slab.steps + unit * kPanelColumns + column);
+        const float* scales = x.scales + group * x.scales_stride;
+#pragma GCC unroll 16
+        for (int r = 0; r < height; ++r)
+            sum[r] = V::fused(V::to_float(V::load_words(reinterpret_cast<const uint32_t*>(dots + r * 16))),
+                              V::mul(V::broadcast(scales[r]), step), sum[r]);
+        if constexpr (C::has_minimum) {
+            const auto minimum = V::load(slab.minimums + group * kPanelColumns + column);
+            const float* offsets = x.offsets + group * x.stride;
+#pragma GCC unroll 16
+            for (int r = 0; r < height; ++r) sum[r] = V::fused(V::broadcast(offsets[r]), minimum, sum[r]);
+        }
+    };
+    const int64_t num_batches = (num_units + kAmxBatch - 1) / kAmxBatch;
+    multiply(0);
+    for (int64_t batch = 0; batch < num_batches; ++batch) {
+        if (batch + 1 < num_batches) multiply(batch + 1);
+        const int64_t begin = batch * kAmxBatch, end = smaller(num_units, begin + kAmxBatch);
+        for (int64_t unit = begin; unit < end; ++unit) scale(unit, buffers[batch % 2 * kAmxBatch + unit - begin]);
+    }
+    for (int r = 0; r < height; ++r) V::store(y + r * kPanelColumns + column, sum[r]);
+}
+
+template <Format F>
+[[gnu::noinline]] void linear_int8_amx_panel(const LinearInt8Arguments& a, int64_t panel, int64_t first, int64_t rows) {
+    using C = Codes<Vector, F>;
+    constexpr int64_t kGroups = kAmxSlab / kGroup;
+    const std::byte* weight = panel_at(a.weight, F, panel, a.in_features);
+    struct Scratch {
+        int32_t buffers[2 * kAmxBatch][kTileRows * 16];
+        float sums[kInt8RowsPerItem * kPanelColumns];
+        float offsets[kGroups * kInt8RowsPerItem];
+        float steps[kGroups * 2 * kPanelColumns], minimums[kGroups * kPanelColumns];
+        int8_t codes[kAmxSlab * kPanelColumns];
+    };
+    auto& scratch = *static_cast<Scratch*>(thread_scratch(sizeof(Scratch)));
+    const UnpackedSlab slab{scratch.codes, scratch.steps, scratch.minimums};
+    const TileShapes whole(kTileRows, C::units), rest(static_cast<int>(rows % kTileRows), C::units);
+    for (int64_t k = 0; k < a.in_features; k += kAmxSlab) {
+        const int64_t size = smaller(kAmxSlab, a.in_features - k), groups = size / kGroup, group = k / kGroup;
+        unpack_slab<F>(weight + k / C::block.k * C::block.bytes(), size / C::block.k, slab);
+        const float* scales = a.scales + group * a.rows + first;
+        if constexpr (C::has_minimum)
+            prepare_rows<Vector, F>(scales, a.sums + 2 * group * a.rows + first, a.rows, groups, rows, nullptr,
+                                    scratch.offsets, kInt8RowsPerItem);
+        if (rows >= kTileRows) whole.load();
+        for (int64_t row = 0; row < rows; row += kTileRows) {
+            const QuantizedRows x{a.q + (first + row) * a.in_features + k, a.in_features, scales + row, a.rows,
+                                  nullptr, scratch.offsets + row, kInt8RowsPerItem};
+            float* sums = scratch.sums + row * kPanelColumns;
+            const int height = static_cast<int>(smaller(kTileRows, rows - row));
+            if (height < kTileRows) rest.load();
+            for (int64_t column = 0; column < kPanelColumns; column += Vector::kLanes) {
+                if (height == kTileRows)
+                    amx_tile<F, kTileRows>(x, height, slab, groups, column, scratch.buffers, sums, k > 0);
+                else
+                    amx_tile<F, 0>(x, height, slab, groups, column, scratch.buffers, sums, k > 0);
+            }
+        }
+    }
+    asm volatile("tilerelease" ::: "memory");
+    finish_rows<Vector>(a, scratch.sums, first, rows, panel * kPanelColumns);
+}
+
+inline void linear_int8_amx(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const LinearInt8Arguments*>(arguments);
+    const int64_t num_chunks = (a.rows + kInt8RowsPerItem - 1) / kInt8RowsPerItem;
+    const int64_t panel = item / num_chunks, row = item % num_chunks * kInt8RowsPerItem;
+    const int64_t rows = smaller(kInt8RowsPerItem, a.rows - row);
+    if (a.in_features == 0) return linear_int8<Vector>(arguments, item);
+    with_block_format(a.format, [&]<Format F>() { linear_int8_amx_panel<F>(a, panel, row, rows); });
+}
+
+}  // namespace octavo::OCTAVO_ISA
