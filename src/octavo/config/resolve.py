@@ -101,9 +101,7 @@ def resolve(config: EngineConfig, model: ModelFacts, machine: MachineFacts) -> R
     )
     threads = config.threads or machine.num_cores
     why["threads"] = "given" if config.threads else "the cores that this process may use"
-    why["linear_activations"] = (
-        "given" if config.linear_activations == "native" else "packed weights are unpacked exactly"
-    )
+    linear_activations = _linear_activations(config, device, why)
     for option in fields(config):
         why.setdefault(option.name, "default" if getattr(config, option.name) == option.default else "given")
     return ResolvedConfig(
@@ -111,7 +109,7 @@ def resolve(config: EngineConfig, model: ModelFacts, machine: MachineFacts) -> R
         device=device,
         dtype=dtype,
         kv_cache_dtype=kv_dtype,
-        linear_activations="native",
+        linear_activations=linear_activations,
         max_model_len=max_model_len,
         max_num_batched_tokens=budget,
         max_num_seqs=config.max_num_seqs,
@@ -152,6 +150,20 @@ def _dtype(config: EngineConfig, device: str, why: dict[str, str]) -> str:
         return config.dtype
     why["dtype"] = "CPU kernels compute in float32" if device == "cpu" else "GPU default"
     return "float32" if device == "cpu" else "bfloat16"
+
+
+def _linear_activations(config: EngineConfig, device: str, why: dict[str, str]) -> str:
+    if config.linear_activations == "int8":
+        if device != "cpu":
+            raise ConfigError(
+                f"linear_activations=int8 on {device} is not built yet; use auto or native", param="linear_activations"
+            )
+        why["linear_activations"] = "given; F32, F16 and BF16 weights keep native activations"
+        return "int8"
+    why["linear_activations"] = (
+        "given" if config.linear_activations == "native" else "packed weights are unpacked exactly"
+    )
+    return "native"
 
 
 def _kv_dtype(config: EngineConfig, dtype: str, why: dict[str, str]) -> KVDtype:

@@ -24,7 +24,7 @@ from octavo.loader.checkpoint import Checkpoint, open_checkpoint
 from octavo.loader.fetch import resolve_model
 from octavo.models.decoder import DecoderSpec
 from octavo.models.registry import family_of, load_decoder, read_spec
-from octavo.quantization import AsStored
+from octavo.quantization import AsStored, Int8Activations, LinearMethod
 from octavo.scheduler import Scheduler, SchedulerLimits
 from octavo.scheduler.policy import POLICIES
 from octavo.worker import ModelRunner
@@ -57,7 +57,7 @@ def build_engine(config: EngineConfig, on_phase: OnPhase = lambda phase, share: 
         decoder = load_decoder(
             model.checkpoint,
             spec,
-            AsStored(device, getattr(torch, resolved.dtype)),
+            _linear_method(resolved, device),
             max_position=resolved.max_model_len,
             device=device,
             on_layer=lambda layer: on_phase("load weights", (layer + 1) / len(spec.layers)),
@@ -114,6 +114,11 @@ class _Phases:
             self.seconds[self._name] = time.perf_counter() - self._start
             self._on_phase(self._name, 1.0)
             self._name = ""
+
+
+def _linear_method(resolved: ResolvedConfig, device: torch.device) -> LinearMethod:
+    as_stored = AsStored(device, getattr(torch, resolved.dtype))
+    return Int8Activations(as_stored) if resolved.linear_activations == "int8" else as_stored
 
 
 def _cache_layout(spec: DecoderSpec, block_size: int, dtype: KVDtype) -> CacheLayout:

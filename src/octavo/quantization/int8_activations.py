@@ -1,0 +1,40 @@
+"""Weights of block formats are multiplied with activations quantised to bytes; others as stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from octavo import ops
+from octavo.ops import PackedWeight, StoredWeight
+from octavo.quantization.as_stored import AsStored
+from octavo.quantization.method import StackedWeight
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Activations:
+    """An input is quantised once, per token and group of 32, for all the weights stacked on it that take bytes."""
+
+    as_stored: AsStored
+    """Loads all weights, and applies those that do not take bytes."""
+
+    def load(self, weights: Sequence[StoredWeight]) -> StackedWeight:
+        return self.as_stored.load(weights)
+
+    def apply(self, x_TK: Tensor, weight: StackedWeight, bias_N: Tensor | None) -> Tensor:
+        if not any(takes_int8(part) for part in weight.parts):
+            return self.as_stored.apply(x_TK, weight, bias_N)
+        quantized = ops.quantize_activations(x_TK)
+        if len(weight.parts) == 1:
+            return ops.linear_int8(quantized, weight.parts[0], bias_N)
+        outputs = [
+            ops.linear_int8(quantized, part) if takes_int8(part) else ops.linear(x_TK, part) for part in weight.parts
+        ]
+        y_TN = torch.cat(outputs, dim=-1)
+        return y_TN if bias_N is None else y_TN.add_(bias_N)
+
+
+def takes_int8(weight: PackedWeight) -> bool:
+    """Block formats do; F32, F16 and BF16 weights are multiplied with fp32 activations whatever the option says."""
+    return weight.format.is_block_format
