@@ -62,6 +62,33 @@ def test_packing_linear_embedding(weight_format, rows, n, isa, stored_weight):
     assert torch.equal(w.tensor, ops.dequantize(stored))
 
 
+@pytest.mark.parametrize("weight_format", [f for f in WeightFormat if f.is_block_format])
+@pytest.mark.parametrize(("rows", "n"), [(1, 1), (3, 33), (13, 45), (40, 31), (257, 31)])
+def test_quantize_and_linear_int8(weight_format, rows, n, isa, stored_weight):
+    k = 256
+    stored = stored_weight(weight_format, n, k)
+    packed = Guarded(ops.pack_weight(stored, device="cpu").data)
+    x, bias = randn(rows, k), randn(n)
+    q, sums = (Guarded(torch.zeros(size, dtype=torch.uint8)) for size in (rows * k, rows * k // 16 * 4))
+    scales = empty(k // 32, rows)
+    _native.quantize(x.address, k, q.address, scales.address, sums.address, rows, k)
+    for output in (q, scales, sums):
+        output.assert_whole()
+    assert scales.tensor.isfinite().all()
+    want = ops.linear_int8(
+        ops.quantize_activations(x.tensor.clone()), ops.pack_weight(stored, device="cpu"), bias.tensor.clone()
+    )
+    for path in _native.int8_paths():
+        _native.force_int8_path(path)
+        y = empty(rows, n)
+        _native.linear_int8(
+            q.address, scales.address, sums.address, packed.address, _native.Format[weight_format.value],
+            bias.address, y.address, rows, k, n,
+        )  # fmt: skip
+        y.assert_whole()
+        assert torch.equal(y.tensor, want)
+
+
 @pytest.mark.parametrize("width", [1, 3, 4, 7, 8, 15, 16, 17, 33, 100])
 def test_row_kernels(width, isa):
     x, weight, bias, residual = randn(3, width), randn(width), randn(width), randn(3, width)

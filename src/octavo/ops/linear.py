@@ -76,7 +76,7 @@ def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias: Tensor | No
             "use linear",
             param="weight",
         )
-    check_tensor("x.q_TK", x.q_TK, (None, weight.in_features), (torch.int8,), weight.data.device)
+    _check_quantized(x, weight)
     if bias is not None:
         check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, x.q_TK.device)
     return table.LINEAR_INT8(x, weight, bias)
@@ -87,6 +87,17 @@ def embedding(ids_T: Tensor, weight: PackedWeight) -> Tensor:
     check_tensor("ids", ids_T, (None,), INDEX_DTYPES, weight.data.device)
     check_indices("ids", ids_T, weight.out_features)
     return table.EMBEDDING(ids_T, weight)
+
+
+def _check_quantized(x: QuantizedActivations, weight: PackedWeight) -> None:
+    num_groups, device = weight.in_features // GROUP_SIZE, weight.data.device
+    check_tensor("x.q_TK", x.q_TK, (None, weight.in_features), (torch.int8,), device)
+    check_tensor("x.scales_GT", x.scales_GT, (num_groups, x.num_tokens), (torch.float32,), device)
+    check_tensor("x.sums_HT", x.sums_HT, (2 * num_groups, x.num_tokens), (torch.int32,), device)
+    if not (x.q_TK.is_contiguous() and x.scales_GT.is_contiguous() and x.sums_HT.is_contiguous()):
+        raise OpArgumentError(
+            "x: got tensors that are not contiguous; allowed what quantize_activations gives; copy them", param="x"
+        )
 
 
 def _check_stored(weight: StoredWeight) -> None:

@@ -5,6 +5,7 @@ Arguments are taken as checked by the public signatures.
 """
 
 from octavo.ops.reference.activations import gelu_tanh_mul, silu_mul
+from octavo.ops.reference.arithmetic import fused_multiply_add
 from octavo.ops.reference.attention import paged_attention, store_kv
 from octavo.ops.reference.linear import dequantize, embedding, linear, pack_weight
 from octavo.ops.reference.linear_int8 import linear_int8, quantize_activations
@@ -16,6 +17,7 @@ __all__ = [
     "apply_rotary",
     "dequantize",
     "embedding",
+    "fused_multiply_add",
     "gelu_tanh_mul",
     "layer_norm",
     "linear",

@@ -31,7 +31,7 @@ def quantize_activations(x_TK: Tensor) -> QuantizedActivations:
     q_TK = torch.round(x_TGE * inverse_TG1).to(torch.int8).reshape(num_tokens, in_features)
     scale_TG1 = torch.where(is_zero_TG1, 0.0, maximum_TG1 / torch.full_like(maximum_TG1, 127.0))
     scale_TG1 = torch.where(is_finite_TG1, scale_TG1, torch.nan)
-    halves_THE = q_TK.reshape(num_tokens, -1, GROUP_SIZE // 2).to(torch.int32)
+    halves_THE = q_TK.reshape(num_tokens, 2 * in_features // GROUP_SIZE, GROUP_SIZE // 2).to(torch.int32)
     sums_HT = halves_THE.sum(-1, dtype=torch.int32).T.contiguous()
     return QuantizedActivations(q_TK, scale_TG1[..., 0].T.contiguous(), sums_HT)
 
