@@ -133,17 +133,15 @@ struct Vector {
         half = _mm_max_epu32(half, _mm_shuffle_epi32(half, 0xb1));
         return static_cast<uint32_t>(_mm_cvtsi128_si32(half));
     }
-    static int32_t reduce_add_words(Word v) {
-        __m128i half = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-        half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
-        half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1));
-        return _mm_cvtsi128_si32(half);
-    }
-    static Word add_words(Word a, Word b) { return _mm256_add_epi32(a, b); }
     static Word round_to_words(Float v) { return _mm256_cvtps_epi32(v); }
-    static void store_low_bytes(int8_t* p, Word v) {
-        const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+    // The low bytes of 16 words, signed; returns their sum.
+    static int32_t store_sixteen_bytes(int8_t* p, const Word* words) {
+        const __m128i low = _mm_packs_epi32(_mm256_castsi256_si128(words[0]), _mm256_extracti128_si256(words[0], 1));
+        const __m128i high = _mm_packs_epi32(_mm256_castsi256_si128(words[1]), _mm256_extracti128_si256(words[1], 1));
+        const __m128i bytes = _mm_packs_epi16(low, high);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+        const __m128i sums = _mm_sad_epu8(_mm_xor_si128(bytes, _mm_set1_epi8(-128)), _mm_setzero_si128());
+        return _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums))) - 16 * 128;
     }
 
 private:

@@ -124,13 +124,15 @@ struct Vector {
     static Word magnitude_bits(Float v) { return bit_and(_mm512_castps_si512(v), 0x7fffffff); }
     static Word max_words(Word a, Word b) { return _mm512_max_epu32(a, b); }
     static uint32_t reduce_max_words(Word v) { return _mm512_reduce_max_epu32(v); }
-    static int32_t reduce_add_words(Word v) { return _mm512_reduce_add_epi32(v); }
-    static Word add_words(Word a, Word b) { return _mm512_add_epi32(a, b); }
     static void store_words(void* p, Word v) { _mm512_storeu_si512(p, v); }
     static Word sub_bytes(Word a, int b) { return _mm512_sub_epi8(a, _mm512_set1_epi8(static_cast<char>(b))); }
     static Word round_to_words(Float v) { return _mm512_cvtps_epi32(v); }
-    static void store_low_bytes(int8_t* p, Word v) {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+    // The low bytes of 16 words, signed; returns their sum.
+    static int32_t store_sixteen_bytes(int8_t* p, const Word* words) {
+        const __m128i bytes = _mm512_cvtepi32_epi8(words[0]);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+        const __m128i sums = _mm_sad_epu8(_mm_xor_si128(bytes, _mm_set1_epi8(-128)), _mm_setzero_si128());
+        return _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_unpackhi_epi64(sums, sums))) - 16 * 128;
     }
 
 private:

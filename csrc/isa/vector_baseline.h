@@ -119,10 +119,16 @@ struct Vector {
         const uint32_t a = v[0] < v[1] ? v[1] : v[0], b = v[2] < v[3] ? v[3] : v[2];
         return a < b ? b : a;
     }
-    static int32_t reduce_add_words(Word v) { return static_cast<int32_t>(v[0] + v[1] + v[2] + v[3]); }
-    static Word add_words(Word a, Word b) { return a + b; }
     static Word round_to_words(Float v) { return reinterpret_cast<Word>(__builtin_convertvector(round(v), Int)); }
-    static void store_low_bytes(int8_t* p, Word v) { for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(v[i]); }
+    // The low bytes of 16 words, signed; returns their sum.
+    static int32_t store_sixteen_bytes(int8_t* p, const Word* words) {
+        Int sum = {};
+        for (int v = 0; v < 4; ++v) {
+            sum += reinterpret_cast<Int>(words[v]);
+            for (int i = 0; i < kLanes; ++i) p[v * kLanes + i] = static_cast<int8_t>(words[v][i]);
+        }
+        return sum[0] + sum[1] + sum[2] + sum[3];
+    }
 
 private:
     static uint16_t to_f16(uint32_t bits) {

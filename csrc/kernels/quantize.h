@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "math.h"
-#include "rowwise.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -30,27 +29,24 @@ inline float quantize_group(const float* x, int8_t* q, int32_t* sums, int64_t st
         return bits >= 0x7f800000 ? __builtin_nanf("") : 0.0f;
     }
     const auto inverse = V::broadcast(127.0f / maximum);
-    for (int half = 0; half < 2; ++half) {
-        auto sum = V::broadcast_word(0);
-        for (int v = half * kVectors / 2; v < (half + 1) * kVectors / 2; ++v) {
-            const auto rounded = V::round_to_words(V::mul(values[v], inverse));
-            V::store_low_bytes(q + v * V::kLanes, rounded);
-            sum = V::add_words(sum, rounded);
-        }
-        sums[half * stride] = V::reduce_add_words(sum);
-    }
+    typename V::Word words[kVectors];
+    for (int v = 0; v < kVectors; ++v) words[v] = V::round_to_words(V::mul(values[v], inverse));
+    sums[0] = V::store_sixteen_bytes(q, words);
+    sums[stride] = V::store_sixteen_bytes(q + 16, words + kVectors / 2);
     return maximum / 127.0f;
 }
 
+// Item: rows as for_rows cuts them; groups outermost, since a group's scales are neighbours and a row's far apart.
 template <class V>
 void quantize(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const QuantizeArguments*>(arguments);
-    for_rows(a.rows, a.in_features, item, [&](int64_t row) {
-        for (int64_t group = 0; group < a.in_features / kGroup; ++group)
+    const int64_t count = larger(1, kElementsPerItem / larger(1, a.in_features));
+    const int64_t end = smaller(a.rows, (item + 1) * count);
+    for (int64_t group = 0; group < a.in_features / kGroup; ++group)
+        for (int64_t row = item * count; row < end; ++row)
             a.scales[group * a.rows + row] = quantize_group<V>(
                 a.x + row * a.x_stride + group * kGroup, a.q + row * a.in_features + group * kGroup,
                 a.sums + 2 * group * a.rows + row, a.rows);
-    });
 }
 
 }  // namespace octavo::OCTAVO_ISA
