@@ -1,9 +1,10 @@
-"""What linear layers reach: every format on every path, as rates and as shares of limits measured in the same run.
+"""What linear layers reach: every format, with native and with int8 activations, beside the bandwidth measured in the same run.
 
     python bench/linear.py [--json FILE] [--formats Q4_1,Q8_0] [--rows 1,8,32,128,512] [--threads N]
 
-Weights cycle through copies larger than the caches, as a model's layers do. For one row the rate is GB/s of packed
-weights; for more it is GOP/s (2·rows·K·N a product). int8 rows include the quantisation of their activations.
+For one row the weights cycle through copies larger than the second cache, as a model's layers do, and the rate is GB/s
+of packed weights; for more rows it is GOP/s (2·rows·K·N a product). int8 includes the quantisation of the activations.
+The two are run in turn, and medians given.
 """
 
 import argparse
@@ -50,40 +51,53 @@ def layers(weight_format: WeightFormat) -> list[list[PackedWeight]]:
     return [one, *copies]
 
 
-def median_seconds(run: Callable[[], None]) -> float:
-    run()
-    times: list[float] = []
-    begin = time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - begin < SECONDS:
-        start = time.perf_counter()
+def median_seconds(runs: list[Callable[[], None]]) -> list[float]:
+    """Of each, run in turn."""
+    times: list[list[float]] = [[] for _ in runs]
+    for run in runs:
         run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    begin = time.perf_counter()
+    while len(times[0]) < 5 or time.perf_counter() - begin < SECONDS * len(runs):
+        for run, own in zip(runs, times, strict=True):
+            start = time.perf_counter()
+            run()
+            own.append(time.perf_counter() - start)
+    return [statistics.median(own) for own in times]
 
 
-def measure(weight_format: WeightFormat, rows: int, path: str) -> float:
-    """GB/s for one row, else GOP/s."""
-    assert NATIVE is not None
+def read_bandwidth() -> float:
+    """GB/s of a reduction over memory that no cache holds."""
+    data = torch.ones(48 << 20, dtype=torch.int64)
+    return data.numel() * 8 / median_seconds([lambda: void(data.max())])[0] / 1e9
+
+
+def void(_: object) -> None:
+    """Drops a result."""
+
+
+def measure(weight_format: WeightFormat, rows: int, paths: list[str]) -> list[float]:
+    """Of each path, GB/s for one row, else GOP/s."""
     stack = layers(weight_format) if rows == 1 else layers(weight_format)[: max(2, 256 // rows)]
     inputs = {w.in_features: torch.randn(rows, w.in_features) for w in stack[0]}
-    if path != "native":
-        NATIVE.force_int8_path("" if path == "int8" else path.removeprefix("int8 "))
 
-    def run() -> None:
-        for layer in stack:
-            for weight in layer:
-                x = inputs[weight.in_features]
-                if path == "native":
-                    ops.linear(x, weight)
-                else:
-                    ops.linear_int8(ops.quantize_activations(x), weight)
+    def runner(path: str) -> Callable[[], None]:
+        def run() -> None:
+            assert NATIVE is not None
+            if path != "native":
+                NATIVE.force_int8_path(path.partition(" ")[2])
+            for layer in stack:
+                for weight in layer:
+                    x = inputs[weight.in_features]
+                    if path == "native":
+                        ops.linear(x, weight)
+                    else:
+                        ops.linear_int8(ops.quantize_activations(x), weight)
 
-    seconds = median_seconds(run)
-    NATIVE.force_int8_path("")
+        return run
+
     weights = [weight for layer in stack for weight in layer]
-    if rows == 1:
-        return sum(weight.num_bytes for weight in weights) / seconds / 1e9
-    return sum(2 * rows * weight.out_features * weight.in_features for weight in weights) / seconds / 1e9
+    done = [w.num_bytes if rows == 1 else 2 * rows * w.out_features * w.in_features for w in weights]
+    return [sum(done) / seconds / 1e9 for seconds in median_seconds([runner(path) for path in paths])]
 
 
 def main() -> None:
@@ -97,17 +111,21 @@ def main() -> None:
     if NATIVE is None:
         sys.exit("octavo._native is not built")
     ops.set_num_threads(options.threads)
-    limits = {}
-    print("limits: " + ", ".join(f"{name} {value:.0f}" for name, value in limits.items()))
+    limits = {"read_GB_s": read_bandwidth()}
+    print(f"{ops.isa()}, {options.threads} threads; memory is read at {limits['read_GB_s']:.1f} GB/s")
     paths = ["native", "int8", *(f"int8 {path}" for path in NATIVE.int8_paths() if options.all_paths)]
     rows = [int(each) for each in options.rows.split(",")]
     print(f"{'':18}" + "".join(f"{'GB/s' if m == 1 else 'GOP/s'} M={m:<6}" for m in rows))
     results = []
     for name in options.formats.split(","):
-        for path in paths:
-            rates = [measure(WeightFormat(name), m, path) for m in rows]
-            print(f"{name:6}{path:12}" + "".join(f"{rate:10.1f}  " for rate in rates), flush=True)
-            results += [{"format": name, "path": path, "rows": m, "rate": r} for m, r in zip(rows, rates, strict=True)]
+        rates = [measure(WeightFormat(name), m, paths) for m in rows]
+        for index, path in enumerate(paths):
+            print(f"{name:6}{path:12}" + "".join(f"{rate[index]:10.1f}  " for rate in rates), flush=True)
+            results += [
+                {"format": name, "path": path, "rows": m, "rate": rate[index]}
+                for m, rate in zip(rows, rates, strict=True)
+            ]
+    NATIVE.force_int8_path("")
     if options.json:
         record = {
             "command": sys.argv,

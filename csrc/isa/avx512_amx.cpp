@@ -7,6 +7,6 @@
 namespace octavo::OCTAVO_ISA {
 
 extern const Int8Path int8_path;
-const Int8Path int8_path = {"amx", linear_int8_amx, 32};
+const Int8Path int8_path = {"amx", linear_int8_amx, 48};
 
 }  // namespace octavo::OCTAVO_ISA

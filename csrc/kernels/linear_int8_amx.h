@@ -1,9 +1,9 @@
 // linear_int8 on AMX tiles: the same sums over units, exact in int32, scaled and added in the same order (linear_int8.h).
 //
 // A panel is unpacked once an item to signed codes (code − zero), so that no correction is needed: word w of a group
-// holds k = 4·w … 4·w + 3 of its 32 columns, which is what a tile reads (row w, stride 128 bytes). A tile of 16 rows and
-// 16 columns keeps its fp32 sums in sixteen registers; the int32 sums of a unit pass through memory, by two buffers in
-// turn, so that the unit being multiplied does not wait for the one being scaled.
+// holds k = 4·w … 4·w + 3 of its 32 columns, which is what a tile reads (row w, stride 128 bytes). The int32 sums of a
+// unit, 16 rows and twice 16 columns, pass through memory: stores of tiles are not forwarded to loads, so one batch of
+// units is multiplied while the one before it is scaled, with the fp32 sums of 16 columns in sixteen registers.
 #pragma once
 
 #include "linear_int8.h"
@@ -41,87 +41,96 @@ template <Format F>
     for_groups<V, F, 2>(blocks, num_blocks, 0, unpack);
 }
 
-// Tiles 0 and 1 hold sums, 2 and 3 activations, 4 and 5 codes. The operand of LDTILECFG.
+// Tiles 0 to 3 hold sums, 4 and 5 activations, 6 and 7 codes. The operand of LDTILECFG.
 struct alignas(64) TileShapes {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
     uint16_t row_bytes[16] = {};
     uint8_t rows[16] = {};
 
     TileShapes(int num_rows, int units) {
-        for (int i = 0; i < 2; ++i) {
-            rows[i] = rows[2 + i] = static_cast<uint8_t>(num_rows);
-            rows[4 + i] = static_cast<uint8_t>(8 / units);
-            row_bytes[i] = row_bytes[4 + i] = 64;
-            row_bytes[2 + i] = static_cast<uint16_t>(kGroup / units);
+        for (int i = 0; i < 8; ++i) {
+            rows[i] = static_cast<uint8_t>(i < 6 ? num_rows : 8 / units);
+            row_bytes[i] = static_cast<uint16_t>(i == 4 || i == 5 ? kGroup / units : 64);
         }
     }
 
     void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
 };
 
-// sums (rows × 16 int32) = q · codes of one unit. Not by intrinsics: GCC's do not say what memory they read.
-template <int Buffer>
-[[gnu::always_inline]] inline void multiply_unit(const int8_t* q, int64_t q_stride, const int8_t* codes, int32_t* sums) {
+// The sums of one unit: rows × 16 columns, and the other 16.
+using UnitSums = int32_t[2][kTileRows * 16];
+
+// sums = q · codes of one unit, by one of two sets of tiles. Not by intrinsics: GCC's do not say what memory they read.
+template <int Set>
+[[gnu::always_inline]] inline void multiply_unit(const int8_t* q, int64_t q_stride, const int8_t* codes, UnitSums& sums) {
     asm volatile(
         "tilezero %%tmm%c[sum]\n\t"
+        "tilezero %%tmm%c[other]\n\t"
         "tileloadd (%[q],%[q_stride],1), %%tmm%c[left]\n\t"
-        "tileloadd (%[codes],%[codes_stride],1), %%tmm%c[right]\n\t"
-        "tdpbssd %%tmm%c[right], %%tmm%c[left], %%tmm%c[sum]\n\t"
-        "tilestored %%tmm%c[sum], (%[sums],%[sums_stride],1)"
+        "tileloadd (%[codes],%[codes_stride],1), %%tmm6\n\t"
+        "tileloadd 64(%[codes],%[codes_stride],1), %%tmm7\n\t"
+        "tdpbssd %%tmm6, %%tmm%c[left], %%tmm%c[sum]\n\t"
+        "tdpbssd %%tmm7, %%tmm%c[left], %%tmm%c[other]\n\t"
+        "tilestored %%tmm%c[sum], (%[sums],%[sums_stride],1)\n\t"
+        "tilestored %%tmm%c[other], 1024(%[sums],%[sums_stride],1)"
         :
-        : [sum] "n"(Buffer), [left] "n"(2 + Buffer), [right] "n"(4 + Buffer), [q] "r"(q), [q_stride] "r"(q_stride),
-          [codes] "r"(codes), [codes_stride] "r"(int64_t{4 * kPanelColumns}), [sums] "r"(sums),
+        : [sum] "n"(2 * Set), [other] "n"(2 * Set + 1), [left] "n"(4 + Set), [q] "r"(q), [q_stride] "r"(q_stride),
+          [codes] "r"(codes), [codes_stride] "r"(int64_t{4 * kPanelColumns}), [sums] "r"(&sums),
           [sums_stride] "r"(int64_t{64})
         : "memory");
 }
 
-// y (rows, 16 columns of stride 32) = or += a slab; Rows is kTileRows, or 0 for `rows`.
+// y (rows, 16 columns of stride 32) += units begin … end, scaled; Rows is kTileRows, or 0 for `rows`.
 template <Format F, int Rows>
-inline void amx_tile(const QuantizedRows& x, int rows, const UnpackedSlab& slab, int64_t num_groups, int64_t column,
-                     int32_t (*buffers)[kTileRows * 16], float* y, bool accumulates) {
+inline void scale_units(const QuantizedRows& x, int rows, const UnpackedSlab& slab, int64_t begin, int64_t end,
+                        int64_t half, const UnitSums* sums, float* y) {
     using V = Vector;
     using C = Codes<V, F>;
-    constexpr int64_t kUnitBytes = kGroup / C::units, kUnitCodes = kUnitBytes * kPanelColumns;
     const int height = Rows ? Rows : rows;
-    const int64_t num_units = num_groups * C::units;
+    const int64_t column = half * V::kLanes;
     V::Float sum[kTileRows];
-    for (int r = 0; r < height; ++r)
-        sum[r] = accumulates ? V::load(y + r * kPanelColumns + column) : V::broadcast(0.0f);
-    // Stores of tiles are not forwarded to loads: a batch is multiplied while the one before it is scaled.
-    const auto multiply = [&](int64_t batch) {
-        int32_t(*to)[kTileRows * 16] = buffers + batch % 2 * kAmxBatch;
-        const int64_t begin = batch * kAmxBatch, end = smaller(num_units, begin + kAmxBatch);
-        for (int64_t unit = begin; unit < end; unit += 2) {
-            const int8_t* q = x.q + unit * kUnitBytes;
-            const int8_t* codes = slab.codes + unit * kUnitCodes + column * 4;
-            multiply_unit<0>(q, x.q_stride, codes, to[unit - begin]);
-            if (unit + 1 < end)
-                multiply_unit<1>(q + kUnitBytes, x.q_stride, codes + kUnitCodes, to[unit + 1 - begin]);
-        }
-    };
-    const auto scale = [&](int64_t unit, const int32_t* dots) {
+    for (int r = 0; r < height; ++r) sum[r] = V::load(y + r * kPanelColumns + column);
+    for (int64_t unit = begin; unit < end; ++unit, ++sums) {
         const int64_t group = unit / C::units;
         const auto step = V::load(slab.steps + unit * kPanelColumns + column);
         const float* scales = x.scales + group * x.scales_stride;
+        const auto* dots = reinterpret_cast<const uint32_t*>((*sums)[half]);
 #pragma GCC unroll 16
         for (int r = 0; r < height; ++r)
-            sum[r] = V::fused(V::to_float(V::load_words(reinterpret_cast<const uint32_t*>(dots + r * 16))),
-                              V::mul(V::broadcast(scales[r]), step), sum[r]);
+            sum[r] = V::fused(V::to_float(V::load_words(dots + r * 16)), V::mul(V::broadcast(scales[r]), step), sum[r]);
         if constexpr (C::has_minimum) {
             const auto minimum = V::load(slab.minimums + group * kPanelColumns + column);
             const float* offsets = x.offsets + group * x.stride;
 #pragma GCC unroll 16
             for (int r = 0; r < height; ++r) sum[r] = V::fused(V::broadcast(offsets[r]), minimum, sum[r]);
         }
-    };
-    const int64_t num_batches = (num_units + kAmxBatch - 1) / kAmxBatch;
-    multiply(0);
-    for (int64_t batch = 0; batch < num_batches; ++batch) {
-        if (batch + 1 < num_batches) multiply(batch + 1);
-        const int64_t begin = batch * kAmxBatch, end = smaller(num_units, begin + kAmxBatch);
-        for (int64_t unit = begin; unit < end; ++unit) scale(unit, buffers[batch % 2 * kAmxBatch + unit - begin]);
     }
     for (int r = 0; r < height; ++r) V::store(y + r * kPanelColumns + column, sum[r]);
+}
+
+// y (rows, 32) += a slab; Rows is kTileRows, or 0 for `rows`.
+template <Format F, int Rows>
+inline void amx_tile(const QuantizedRows& x, int rows, const UnpackedSlab& slab, int64_t num_groups,
+                     UnitSums (*sums)[kAmxBatch], float* y) {
+    using C = Codes<Vector, F>;
+    constexpr int64_t kUnitBytes = kGroup / C::units, kUnitCodes = kUnitBytes * kPanelColumns;
+    const int64_t num_units = num_groups * C::units;
+    const auto multiply = [&](int64_t begin, UnitSums* to) {
+        const int64_t end = smaller(num_units, begin + kAmxBatch);
+        for (int64_t unit = begin; unit < end; unit += 2, to += 2) {
+            const int8_t* q = x.q + unit * kUnitBytes;
+            const int8_t* codes = slab.codes + unit * kUnitCodes;
+            multiply_unit<0>(q, x.q_stride, codes, to[0]);
+            if (unit + 1 < end) multiply_unit<1>(q + kUnitBytes, x.q_stride, codes + kUnitCodes, to[1]);
+        }
+    };
+    multiply(0, sums[0]);
+    for (int64_t begin = 0, batch = 0; begin < num_units; begin += kAmxBatch, ++batch) {
+        multiply(begin + kAmxBatch, sums[(batch + 1) % 2]);
+        const int64_t end = smaller(num_units, begin + kAmxBatch);
+        for (int64_t half = 0; half < 2; ++half)
+            scale_units<F, Rows>(x, rows, slab, begin, end, half, sums[batch % 2], y);
+    }
 }
 
 template <Format F>
@@ -130,7 +139,7 @@ template <Format F>
     constexpr int64_t kGroups = kAmxSlab / kGroup;
     const std::byte* weight = panel_at(a.weight, F, panel, a.in_features);
     struct Scratch {
-        int32_t buffers[2 * kAmxBatch][kTileRows * 16];
+        UnitSums unit_sums[2][kAmxBatch];
         float sums[kInt8RowsPerItem * kPanelColumns];
         float offsets[kGroups * kInt8RowsPerItem];
         float steps[kGroups * 2 * kPanelColumns], minimums[kGroups * kPanelColumns];
@@ -139,6 +148,7 @@ template <Format F>
     auto& scratch = *static_cast<Scratch*>(thread_scratch(sizeof(Scratch)));
     const UnpackedSlab slab{scratch.codes, scratch.steps, scratch.minimums};
     const TileShapes whole(kTileRows, C::units), rest(static_cast<int>(rows % kTileRows), C::units);
+    std::memset(scratch.sums, 0, static_cast<size_t>(rows * kPanelColumns) * sizeof(float));
     for (int64_t k = 0; k < a.in_features; k += kAmxSlab) {
         const int64_t size = smaller(kAmxSlab, a.in_features - k), groups = size / kGroup, group = k / kGroup;
         unpack_slab<F>(weight + k / C::block.k * C::block.bytes(), size / C::block.k, slab);
@@ -153,12 +163,10 @@ template <Format F>
             float* sums = scratch.sums + row * kPanelColumns;
             const int height = static_cast<int>(smaller(kTileRows, rows - row));
             if (height < kTileRows) rest.load();
-            for (int64_t column = 0; column < kPanelColumns; column += Vector::kLanes) {
-                if (height == kTileRows)
-                    amx_tile<F, kTileRows>(x, height, slab, groups, column, scratch.buffers, sums, k > 0);
-                else
-                    amx_tile<F, 0>(x, height, slab, groups, column, scratch.buffers, sums, k > 0);
-            }
+            if (height == kTileRows)
+                amx_tile<F, kTileRows>(x, height, slab, groups, scratch.unit_sums, sums);
+            else
+                amx_tile<F, 0>(x, height, slab, groups, scratch.unit_sums, sums);
         }
     }
     asm volatile("tilerelease" ::: "memory");
