@@ -40,11 +40,9 @@ def dequantize_rows(data: Tensor, weight_format: WeightFormat) -> Tensor:
 def split_rows(data: Tensor, weight_format: WeightFormat) -> CodedRows:
     """Rows (N, row_bytes) uint8 of a block format, taken apart."""
     num_rows, num_blocks = data.shape[0], data.shape[1] // weight_format.block_bytes
-    blocks = data.reshape(num_rows, num_blocks, weight_format.block_bytes)
-    parts = _SPLIT[weight_format](blocks)
-    minimums = None if parts.minimums_NG is None else parts.minimums_NG.reshape(num_rows, -1)
-    num_elements = num_blocks * weight_format.block_size
-    return CodedRows(parts.codes_NK.reshape(num_rows, num_elements), parts.steps_NU.reshape(num_rows, -1), minimums)
+    parts = _SPLIT[weight_format](data.reshape(num_rows, num_blocks, weight_format.block_bytes))
+    minimums = None if parts.minimums_NG is None else parts.minimums_NG.flatten(1)
+    return CodedRows(parts.codes_NK.flatten(1), parts.steps_NU.flatten(1), minimums)
 
 
 def _spread(values_NU: Tensor, codes_NK: Tensor) -> Tensor:
