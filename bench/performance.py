@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 MODELS = ("smollm2", "gemma3-270m")
-SHAPES = ((512, 128, 1), (128, 128, 8), (128, 128, 32))
+SHAPES = ((512, 64, 1), (128, 64, 8), (128, 64, 32))
 """Tokens in, tokens out, batch size."""
 
 
