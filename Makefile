@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= smollm2
+PORT ?= 8000
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
@@ -11,9 +12,9 @@ NATIVE := CMakeLists.txt $(shell find csrc -type f)
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-serve: $(VENV)/.installed ## Install, fetch the default model, serve it on 127.0.0.1:8000 (MODEL=name for another)
+serve: $(VENV)/.installed ## Install, fetch the default model, serve it on 127.0.0.1:8000 (MODEL=name, PORT=number)
 	$(BIN)/octavo pull $(MODEL)
-	$(BIN)/octavo serve $(MODEL)
+	$(BIN)/octavo serve $(MODEL) --port $(PORT)
 
 test: $(VENV)/.installed-dev lint ## Install, lint and run all tests
 	$(BIN)/python -m pytest

@@ -215,7 +215,10 @@ class AsyncEngine:
         self._check_open()
         check_text("request_id", request_id)
         engine_id = f"{request_id}#{next(self._numbers)}"  # its own, should a caller use an id again
-        request = self._input.process(engine_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt)
+        request = await self._off_loop(
+            lambda: self._input.process(engine_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt)
+        )
+        self._check_open()
         message = encoder.encode(Add(request))
         queue: asyncio.Queue[RequestDelta] = asyncio.Queue()
         is_finished = False

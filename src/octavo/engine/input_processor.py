@@ -4,6 +4,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -17,8 +18,10 @@ Prompt = str | Sequence[int]
 """Text, or token ids."""
 
 MAX_PRIORITY = 1 << 31
-MAX_TOKEN_CHARS = 512
-"""No vocabulary has longer tokens."""
+PROBE_CHARS_A_TOKEN = 16
+"""Of a text longer than this times the context, the beginning is tokenised first."""
+PROBE_MARGIN_TOKENS = 64
+"""A cut may split tokens at its end, which counts a few too many."""
 
 
 class InputProcessor:
@@ -51,7 +54,7 @@ class InputProcessor:
                     "the prompt is text but skip_tokenizer_init=True, so there is no tokenizer; give token ids",
                     param="prompt",
                 )
-            self._check_text_length(prompt)
+            self._check_text_length(self.tokenizer, prompt)
             token_ids = self.tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
         elif isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes)):
             token_ids = list(prompt)
@@ -109,12 +112,16 @@ class InputProcessor:
                 param="priority",
             )
 
-    def _check_text_length(self, text: str) -> None:
-        """Refuse text that cannot fit, before the work of tokenising it."""
-        if len(text) > self._max_model_len * MAX_TOKEN_CHARS:
+    def _check_text_length(self, tokenizer: Tokenizer, text: str) -> None:
+        """Refuse text that cannot fit by its beginning, before the work of tokenising it all."""
+        beginning = text[: self._max_model_len * PROBE_CHARS_A_TOKEN]
+        if len(beginning) == len(text):
+            return
+        num_tokens = len(tokenizer.encode(beginning, add_special_tokens=False))
+        if num_tokens > self._max_model_len + PROBE_MARGIN_TOKENS:
             raise ContextLengthError(
-                f"the prompt has {len(text)} characters, far more than a context of {self._max_model_len} tokens holds; "
-                "shorten it",
+                f"the prompt has {len(text)} characters, of which the first {len(beginning)} are {num_tokens} tokens already, "
+                f"and the context holds {self._max_model_len}; shorten it",
                 param="prompt",
             )
 
@@ -161,12 +168,8 @@ class InputProcessor:
             raise InvalidRequestError(
                 "bad_words need a tokenizer, but skip_tokenizer_init=True; use logit_bias", param="bad_words"
             )
-        variants = [
-            tuple(tokenizer.encode(prefix + word.lstrip(), add_special_tokens=False))
-            for word in params.bad_words
-            for prefix in ("", " ")
-        ]
-        changes: dict[str, Any] = {"bad_word_token_ids": params.bad_word_token_ids + tuple(dict.fromkeys(variants))}
+        variants = _bad_word_variants(tokenizer, params.bad_words)
+        changes: dict[str, Any] = {"bad_word_token_ids": params.bad_word_token_ids + variants}
         return msgspec.structs.replace(params, **changes)
 
     def _next_seed(self) -> int:
@@ -184,6 +187,17 @@ def check_text(name: str, value: str) -> None:
         value.encode()
     except (UnicodeEncodeError, AttributeError):
         raise InvalidRequestError(f"{name}={value!r} is not Unicode text without lone surrogates", param=name) from None
+
+
+@lru_cache(maxsize=16)
+def _bad_word_variants(tokenizer: Tokenizer, words: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+    """Token ids of each word, at the start of a text and within one; the prompts of one request share them."""
+    variants = [
+        tuple(tokenizer.encode(prefix + word.lstrip(), add_special_tokens=False))
+        for word in words
+        for prefix in ("", " ")
+    ]
+    return tuple(dict.fromkeys(variants))
 
 
 def _named_ids(params: SamplingParams) -> list[tuple[str, Sequence[int]]]:

@@ -44,7 +44,7 @@ _NOISE = re.compile(r"^(WARNING|DEPRECATION|\[notice\]|Looking in|Saved|Successf
 
 
 def pull(alias: Alias, *, cache_dir: Path, progress: bool = True) -> Path:
-    """Return the alias' file in the cache, downloading it first where it is not there.
+    """Return the alias' file in the cache, downloading it first where it is not there, or is damaged.
 
     Safe against other processes and threads pulling the same alias: they wait, then find it done.
     `progress` draws a bar on stderr where that is a terminal. Raises `ModelNotFoundError` where
@@ -52,17 +52,15 @@ def pull(alias: Alias, *, cache_dir: Path, progress: bool = True) -> Path:
     wrong hash; either way nothing is left under the file's name.
     """
     target = cached_path(alias, cache_dir)
-    if is_cached(alias, cache_dir):
+    if _is_sound(alias, cache_dir):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _lock(target.parent):
-            if is_cached(alias, cache_dir):
+            if _is_sound(alias, cache_dir):
                 return target
             if target.exists():
-                logger.warning(
-                    "%s is %d bytes, not %d; pulling it again", target, target.stat().st_size, alias.size_bytes
-                )
+                logger.warning("%s is not what %r should be; pulling it again", target, alias.name)
             for stale in target.parent.glob(_STAGING_PREFIX + "*"):
                 shutil.rmtree(stale, ignore_errors=True)
             _check_room(alias, target)
@@ -76,6 +74,17 @@ def pull(alias: Alias, *, cache_dir: Path, progress: bool = True) -> Path:
         ) from error
     logger.info("%s: %s is at %s (license: %s)", alias.name, alias.description, target, alias.license)
     return target
+
+
+def _is_sound(alias: Alias, cache_dir: Path) -> bool:
+    """Whether the file is there and has the right hash. O(its size)."""
+    if not is_cached(alias, cache_dir):
+        return False
+    digest = hashlib.sha256()
+    with cached_path(alias, cache_dir).open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest() == alias.sha256
 
 
 def manual_instructions(alias: Alias, cache_dir: Path) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -36,10 +37,19 @@ _LAST_WORDS_S = 5.0
 
 def serve_forever(config: EngineConfig, server_config: ServerConfig) -> None:
     """See `octavo.server.run`."""
-    logging.basicConfig(level=server_config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=server_config.log_level.upper(), format=form, force=True)
+    _raise_file_limit()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with bound_socket(server_config.host, server_config.port) as listener:
         asyncio.run(_serve(config, server_config, listener))
+
+
+def _raise_file_limit() -> None:
+    """A connection is a file descriptor: take as many as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.contextmanager

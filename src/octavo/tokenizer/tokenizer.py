@@ -7,12 +7,14 @@ from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
-from octavo.core.errors import InvalidRequestError
+from octavo.core.errors import InvalidRequestError, ModelFileError
 from octavo.tokenizer.directory import read_directory
 from octavo.tokenizer.end_tokens import end_of_turn_ids
 from octavo.tokenizer.gguf_backend import build_backend
 from octavo.tokenizer.gguf_vocabulary import read_vocabulary
 from octavo.tokenizer.token_bytes import read_spelling
+
+MAX_VOCAB_SIZE = 1 << 22
 
 
 class Tokenizer:
@@ -57,6 +59,11 @@ class Tokenizer:
         """
         path = Path(path)
         found = read_directory(path)
+        vocab_size = 1 + max(found.backend.get_vocab(with_added_tokens=True).values(), default=-1)
+        if vocab_size > MAX_VOCAB_SIZE:
+            raise ModelFileError(
+                f"{path}: tokenizer.json has a token id of {vocab_size - 1}; ids up to {MAX_VOCAB_SIZE - 1} are allowed"
+            )
         if found.generation_eos_token_ids:
             end_ids = frozenset(found.generation_eos_token_ids)
         else:
@@ -64,7 +71,7 @@ class Tokenizer:
         return cls(
             found.backend,
             name=path.resolve().name,
-            vocab_size=1 + max(found.backend.get_vocab(with_added_tokens=True).values(), default=-1),
+            vocab_size=vocab_size,
             bos_token_id=found.bos_token_id,
             eos_token_id=found.eos_token_id,
             eos_token_ids=end_ids | _present(found.eos_token_id),
