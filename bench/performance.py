@@ -29,11 +29,11 @@ def main() -> None:
 
 def measure() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
-    run([sys.executable, "bench/scheduler.py", "--json", str(RESULTS / "scheduler.json")])
+    run([sys.executable, "bench/scheduler.py", "--json", "bench/results/scheduler.json"])
     for model in MODELS:
         for input_len, output_len, batch_size in SHAPES:
             shape = f"--input-len {input_len} --output-len {output_len} --batch-size {batch_size}"
-            target = RESULTS / f"latency-{model}-{input_len}-{output_len}-{batch_size}.json"
+            target = f"bench/results/latency-{model}-{input_len}-{output_len}-{batch_size}.json"
             options = f"{shape} --model {model} --max-model-len 2K --kv-cache-memory 2G --json {target}"
             run([sys.executable, "-m", "octavo.cli", "bench", "latency", *options.split()])
 
