@@ -24,7 +24,7 @@ from octavo.core.outputs import RequestDelta
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.front_end import FrontEnd, load_front_end
 from octavo.engine.info import EngineInfo, OnPhase
-from octavo.engine.input_processor import InputProcessor, Prompt, check_text
+from octavo.engine.input_processor import Prompt, check_text
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.wire import (
     Abort,
@@ -120,14 +120,7 @@ class AsyncEngine:
         )
         self.info = await self._until_ready(on_phase)
         self.front_end = await loading
-        self._input = InputProcessor(
-            self.front_end.tokenizer,
-            vocab_size=self.info.vocab_size,
-            max_model_len=self.info.max_model_len,
-            eos_token_ids=self.front_end.eos_token_ids,
-            has_priorities=self.info.has_priorities,
-            seed=self.info.seed,
-        )
+        self._input = self.front_end.input_processor(self.info)
         self._output = OutputProcessor(self.front_end.tokenizer)
         self._is_ready = True
         self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._watch())]

@@ -39,6 +39,7 @@ class _OpenModel:
     path: Path
     checkpoint: Checkpoint
     spec: DecoderSpec
+    facts: ModelFacts
     resolved: ResolvedConfig
 
 
@@ -90,7 +91,7 @@ def _open_model(config: EngineConfig) -> Iterator[_OpenModel]:
             num_parameters=sum(math.prod(checkpoint.shape(name)) for name in checkpoint.tensor_names),
             cache_layout=lambda block_size, dtype: _cache_layout(spec, block_size, dtype),
         )
-        yield _OpenModel(path, checkpoint, spec, resolve(config, facts, inspect_machine()))
+        yield _OpenModel(path, checkpoint, spec, facts, resolve(config, facts, inspect_machine()))
     finally:
         checkpoint.close()
 
@@ -139,11 +140,8 @@ def _make_scheduler(resolved: ResolvedConfig, layout: CacheLayout) -> Scheduler:
 def _describe(config: EngineConfig, model: _OpenModel, start_phases_s: dict[str, float]) -> EngineInfo:
     checkpoint, spec, resolved = model.checkpoint, model.spec, model.resolved
     formats: dict[str, int] = {}
-    num_parameters = 0
     for name in checkpoint.tensor_names:
-        shape = checkpoint.shape(name)
-        num_parameters += torch.Size(shape).numel()
-        if len(shape) == 2:
+        if len(checkpoint.shape(name)) == 2:
             with suppress(OctavoError):  # an integer table, say: it has no weight's format
                 weight = checkpoint.weight(name)
                 formats[str(weight.format)] = formats.get(str(weight.format), 0) + weight.num_bytes
@@ -155,7 +153,7 @@ def _describe(config: EngineConfig, model: _OpenModel, start_phases_s: dict[str,
         architecture=checkpoint.architecture,
         vocab_size=spec.vocab_size,
         num_layers=len(spec.layers),
-        num_parameters=num_parameters,
+        num_parameters=model.facts.num_parameters,
         weight_bytes=checkpoint.num_bytes,
         weight_formats=formats,
         max_model_len=resolved.max_model_len,

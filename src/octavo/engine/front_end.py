@@ -8,6 +8,8 @@ from typing import Any
 from octavo.config import EngineConfig
 from octavo.core.errors import ConfigError, InvalidRequestError, ModelFileError
 from octavo.core.sampling_params import SamplingParams
+from octavo.engine.info import EngineInfo
+from octavo.engine.input_processor import InputProcessor
 from octavo.loader.checkpoint import Checkpoint, CheckpointKind, open_checkpoint
 from octavo.tokenizer.chat_template import ChatTemplate
 from octavo.tokenizer.tokenizer import Tokenizer
@@ -25,6 +27,17 @@ class FrontEnd:
     eos_token_ids: frozenset[int]
     sampling_defaults: Mapping[str, Any]
     """What generation_config.json sets, for requests that are silent on it."""
+
+    def input_processor(self, info: EngineInfo) -> InputProcessor:
+        """The gate for requests to the engine that `info` describes."""
+        return InputProcessor(
+            self.tokenizer,
+            vocab_size=info.vocab_size,
+            max_model_len=info.max_model_len,
+            eos_token_ids=self.eos_token_ids,
+            has_priorities=info.has_priorities,
+            seed=info.seed,
+        )
 
     def render_chat(self, messages: Any, **options: Any) -> str:
         """The conversation as the model's prompt. Raises `InvalidRequestError`."""

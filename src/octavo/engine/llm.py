@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,10 +18,9 @@ from octavo.engine.build import build_engine
 from octavo.engine.core import EngineCore
 from octavo.engine.front_end import load_front_end
 from octavo.engine.info import OnPhase
-from octavo.engine.input_processor import InputProcessor, Prompt
+from octavo.engine.input_processor import Prompt
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.progress import generation_progress
-from octavo.loader.fetch import resolve_model
 
 Message = Mapping[str, Any]
 
@@ -56,20 +56,12 @@ class LLM:
         self, model: str = DEFAULT_MODEL, *, on_phase: OnPhase = lambda phase, share: None, **options: Any
     ) -> None:
         self.config = EngineConfig.from_options({"model": model, **options})
-        path = resolve_model(self.config.model, cache_dir=cache_directory())
         core, self.info = build_engine(self.config, on_phase)
         self._core: EngineCore | None = core
         on_phase("load tokenizer", 0.0)
-        self.front_end = load_front_end(self.config, path, cache_directory())
+        self.front_end = load_front_end(self.config, Path(self.info.model_path), cache_directory())
         on_phase("load tokenizer", 1.0)
-        self._input = InputProcessor(
-            self.front_end.tokenizer,
-            vocab_size=self.info.vocab_size,
-            max_model_len=self.info.max_model_len,
-            eos_token_ids=self.front_end.eos_token_ids,
-            has_priorities=self.info.has_priorities,
-            seed=self.info.seed,
-        )
+        self._input = self.front_end.input_processor(self.info)
         self._output = OutputProcessor(self.front_end.tokenizer)
         self._request_numbers = itertools.count()
         self._calls: dict[str, _Call] = {}

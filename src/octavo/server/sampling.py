@@ -8,8 +8,6 @@ from octavo.core.sampling_params import SamplingParams
 from octavo.server.context import ServerContext
 from octavo.server.schemas import GenerationRequest
 
-MAX_STOP_CHARS = 1024
-MAX_BAD_WORD_CHARS = 256
 MAX_SALT_CHARS = 1024
 _SAME_NAMES = (
     "n",
@@ -84,17 +82,7 @@ def priority_and_salt(request: GenerationRequest) -> tuple[int, str]:
 
 
 def _check_sizes(context: ServerContext, request: GenerationRequest) -> None:
-    """Bound what is walked over, tokenised or built before the request runs."""
-    stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
-    for name, texts, most in (
-        ("stop", stop, MAX_STOP_CHARS),
-        ("bad_words", request.bad_words or [], MAX_BAD_WORD_CHARS),
-    ):
-        longest = max(map(len, texts), default=0)
-        if longest > most:
-            raise InvalidRequestError(
-                f"{name} has an entry of {longest} characters; at most {most} are allowed", param=name
-            )
+    """Bound the id lists by the vocabulary, before they are walked over; `SamplingParams` bounds the rest."""
     vocab_size = context.engine.info.vocab_size
     lists: tuple[tuple[str, Sized], ...] = (
         ("stop_token_ids", request.stop_token_ids or ()),
