@@ -50,24 +50,59 @@ struct LinearInt8Arguments {
     int64_t rows, in_features, out_features;
 };
 
-// y (rows, in_features): rows `ids` of W; ids null means rows 0, 1, 2, …
+// y (rows, in_features): rows `ids` of W, times scale; ids null means rows 0, 1, 2, …
 struct EmbeddingArguments {
     const int64_t* ids;
     const std::byte* weight;
     Format format;
+    float scale;
     float* y;
     int64_t rows, in_features, out_features;
 };
 
-// y = x / sqrt(mean(x²) + eps) · weight. With residual: x + residual is normed, and written to total.
-struct RmsNormArguments {
+// y (rows, channels) = rows `ids` of x.
+struct TakeRowsArguments {
     const float* x;
     int64_t x_stride;
+    const int64_t* ids;
+    float* y;  // contiguous
+    int64_t rows, channels;
+};
+
+// total = x + y, all contiguous.
+struct AddArguments {
+    const float* x;
+    const float* y;
+    float* total;
+    int64_t rows, channels;
+};
+
+// y = cap·tanh(x / cap), both contiguous.
+struct SoftcapArguments {
+    const float* x;
+    float* y;
+    int64_t rows, channels;
+    float cap;
+};
+
+// Where a kernel that is fused with `quantize` leaves what QuantizeArguments describes; q null for none.
+struct QuantizedOutput {
+    int8_t* q;
+    float* scales;
+    int32_t* sums;
+};
+
+// y = x / sqrt(mean(x²) + eps) · weight, for each of the `heads` heads of a token: row = token · heads + head.
+// With residual, x + residual is normed, and written to total; that takes one head.
+struct RmsNormArguments {
+    const float* x;
+    int64_t x_stride, head_stride;  // of tokens and heads
     const float* residual;  // contiguous, or null
     float* total;           // contiguous, or null with residual
     const float* weight;
-    float* y;  // contiguous
-    int64_t rows, channels;
+    float* y;  // contiguous, or null where only its quantised form is wanted
+    QuantizedOutput quantized;  // channels is a multiple of 32 with it
+    int64_t rows, heads, channels;
     float eps;
 };
 
@@ -87,14 +122,15 @@ struct RotaryArguments {
     int64_t token_stride, head_stride;
     const float* cos_sin;  // (positions, rotary_size), row = [cos | sin]
     const int64_t* positions;
-    int64_t tokens, heads, rotary_size;
+    int64_t rows, heads, rotary_size;
 };
 
 // y (rows, features) = act(x[:, :features]) · x[:, features:]
 struct GatedArguments {
     const float* x;
     int64_t x_stride;
-    float* y;  // contiguous
+    float* y;  // contiguous, or null where only its quantised form is wanted
+    QuantizedOutput quantized;  // features is a multiple of 32 with it
     int64_t rows, features;
     GatedActivation activation;
 };
@@ -111,7 +147,29 @@ struct StoreArguments {
     CacheView cache;
     CacheType type;
     const int64_t* slots;
-    int64_t tokens, heads, head_size, block_size;
+    int64_t rows, heads, head_size, block_size;
+};
+
+// From a token's query, key and value heads to what attention reads, in one pass: q and k normed (a weight that is null:
+// not), rotated on their first rotary_size elements; q to q_out, k and v to their cache slots.
+struct HeadsArguments {
+    const float* q;
+    int64_t q_token_stride, q_head_stride;
+    float* q_out;  // may be q
+    int64_t q_out_token_stride, q_out_head_stride;
+    const float* k;
+    int64_t k_token_stride, k_head_stride;
+    const float* v;
+    int64_t v_token_stride, v_head_stride;
+    const float* q_weight;
+    const float* k_weight;
+    float eps;
+    const float* cos_sin;  // (positions, rotary_size), row = [cos | sin]
+    const int64_t* positions;
+    CacheView k_cache, v_cache;
+    CacheType type;
+    const int64_t* slots;
+    int64_t rows, heads, kv_heads, key_size, value_size, rotary_size, block_size;
 };
 
 // One item is (query tile, KV head): tile i holds rows tile_rows[i] … of request tile_request[i].
@@ -124,7 +182,7 @@ struct AttentionArguments {
     const int32_t* query_starts;
     const int32_t* seq_lens;
     const int32_t* block_tables;
-    int64_t max_blocks, block_size;
+    int64_t num_requests, max_blocks, block_size;
     const int32_t* tile_request;
     const int32_t* tile_row;  // first row of the tile, counted over the step
     int64_t num_tiles, tile_tokens;
@@ -141,11 +199,15 @@ struct KernelTable {
     void (*quantize)(const void* arguments, int64_t item);
     void (*linear_int8)(const void* arguments, int64_t item);
     void (*embedding)(const void* arguments, int64_t item);
+    void (*take_rows)(const void* arguments, int64_t item);
+    void (*add)(const void* arguments, int64_t item);
+    void (*softcap)(const void* arguments, int64_t item);
     void (*rms_norm)(const void* arguments, int64_t item);
     void (*layer_norm)(const void* arguments, int64_t item);
     void (*rotary)(const void* arguments, int64_t item);
     void (*gated)(const void* arguments, int64_t item);
     void (*store)(const void* arguments, int64_t item);
+    void (*heads)(const void* arguments, int64_t item);
     void (*attention)(const void* arguments, int64_t item);
 };
 

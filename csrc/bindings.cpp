@@ -1,13 +1,16 @@
 // The Python face of the kernels: addresses as integers, sizes, strides in elements. Callers have checked everything.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
 #include <limits>
+#include <new>
 
 #include "dispatch.h"
 #include "panel.h"
+#include "program.h"
 #include "thread_pool.h"
 
 namespace nb = nanobind;
@@ -19,6 +22,14 @@ template <class T>
 T* at(uintptr_t address) { return reinterpret_cast<T*>(address); }
 
 const auto without_gil = nb::call_guard<nb::gil_scoped_release>();
+
+// A constructor of keyword arguments; `make` returns the block.
+template <class Block, class... Parameters, class... Names>
+void define_block(nb::module_& m, const char* name, Block (*make)(Parameters...), const Names&... names) {
+    nb::class_<Block>(m, name).def("__init__", [make](Block* self, Parameters... parameters) {
+        new (self) Block(make(parameters...));
+    }, nb::kw_only(), names...);
+}
 
 }  // namespace
 
@@ -50,91 +61,154 @@ NB_MODULE(_native, m) {
     }, nb::arg("format"), nb::arg("rows"), nb::arg("row_stride_bytes"), nb::arg("n"), nb::arg("k"), nb::arg("out"),
         without_gil);
 
-    m.def("linear", [](uintptr_t x, int64_t x_stride, uintptr_t weight, Format format, uintptr_t bias, uintptr_t y,
-                       int64_t rows, int64_t in_features, int64_t out_features) {
-        linear({at<const float>(x), x_stride, at<const std::byte>(weight), format, at<const float>(bias), at<float>(y),
-                out_features, rows, in_features, out_features});
-    }, nb::arg("x"), nb::arg("x_stride"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"), nb::arg("y"),
-        nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"), without_gil);
+    nb::class_<CacheView>(m, "CacheView").def("__init__", [](CacheView* self, uintptr_t data, int64_t block_stride,
+                                                              int64_t slot_stride, int64_t head_stride) {
+        new (self) CacheView{at<std::byte>(data), block_stride, slot_stride, head_stride};
+    }, nb::kw_only(), nb::arg("data"), nb::arg("block_stride"), nb::arg("slot_stride"), nb::arg("head_stride"));
+    nb::class_<AttentionPlan>(m, "AttentionPlan").def("__init__", [](AttentionPlan* self, uintptr_t query_starts,
+                                                                      uintptr_t seq_lens, uintptr_t block_tables,
+                                                                      int64_t num_requests, int64_t max_blocks) {
+        new (self) AttentionPlan{at<const int32_t>(query_starts), at<const int32_t>(seq_lens),
+                                 at<const int32_t>(block_tables), num_requests, max_blocks};
+    }, nb::kw_only(), nb::arg("query_starts"), nb::arg("seq_lens"), nb::arg("block_tables"), nb::arg("num_requests"),
+        nb::arg("max_blocks"));
 
-    m.def("quantize", [](uintptr_t x, int64_t x_stride, uintptr_t q, uintptr_t scales, uintptr_t sums, int64_t rows,
-                         int64_t in_features) {
-        quantize({at<const float>(x), x_stride, at<int8_t>(q), at<float>(scales), at<int32_t>(sums), rows,
-                  in_features});
-    }, nb::arg("x"), nb::arg("x_stride"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("rows"),
-        nb::arg("in_features"), without_gil);
-
-    m.def("linear_int8", [](uintptr_t q, uintptr_t scales, uintptr_t sums, uintptr_t weight, Format format,
-                            uintptr_t bias, uintptr_t y, int64_t rows, int64_t in_features, int64_t out_features) {
-        linear_int8({at<const int8_t>(q), at<const float>(scales), at<const int32_t>(sums),
-                     at<const std::byte>(weight), format, at<const float>(bias), at<float>(y), out_features, rows,
-                     in_features, out_features});
-    }, nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"),
-        nb::arg("y"), nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"), without_gil);
-
-    m.def("embedding", [](uintptr_t ids, uintptr_t weight, Format format, uintptr_t y, int64_t rows,
-                          int64_t in_features, int64_t out_features) {
-        embedding({at<const int64_t>(ids), at<const std::byte>(weight), format, at<float>(y), rows, in_features,
-                   out_features});
-    }, nb::arg("ids"), nb::arg("weight"), nb::arg("format"), nb::arg("y"), nb::arg("rows"), nb::arg("in_features"),
-        nb::arg("out_features"), without_gil);
-
-    m.def("rms_norm", [](uintptr_t x, int64_t x_stride, uintptr_t residual, uintptr_t total, uintptr_t weight,
-                         uintptr_t y, int64_t rows, int64_t channels, float eps) {
-        rms_norm({at<const float>(x), x_stride, at<const float>(residual), at<float>(total), at<const float>(weight),
-                  at<float>(y), rows, channels, eps});
-    }, nb::arg("x"), nb::arg("x_stride"), nb::arg("residual"), nb::arg("total"), nb::arg("weight"), nb::arg("y"),
-        nb::arg("rows"), nb::arg("channels"), nb::arg("eps"), without_gil);
-
-    m.def("layer_norm", [](uintptr_t x, int64_t x_stride, uintptr_t weight, uintptr_t bias, uintptr_t y, int64_t rows,
-                           int64_t channels, float eps) {
-        layer_norm({at<const float>(x), x_stride, at<const float>(weight), at<const float>(bias), at<float>(y), rows,
-                    channels, eps});
-    }, nb::arg("x"), nb::arg("x_stride"), nb::arg("weight"), nb::arg("bias"), nb::arg("y"), nb::arg("rows"),
-        nb::arg("channels"), nb::arg("eps"), without_gil);
-
-    m.def("rotary", [](uintptr_t x, int64_t token_stride, int64_t head_stride, uintptr_t cos_sin, uintptr_t positions,
-                       int64_t tokens, int64_t heads, int64_t rotary_size) {
-        rotary({at<float>(x), token_stride, head_stride, at<const float>(cos_sin), at<const int64_t>(positions),
-                tokens, heads, rotary_size});
-    }, nb::arg("x"), nb::arg("token_stride"), nb::arg("head_stride"), nb::arg("cos_sin"), nb::arg("positions"),
-        nb::arg("tokens"), nb::arg("heads"), nb::arg("rotary_size"), without_gil);
-
-    m.def("gated", [](uintptr_t x, int64_t x_stride, uintptr_t y, int64_t rows, int64_t features,
-                      GatedActivation activation) {
-        gated({at<const float>(x), x_stride, at<float>(y), rows, features, activation});
-    }, nb::arg("x"), nb::arg("x_stride"), nb::arg("y"), nb::arg("rows"), nb::arg("features"), nb::arg("activation"),
-        without_gil);
-
-    m.def("store", [](uintptr_t x, int64_t token_stride, int64_t head_stride, uintptr_t cache, int64_t block_stride,
-                      int64_t slot_stride, int64_t cache_head_stride, CacheType type, uintptr_t slots, int64_t tokens,
-                      int64_t heads, int64_t head_size, int64_t block_size) {
-        store({at<const float>(x), token_stride, head_stride,
-               {at<std::byte>(cache), block_stride, slot_stride, cache_head_stride}, type, at<const int64_t>(slots),
-               tokens, heads, head_size, block_size});
-    }, nb::arg("x"), nb::arg("token_stride"), nb::arg("head_stride"), nb::arg("cache"), nb::arg("block_stride"),
-        nb::arg("slot_stride"), nb::arg("cache_head_stride"), nb::arg("type"), nb::arg("slots"), nb::arg("tokens"),
-        nb::arg("heads"), nb::arg("head_size"), nb::arg("block_size"), without_gil);
-
-    m.def("attention", [](uintptr_t q, int64_t q_token_stride, int64_t q_head_stride, uintptr_t k_cache,
-                          int64_t k_block_stride, int64_t k_slot_stride, int64_t k_head_stride, uintptr_t v_cache,
-                          int64_t v_block_stride, int64_t v_slot_stride, int64_t v_head_stride, CacheType type,
-                          uintptr_t o, uintptr_t query_starts, uintptr_t seq_lens, uintptr_t block_tables,
-                          int64_t num_requests, int64_t max_blocks, int64_t block_size, int64_t heads,
-                          int64_t kv_heads, int64_t key_size, int64_t value_size, float scale, float softcap,
-                          int64_t window, uintptr_t sinks) {
+    define_block(m, "LinearArguments", +[](
+        uintptr_t x, int64_t x_stride, uintptr_t weight, Format format, uintptr_t bias, uintptr_t y, int64_t
+        y_stride, int64_t rows, int64_t in_features, int64_t out_features) {
+        return LinearArguments{
+            at<const float>(x), x_stride, at<const std::byte>(weight), format, at<const float>(bias), at<float>(y),
+            y_stride, rows, in_features, out_features};
+    },
+        nb::arg("x"), nb::arg("x_stride"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"), nb::arg("y"),
+        nb::arg("y_stride"), nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"));
+    define_block(m, "QuantizeArguments", +[](
+        uintptr_t x, int64_t x_stride, uintptr_t q, uintptr_t scales, uintptr_t sums, int64_t rows, int64_t
+        in_features) {
+        return QuantizeArguments{
+            at<const float>(x), x_stride, at<int8_t>(q), at<float>(scales), at<int32_t>(sums), rows, in_features};
+    },
+        nb::arg("x"), nb::arg("x_stride"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("rows"),
+        nb::arg("in_features"));
+    define_block(m, "LinearInt8Arguments", +[](
+        uintptr_t q, uintptr_t scales, uintptr_t sums, uintptr_t weight, Format format, uintptr_t bias, uintptr_t y,
+        int64_t y_stride, int64_t rows, int64_t in_features, int64_t out_features) {
+        return LinearInt8Arguments{
+            at<const int8_t>(q), at<const float>(scales), at<const int32_t>(sums), at<const std::byte>(weight),
+            format, at<const float>(bias), at<float>(y), y_stride, rows, in_features, out_features};
+    },
+        nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"),
+        nb::arg("y"), nb::arg("y_stride"), nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"));
+    define_block(m, "EmbeddingArguments", +[](
+        uintptr_t ids, uintptr_t weight, Format format, float scale, uintptr_t y, int64_t rows, int64_t in_features,
+        int64_t out_features) {
+        return EmbeddingArguments{
+            at<const int64_t>(ids), at<const std::byte>(weight), format, scale, at<float>(y), rows, in_features,
+            out_features};
+    },
+        nb::arg("ids"), nb::arg("weight"), nb::arg("format"), nb::arg("scale"), nb::arg("y"), nb::arg("rows"),
+        nb::arg("in_features"), nb::arg("out_features"));
+    define_block(m, "TakeRowsArguments", +[](
+        uintptr_t x, int64_t x_stride, uintptr_t ids, uintptr_t y, int64_t rows, int64_t channels) {
+        return TakeRowsArguments{
+            at<const float>(x), x_stride, at<const int64_t>(ids), at<float>(y), rows, channels};
+    },
+        nb::arg("x"), nb::arg("x_stride"), nb::arg("ids"), nb::arg("y"), nb::arg("rows"), nb::arg("channels"));
+    define_block(m, "AddArguments", +[](
+        uintptr_t x, uintptr_t y, uintptr_t total, int64_t rows, int64_t channels) {
+        return AddArguments{
+            at<const float>(x), at<const float>(y), at<float>(total), rows, channels};
+    },
+        nb::arg("x"), nb::arg("y"), nb::arg("total"), nb::arg("rows"), nb::arg("channels"));
+    define_block(m, "SoftcapArguments", +[](
+        uintptr_t x, uintptr_t y, int64_t rows, int64_t channels, float cap) {
+        return SoftcapArguments{
+            at<const float>(x), at<float>(y), rows, channels, cap};
+    },
+        nb::arg("x"), nb::arg("y"), nb::arg("rows"), nb::arg("channels"), nb::arg("cap"));
+    define_block(m, "RmsNormArguments", +[](
+        uintptr_t x, int64_t x_stride, int64_t head_stride, uintptr_t residual, uintptr_t total, uintptr_t weight,
+        uintptr_t y, uintptr_t q, uintptr_t scales, uintptr_t sums, int64_t rows, int64_t heads, int64_t channels,
+        float eps) {
+        return RmsNormArguments{
+            at<const float>(x), x_stride, head_stride, at<const float>(residual), at<float>(total), at<const
+            float>(weight), at<float>(y), {at<int8_t>(q), at<float>(scales), at<int32_t>(sums)}, rows, heads,
+            channels, eps};
+    },
+        nb::arg("x"), nb::arg("x_stride"), nb::arg("head_stride"), nb::arg("residual"), nb::arg("total"),
+        nb::arg("weight"), nb::arg("y"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("rows"),
+        nb::arg("heads"), nb::arg("channels"), nb::arg("eps"));
+    define_block(m, "LayerNormArguments", +[](
+        uintptr_t x, int64_t x_stride, uintptr_t weight, uintptr_t bias, uintptr_t y, int64_t rows, int64_t channels,
+        float eps) {
+        return LayerNormArguments{
+            at<const float>(x), x_stride, at<const float>(weight), at<const float>(bias), at<float>(y), rows,
+            channels, eps};
+    },
+        nb::arg("x"), nb::arg("x_stride"), nb::arg("weight"), nb::arg("bias"), nb::arg("y"), nb::arg("rows"),
+        nb::arg("channels"), nb::arg("eps"));
+    define_block(m, "RotaryArguments", +[](
+        uintptr_t x, int64_t token_stride, int64_t head_stride, uintptr_t cos_sin, uintptr_t positions, int64_t rows,
+        int64_t heads, int64_t rotary_size) {
+        return RotaryArguments{
+            at<float>(x), token_stride, head_stride, at<const float>(cos_sin), at<const int64_t>(positions), rows,
+            heads, rotary_size};
+    },
+        nb::arg("x"), nb::arg("token_stride"), nb::arg("head_stride"), nb::arg("cos_sin"), nb::arg("positions"),
+        nb::arg("rows"), nb::arg("heads"), nb::arg("rotary_size"));
+    define_block(m, "GatedArguments", +[](
+        uintptr_t x, int64_t x_stride, uintptr_t y, uintptr_t q, uintptr_t scales, uintptr_t sums, int64_t rows,
+        int64_t features, GatedActivation activation) {
+        return GatedArguments{
+            at<const float>(x), x_stride, at<float>(y), {at<int8_t>(q), at<float>(scales), at<int32_t>(sums)}, rows,
+            features, activation};
+    },
+        nb::arg("x"), nb::arg("x_stride"), nb::arg("y"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"),
+        nb::arg("rows"), nb::arg("features"), nb::arg("activation"));
+    define_block(m, "StoreArguments", +[](
+        uintptr_t x, int64_t token_stride, int64_t head_stride, const CacheView& cache, CacheType type, uintptr_t
+        slots, int64_t rows, int64_t heads, int64_t head_size, int64_t block_size) {
+        return StoreArguments{
+            at<const float>(x), token_stride, head_stride, cache, type, at<const int64_t>(slots), rows, heads,
+            head_size, block_size};
+    },
+        nb::arg("x"), nb::arg("token_stride"), nb::arg("head_stride"), nb::arg("cache"), nb::arg("type"),
+        nb::arg("slots"), nb::arg("rows"), nb::arg("heads"), nb::arg("head_size"), nb::arg("block_size"));
+    define_block(m, "HeadsArguments", +[](
+        uintptr_t q, int64_t q_token_stride, int64_t q_head_stride, uintptr_t q_out, int64_t q_out_token_stride, int64_t q_out_head_stride, uintptr_t k, int64_t
+        k_token_stride, int64_t k_head_stride, uintptr_t v, int64_t v_token_stride, int64_t v_head_stride, uintptr_t
+        q_weight, uintptr_t k_weight, float eps, uintptr_t cos_sin, uintptr_t positions, const CacheView& k_cache,
+        const CacheView& v_cache, CacheType type, uintptr_t slots, int64_t rows, int64_t heads, int64_t kv_heads,
+        int64_t key_size, int64_t value_size, int64_t rotary_size, int64_t block_size) {
+        return HeadsArguments{
+            at<const float>(q), q_token_stride, q_head_stride, at<float>(q_out), q_out_token_stride, q_out_head_stride, at<const float>(k), k_token_stride,
+            k_head_stride, at<const float>(v), v_token_stride, v_head_stride, at<const float>(q_weight), at<const
+            float>(k_weight), eps, at<const float>(cos_sin), at<const int64_t>(positions), k_cache, v_cache, type,
+            at<const int64_t>(slots), rows, heads, kv_heads, key_size, value_size, rotary_size, block_size};
+    },
+        nb::arg("q"), nb::arg("q_token_stride"), nb::arg("q_head_stride"), nb::arg("q_out"), nb::arg("q_out_token_stride"), nb::arg("q_out_head_stride"), nb::arg("k"),
+        nb::arg("k_token_stride"), nb::arg("k_head_stride"), nb::arg("v"), nb::arg("v_token_stride"),
+        nb::arg("v_head_stride"), nb::arg("q_weight"), nb::arg("k_weight"), nb::arg("eps"), nb::arg("cos_sin"),
+        nb::arg("positions"), nb::arg("k_cache"), nb::arg("v_cache"), nb::arg("type"), nb::arg("slots"),
+        nb::arg("rows"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("key_size"), nb::arg("value_size"),
+        nb::arg("rotary_size"), nb::arg("block_size"));
+    define_block(m, "AttentionArguments", +[](
+        uintptr_t q, int64_t q_token_stride, int64_t q_head_stride, const CacheView& k, const CacheView& v,
+        CacheType type, uintptr_t o, const AttentionPlan& plan, int64_t block_size, int64_t heads, int64_t kv_heads,
+        int64_t key_size, int64_t value_size, float scale, float softcap, int64_t window, uintptr_t sinks) {
         AttentionArguments a{};
         a.q = at<const float>(q);
         a.q_token_stride = q_token_stride;
         a.q_head_stride = q_head_stride;
-        a.k = {at<std::byte>(k_cache), k_block_stride, k_slot_stride, k_head_stride};
-        a.v = {at<std::byte>(v_cache), v_block_stride, v_slot_stride, v_head_stride};
+        a.k = k;
+        a.v = v;
         a.type = type;
         a.o = at<float>(o);
-        a.query_starts = at<const int32_t>(query_starts);
-        a.seq_lens = at<const int32_t>(seq_lens);
-        a.block_tables = at<const int32_t>(block_tables);
-        a.max_blocks = max_blocks;
+        a.query_starts = plan.query_starts;
+        a.seq_lens = plan.seq_lens;
+        a.block_tables = plan.block_tables;
+        a.num_requests = plan.num_requests;
+        a.max_blocks = plan.max_blocks;
         a.block_size = block_size;
         a.heads = heads;
         a.kv_heads = kv_heads;
@@ -144,11 +218,21 @@ NB_MODULE(_native, m) {
         a.softcap = softcap;
         a.window = window > 0 ? window : std::numeric_limits<int64_t>::max();
         a.sinks = at<const float>(sinks);
-        attention(a, num_requests);
-    }, nb::arg("q"), nb::arg("q_token_stride"), nb::arg("q_head_stride"), nb::arg("k_cache"),
-        nb::arg("k_block_stride"), nb::arg("k_slot_stride"), nb::arg("k_head_stride"), nb::arg("v_cache"),
-        nb::arg("v_block_stride"), nb::arg("v_slot_stride"), nb::arg("v_head_stride"), nb::arg("type"), nb::arg("o"),
-        nb::arg("query_starts"), nb::arg("seq_lens"), nb::arg("block_tables"), nb::arg("num_requests"),
-        nb::arg("max_blocks"), nb::arg("block_size"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("key_size"),
-        nb::arg("value_size"), nb::arg("scale"), nb::arg("softcap"), nb::arg("window"), nb::arg("sinks"), without_gil);
+        return a;
+    },
+        nb::arg("q"), nb::arg("q_token_stride"), nb::arg("q_head_stride"), nb::arg("k"), nb::arg("v"), nb::arg("type"),
+        nb::arg("o"), nb::arg("plan"), nb::arg("block_size"), nb::arg("heads"), nb::arg("kv_heads"),
+        nb::arg("key_size"), nb::arg("value_size"), nb::arg("scale"), nb::arg("softcap"), nb::arg("window"),
+        nb::arg("sinks"));
+
+    m.def("run", [](const Arguments& arguments) { run(arguments); }, nb::arg("arguments"), without_gil);
+
+    nb::enum_<RowSet>(m, "RowSet").value("TOKENS", RowSet::Tokens).value("SAMPLED", RowSet::Sampled);
+    nb::class_<Program>(m, "Program")
+        .def(nb::init<>())
+        .def("append", &Program::append, nb::arg("arguments"), nb::kw_only(), nb::arg("set"), nb::arg("rows_per_entry"),
+             nb::arg("plan"))
+        .def("replay", &Program::replay, nb::arg("num_tokens"), nb::arg("num_sampled"), nb::arg("plans"), without_gil)
+        .def("time", &Program::time, nb::arg("num_tokens"), nb::arg("num_sampled"), nb::arg("plans"), without_gil)
+        .def("__len__", &Program::size);
 }

@@ -127,50 +127,56 @@ void force_int8_path(const std::string& name) {
     current_int8_paths() = paths;
 }
 
-void linear(const LinearArguments& a) {
+void run(const LinearArguments& a) {
     const int64_t items = ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kLinearRowsPerItem);
     parallel_for(items, kernels().linear, &a);
 }
 
-void quantize(const QuantizeArguments& a) {
+void run(const QuantizeArguments& a) {
     parallel_for(num_row_items(a.rows, a.in_features), kernels().quantize, &a);
 }
 
-void linear_int8(const LinearInt8Arguments& a) {
+void run(const LinearInt8Arguments& a) {
     const auto& paths = current_int8_paths();
     auto path = paths.rbegin();
     while (path->min_rows > a.rows && path + 1 != paths.rend()) ++path;
     parallel_for(ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kInt8RowsPerItem), path->run, &a);
 }
 
-void embedding(const EmbeddingArguments& a) {
+void run(const EmbeddingArguments& a) {
     // No rows come with a null pointer, too: they are no rows, not all.
     const int64_t items = a.ids || a.rows == 0 ? a.rows : ceil_div(a.out_features, kPanelColumns);
     parallel_for(items, kernels().embedding, &a);
 }
 
-void rms_norm(const RmsNormArguments& a) {
-    parallel_for(num_row_items(a.rows, a.channels), kernels().rms_norm, &a);
+void run(const TakeRowsArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().take_rows, &a); }
+
+void run(const AddArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().add, &a); }
+
+void run(const SoftcapArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().softcap, &a); }
+
+void run(const RmsNormArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().rms_norm, &a); }
+
+void run(const LayerNormArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().layer_norm, &a); }
+
+void run(const RotaryArguments& a) {
+    parallel_for(num_row_items(a.rows, a.heads * a.rotary_size), kernels().rotary, &a);
 }
 
-void layer_norm(const LayerNormArguments& a) {
-    parallel_for(num_row_items(a.rows, a.channels), kernels().layer_norm, &a);
+void run(const GatedArguments& a) { parallel_for(num_row_items(a.rows, a.features), kernels().gated, &a); }
+
+void run(const StoreArguments& a) {
+    parallel_for(num_row_items(a.rows, a.heads * a.head_size), kernels().store, &a);
 }
 
-void rotary(const RotaryArguments& a) {
-    parallel_for(num_row_items(a.tokens, a.heads * a.rotary_size), kernels().rotary, &a);
+void run(const HeadsArguments& a) {
+    parallel_for(num_row_items(a.rows, (a.heads + a.kv_heads) * a.key_size), kernels().heads, &a);
 }
 
-void gated(const GatedArguments& a) { parallel_for(num_row_items(a.rows, a.features), kernels().gated, &a); }
-
-void store(const StoreArguments& a) {
-    parallel_for(num_row_items(a.tokens, a.heads * a.head_size), kernels().store, &a);
-}
-
-void attention(AttentionArguments a, int64_t num_requests) {
+void run(AttentionArguments a) {
     a.tile_tokens = std::max<int64_t>(1, kAttentionRowsPerItem / (a.heads / a.kv_heads));
     std::vector<int32_t> requests, rows;
-    for (int64_t request = num_requests - 1; request >= 0; --request) {
+    for (int64_t request = a.num_requests - 1; request >= 0; --request) {
         // The last tiles first: they see the most keys, so that the items left at the end are small.
         const int32_t start = a.query_starts[request], end = a.query_starts[request + 1];
         for (int64_t tile = ceil_div(end - start, a.tile_tokens) - 1; tile >= 0; --tile) {

@@ -19,16 +19,20 @@ void force_isa(const std::string& name);
 std::vector<std::string> int8_paths();
 void force_int8_path(const std::string& name);
 
-void linear(const LinearArguments& arguments);
-void quantize(const QuantizeArguments& arguments);
-void linear_int8(const LinearInt8Arguments& arguments);
-void embedding(const EmbeddingArguments& arguments);
-void rms_norm(const RmsNormArguments& arguments);
-void layer_norm(const LayerNormArguments& arguments);
-void rotary(const RotaryArguments& arguments);
-void gated(const GatedArguments& arguments);
-void store(const StoreArguments& arguments);
-// Fills in the tiles; the caller leaves them empty.
-void attention(AttentionArguments arguments, int64_t num_requests);
+// Each cuts its work into items and runs them on the thread pool.
+void run(const LinearArguments& arguments);
+void run(const QuantizeArguments& arguments);
+void run(const LinearInt8Arguments& arguments);
+void run(const EmbeddingArguments& arguments);
+void run(const TakeRowsArguments& arguments);
+void run(const AddArguments& arguments);
+void run(const SoftcapArguments& arguments);
+void run(const RmsNormArguments& arguments);
+void run(const LayerNormArguments& arguments);
+void run(const RotaryArguments& arguments);
+void run(const GatedArguments& arguments);
+void run(const StoreArguments& arguments);
+void run(const HeadsArguments& arguments);
+void run(AttentionArguments arguments);  // makes its tiles; the caller leaves them empty
 
 }  // namespace octavo

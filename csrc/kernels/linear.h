@@ -60,7 +60,8 @@ void embedding(const void* arguments, int64_t item) {
         const int64_t size = smaller(kSlab, a.in_features - k);
         dequantize_slab<V>(a.format, weight, k, size, slab);
         for (int64_t c = 0; c < columns; ++c)
-            for (int64_t i = 0; i < size; ++i) y[c * a.in_features + k + i] = slab[i * kPanelColumns + column + c];
+            for (int64_t i = 0; i < size; ++i)
+                y[c * a.in_features + k + i] = a.scale * slab[i * kPanelColumns + column + c];
     }
 }
 

@@ -9,6 +9,16 @@ constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
+struct RowRange {
+    int64_t first, end;
+};
+
+// The rows of an item of a row-wise kernel; num_row_items of dispatch.cpp counts the items.
+inline RowRange row_range(int64_t rows, int64_t row_elements, int64_t item) {
+    const int64_t count = larger(1, kElementsPerItem / larger(1, row_elements));
+    return {item * count, smaller(rows, (item + 1) * count)};
+}
+
 // Calls f(offset, lanes) for vectors over n elements; only the last may have fewer lanes than V::kLanes.
 template <class V, class F>
 inline void for_vectors(int64_t n, F f) {

@@ -36,17 +36,45 @@ inline float quantize_group(const float* x, int8_t* q, int32_t* sums, int64_t st
     return maximum / 127.0f;
 }
 
-// Item: rows as for_rows cuts them; groups outermost, since a group's scales are neighbours and a row's far apart.
+// Rows first … end − 1 of x, whose row `first` is at x; groups outermost, since a group's scales are neighbours and a
+// row's far apart.
+template <class V>
+inline void quantize_rows(const float* x, int64_t x_stride, const QuantizedOutput& out, int64_t rows, int64_t channels,
+                          int64_t first, int64_t end) {
+    for (int64_t group = 0; group < channels / kGroup; ++group)
+        for (int64_t row = first; row < end; ++row)
+            out.scales[group * rows + row] =
+                quantize_group<V>(x + (row - first) * x_stride + group * kGroup,
+                                  out.q + row * channels + group * kGroup, out.sums + 2 * group * rows + row, rows);
+}
+
+// Item: rows as row_range cuts them.
 template <class V>
 void quantize(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const QuantizeArguments*>(arguments);
-    const int64_t count = larger(1, kElementsPerItem / larger(1, a.in_features));
-    const int64_t end = smaller(a.rows, (item + 1) * count);
-    for (int64_t group = 0; group < a.in_features / kGroup; ++group)
-        for (int64_t row = item * count; row < end; ++row)
-            a.scales[group * a.rows + row] = quantize_group<V>(
-                a.x + row * a.x_stride + group * kGroup, a.q + row * a.in_features + group * kGroup,
-                a.sums + 2 * group * a.rows + row, a.rows);
+    const RowRange range = row_range(a.rows, a.in_features, item);
+    quantize_rows<V>(a.x + range.first * a.x_stride, a.x_stride, {a.q, a.scales, a.sums}, a.rows, a.in_features,
+                     range.first, range.end);
+}
+
+// Calls compute(row, y) for the item's rows. With `quantized`, a batch of rows is quantised while it is in the cache, and
+// stands nowhere else where y is null.
+template <class V, class Compute>
+inline void for_quantized_rows(float* y, const QuantizedOutput& quantized, int64_t rows, int64_t channels, int64_t item,
+                               Compute compute) {
+    constexpr int64_t kBatch = 16;  // a cache line of scales
+    const RowRange range = row_range(rows, channels, item);
+    if (!quantized.q) {
+        for (int64_t row = range.first; row < range.end; ++row) compute(row, y + row * channels);
+        return;
+    }
+    float* scratch = y ? nullptr : static_cast<float*>(thread_scratch(static_cast<size_t>(kBatch * channels) * 4));
+    for (int64_t first = range.first; first < range.end; first += kBatch) {
+        const int64_t end = smaller(range.end, first + kBatch);
+        float* batch = y ? y + first * channels : scratch;
+        for (int64_t row = first; row < end; ++row) compute(row, batch + (row - first) * channels);
+        quantize_rows<V>(batch, channels, quantized, rows, channels, first, end);
+    }
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -1,7 +1,7 @@
 // Kernels that work on one row at a time: norms, rotary, gated activations, and the cache's writes.
 #pragma once
 
-#include "math.h"
+#include "quantize.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -19,33 +19,70 @@ inline float sum_of(int64_t n, F term) {
 
 template <class F>
 inline void for_rows(int64_t rows, int64_t row_elements, int64_t item, F f) {
-    const int64_t count = larger(1, kElementsPerItem / larger(1, row_elements));
-    const int64_t end = smaller(rows, (item + 1) * count);
-    for (int64_t row = item * count; row < end; ++row) f(row);
+    const RowRange range = row_range(rows, row_elements, item);
+    for (int64_t row = range.first; row < range.end; ++row) f(row);
+}
+
+template <class V>
+inline void rms_norm_row(const float* x, const float* weight, float* y, int64_t channels, float eps) {
+    const float squares = sum_of<V>(channels, [&](int64_t i, int lanes) {
+        const auto value = load_lanes<V>(x + i, lanes);
+        return V::mul(value, value);
+    });
+    const auto scale = V::broadcast(1.0f / __builtin_sqrtf(squares / static_cast<float>(channels) + eps));
+    for_vectors<V>(channels, [&](int64_t i, int lanes) {
+        const auto normed = V::mul(load_lanes<V>(x + i, lanes), scale);
+        store_lanes<V>(y + i, V::mul(normed, load_lanes<V>(weight + i, lanes)), lanes);
+    });
+}
+
+template <class V>
+inline void add_row(const float* x, const float* y, float* total, int64_t channels) {
+    for_vectors<V>(channels, [&](int64_t i, int lanes) {
+        store_lanes<V>(total + i, V::add(load_lanes<V>(x + i, lanes), load_lanes<V>(y + i, lanes)), lanes);
+    });
 }
 
 template <class V>
 void rms_norm(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const RmsNormArguments*>(arguments);
-    for_rows(a.rows, a.channels, item, [&](int64_t row) {
-        const float* x = a.x + row * a.x_stride;
+    for_quantized_rows<V>(a.y, a.quantized, a.rows, a.channels, item, [&](int64_t row, float* y) {
+        const float* x = a.x + row / a.heads * a.x_stride + row % a.heads * a.head_stride;
         if (a.residual) {
             float* total = a.total + row * a.channels;
-            for_vectors<V>(a.channels, [&](int64_t i, int lanes) {
-                const auto residual = load_lanes<V>(a.residual + row * a.channels + i, lanes);
-                store_lanes<V>(total + i, V::add(load_lanes<V>(x + i, lanes), residual), lanes);
-            });
+            add_row<V>(x, a.residual + row * a.channels, total, a.channels);
             x = total;
         }
-        const float squares = sum_of<V>(a.channels, [&](int64_t i, int lanes) {
-            const auto value = load_lanes<V>(x + i, lanes);
-            return V::mul(value, value);
-        });
-        const auto scale = V::broadcast(1.0f / __builtin_sqrtf(squares / static_cast<float>(a.channels) + a.eps));
-        float* y = a.y + row * a.channels;
+        rms_norm_row<V>(x, a.weight, y, a.channels, a.eps);
+    });
+}
+
+template <class V>
+void add(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const AddArguments*>(arguments);
+    for_rows(a.rows, a.channels, item, [&](int64_t row) {
+        const int64_t start = row * a.channels;
+        add_row<V>(a.x + start, a.y + start, a.total + start, a.channels);
+    });
+}
+
+template <class V>
+void take_rows(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const TakeRowsArguments*>(arguments);
+    for_rows(a.rows, a.channels, item, [&](int64_t row) {
+        __builtin_memcpy(a.y + row * a.channels, a.x + a.ids[row] * a.x_stride,
+                         static_cast<size_t>(a.channels) * sizeof(float));
+    });
+}
+
+template <class V>
+void softcap(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const SoftcapArguments*>(arguments);
+    const auto cap = V::broadcast(a.cap);
+    for_rows(a.rows, a.channels, item, [&](int64_t row) {
         for_vectors<V>(a.channels, [&](int64_t i, int lanes) {
-            const auto normed = V::mul(load_lanes<V>(x + i, lanes), scale);
-            store_lanes<V>(y + i, V::mul(normed, load_lanes<V>(a.weight + i, lanes)), lanes);
+            const auto x = load_lanes<V>(a.x + row * a.channels + i, lanes);
+            store_lanes<V>(a.y + row * a.channels + i, V::mul(cap, tanh<V>(V::div(x, cap))), lanes);
         });
     });
 }
@@ -75,22 +112,26 @@ void layer_norm(const void* arguments, int64_t item) {
     });
 }
 
+// Rotates the first rotary_size elements of a head in place; cos_sin is the row of its position.
+template <class V>
+inline void rotate_head(float* x, const float* cos_sin, int64_t rotary_size) {
+    const int64_t half = rotary_size / 2;
+    const float *cos = cos_sin, *sin = cos_sin + half;
+    for_vectors<V>(half, [&](int64_t i, int lanes) {
+        const auto first = load_lanes<V>(x + i, lanes), second = load_lanes<V>(x + half + i, lanes);
+        const auto c = load_lanes<V>(cos + i, lanes), s = load_lanes<V>(sin + i, lanes);
+        store_lanes<V>(x + i, V::sub(V::mul(first, c), V::mul(second, s)), lanes);
+        store_lanes<V>(x + half + i, V::add(V::mul(second, c), V::mul(first, s)), lanes);
+    });
+}
+
 template <class V>
 void rotary(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const RotaryArguments*>(arguments);
-    const int64_t half = a.rotary_size / 2;
-    for_rows(a.tokens, a.heads * a.rotary_size, item, [&](int64_t token) {
-        const float* cos = a.cos_sin + a.positions[token] * a.rotary_size;
-        const float* sin = cos + half;
-        for (int64_t head = 0; head < a.heads; ++head) {
-            float* x = a.x + token * a.token_stride + head * a.head_stride;
-            for_vectors<V>(half, [&](int64_t i, int lanes) {
-                const auto first = load_lanes<V>(x + i, lanes), second = load_lanes<V>(x + half + i, lanes);
-                const auto c = load_lanes<V>(cos + i, lanes), s = load_lanes<V>(sin + i, lanes);
-                store_lanes<V>(x + i, V::sub(V::mul(first, c), V::mul(second, s)), lanes);
-                store_lanes<V>(x + half + i, V::add(V::mul(second, c), V::mul(first, s)), lanes);
-            });
-        }
+    for_rows(a.rows, a.heads * a.rotary_size, item, [&](int64_t token) {
+        for (int64_t head = 0; head < a.heads; ++head)
+            rotate_head<V>(a.x + token * a.token_stride + head * a.head_stride,
+                           a.cos_sin + a.positions[token] * a.rotary_size, a.rotary_size);
     });
 }
 
@@ -111,13 +152,13 @@ template <class V>
 void gated(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const GatedArguments*>(arguments);
     const bool is_silu = a.activation == GatedActivation::SiLU;
-    for_rows(a.rows, a.features, item, [&](int64_t row) {
+    for_quantized_rows<V>(a.y, a.quantized, a.rows, a.features, item, [&](int64_t row, float* y) {
         const float* gate = a.x + row * a.x_stride;
         const float* up = gate + a.features;
         for_vectors<V>(a.features, [&](int64_t i, int lanes) {
             const auto x = load_lanes<V>(gate + i, lanes);
             const auto activated = is_silu ? silu<V>(x) : gelu_tanh<V>(x);
-            store_lanes<V>(a.y + row * a.features + i, V::mul(activated, load_lanes<V>(up + i, lanes)), lanes);
+            store_lanes<V>(y + i, V::mul(activated, load_lanes<V>(up + i, lanes)), lanes);
         });
     });
 }
@@ -133,19 +174,45 @@ inline void store_as(CacheType type, std::byte* to, int64_t i, typename V::Float
 }
 
 template <class V>
+inline void store_head(const float* x, const CacheView& cache, CacheType type, int64_t slot, int64_t block_size,
+                       int64_t head, int64_t head_size) {
+    const int64_t element = type == CacheType::F32 ? 4 : 2;
+    std::byte* to = cache.data + (slot / block_size * cache.block_stride + slot % block_size * cache.slot_stride +
+                                  head * cache.head_stride) * element;
+    for_vectors<V>(head_size, [&](int64_t i, int lanes) {
+        store_as<V>(type, to, i, load_lanes<V>(x + i, lanes), lanes);
+    });
+}
+
+template <class V>
 void store(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const StoreArguments*>(arguments);
-    const int64_t element = a.type == CacheType::F32 ? 4 : 2;
-    for_rows(a.tokens, a.heads * a.head_size, item, [&](int64_t token) {
-        const int64_t block = a.slots[token] / a.block_size, offset = a.slots[token] % a.block_size;
-        for (int64_t head = 0; head < a.heads; ++head) {
-            const CacheView& cache = a.cache;
-            std::byte* to = cache.data + (block * cache.block_stride + offset * cache.slot_stride +
-                                          head * cache.head_stride) * element;
-            const float* x = a.x + token * a.token_stride + head * a.head_stride;
-            for_vectors<V>(a.head_size, [&](int64_t i, int lanes) {
-                store_as<V>(a.type, to, i, load_lanes<V>(x + i, lanes), lanes);
-            });
+    for_rows(a.rows, a.heads * a.head_size, item, [&](int64_t token) {
+        for (int64_t head = 0; head < a.heads; ++head)
+            store_head<V>(a.x + token * a.token_stride + head * a.head_stride, a.cache, a.type, a.slots[token],
+                          a.block_size, head, a.head_size);
+    });
+}
+
+// rms_norm, rotary and store in one pass over a token's heads: the same operations in the same order.
+template <class V>
+void heads(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const HeadsArguments*>(arguments);
+    auto* key = static_cast<float*>(thread_scratch(static_cast<size_t>(a.key_size) * sizeof(float)));
+    const auto prepare = [&](const float* x, const float* weight, float* y, int64_t token) {
+        if (weight) rms_norm_row<V>(x, weight, y, a.key_size, a.eps);
+        else __builtin_memmove(y, x, static_cast<size_t>(a.key_size) * sizeof(float));
+        rotate_head<V>(y, a.cos_sin + a.positions[token] * a.rotary_size, a.rotary_size);
+    };
+    for_rows(a.rows, (a.heads + a.kv_heads) * a.key_size, item, [&](int64_t token) {
+        for (int64_t head = 0; head < a.heads; ++head)
+            prepare(a.q + token * a.q_token_stride + head * a.q_head_stride, a.q_weight,
+                    a.q_out + token * a.q_out_token_stride + head * a.q_out_head_stride, token);
+        for (int64_t head = 0; head < a.kv_heads; ++head) {
+            prepare(a.k + token * a.k_token_stride + head * a.k_head_stride, a.k_weight, key, token);
+            store_head<V>(key, a.k_cache, a.type, a.slots[token], a.block_size, head, a.key_size);
+            store_head<V>(a.v + token * a.v_token_stride + head * a.v_head_stride, a.v_cache, a.type, a.slots[token],
+                          a.block_size, head, a.value_size);
         }
     });
 }

@@ -1,26 +1,42 @@
+"""CPU kernels of octavo.ops; only octavo.ops.cpu calls them"""
+
 import enum
+from collections.abc import Sequence
 
 class Format(enum.Enum):
-    F32 = ...
-    F16 = ...
-    BF16 = ...
-    Q4_0 = ...
-    Q4_1 = ...
-    Q5_0 = ...
-    Q5_1 = ...
-    Q8_0 = ...
-    Q4_K = ...
-    Q5_K = ...
-    Q6_K = ...
+    F32 = 0
+
+    F16 = 1
+
+    BF16 = 2
+
+    Q4_0 = 3
+
+    Q4_1 = 4
+
+    Q5_0 = 5
+
+    Q5_1 = 6
+
+    Q8_0 = 7
+
+    Q4_K = 8
+
+    Q5_K = 9
+
+    Q6_K = 10
 
 class CacheType(enum.Enum):
-    F32 = ...
-    BF16 = ...
-    F16 = ...
+    F32 = 0
+
+    BF16 = 1
+
+    F16 = 2
 
 class GatedActivation(enum.Enum):
-    SILU = ...
-    GELU_TANH = ...
+    SILU = 0
+
+    GELU_TANH = 1
 
 def available_isas() -> list[str]: ...
 def isa() -> str: ...
@@ -32,97 +48,248 @@ def set_num_threads(num_threads: int) -> None: ...
 def num_usable_cores() -> int: ...
 def packed_bytes(format: Format, n: int, k: int) -> int: ...
 def pack(format: Format, rows: int, row_stride_bytes: int, n: int, k: int, out: int) -> None: ...
-def linear(
-    x: int,
-    x_stride: int,
-    weight: int,
-    format: Format,
-    bias: int,
-    y: int,
-    rows: int,
-    in_features: int,
-    out_features: int,
+
+class CacheView:
+    def __init__(self, *, data: int, block_stride: int, slot_stride: int, head_stride: int) -> None: ...
+
+class AttentionPlan:
+    def __init__(
+        self, *, query_starts: int, seq_lens: int, block_tables: int, num_requests: int, max_blocks: int
+    ) -> None: ...
+
+class LinearArguments:
+    def __init__(
+        self,
+        *,
+        x: int,
+        x_stride: int,
+        weight: int,
+        format: Format,
+        bias: int,
+        y: int,
+        y_stride: int,
+        rows: int,
+        in_features: int,
+        out_features: int,
+    ) -> None: ...
+
+class QuantizeArguments:
+    def __init__(
+        self, *, x: int, x_stride: int, q: int, scales: int, sums: int, rows: int, in_features: int
+    ) -> None: ...
+
+class LinearInt8Arguments:
+    def __init__(
+        self,
+        *,
+        q: int,
+        scales: int,
+        sums: int,
+        weight: int,
+        format: Format,
+        bias: int,
+        y: int,
+        y_stride: int,
+        rows: int,
+        in_features: int,
+        out_features: int,
+    ) -> None: ...
+
+class EmbeddingArguments:
+    def __init__(
+        self,
+        *,
+        ids: int,
+        weight: int,
+        format: Format,
+        scale: float,
+        y: int,
+        rows: int,
+        in_features: int,
+        out_features: int,
+    ) -> None: ...
+
+class TakeRowsArguments:
+    def __init__(self, *, x: int, x_stride: int, ids: int, y: int, rows: int, channels: int) -> None: ...
+
+class AddArguments:
+    def __init__(self, *, x: int, y: int, total: int, rows: int, channels: int) -> None: ...
+
+class SoftcapArguments:
+    def __init__(self, *, x: int, y: int, rows: int, channels: int, cap: float) -> None: ...
+
+class RmsNormArguments:
+    def __init__(
+        self,
+        *,
+        x: int,
+        x_stride: int,
+        head_stride: int,
+        residual: int,
+        total: int,
+        weight: int,
+        y: int,
+        q: int,
+        scales: int,
+        sums: int,
+        rows: int,
+        heads: int,
+        channels: int,
+        eps: float,
+    ) -> None: ...
+
+class LayerNormArguments:
+    def __init__(
+        self, *, x: int, x_stride: int, weight: int, bias: int, y: int, rows: int, channels: int, eps: float
+    ) -> None: ...
+
+class RotaryArguments:
+    def __init__(
+        self,
+        *,
+        x: int,
+        token_stride: int,
+        head_stride: int,
+        cos_sin: int,
+        positions: int,
+        rows: int,
+        heads: int,
+        rotary_size: int,
+    ) -> None: ...
+
+class GatedArguments:
+    def __init__(
+        self,
+        *,
+        x: int,
+        x_stride: int,
+        y: int,
+        q: int,
+        scales: int,
+        sums: int,
+        rows: int,
+        features: int,
+        activation: GatedActivation,
+    ) -> None: ...
+
+class StoreArguments:
+    def __init__(
+        self,
+        *,
+        x: int,
+        token_stride: int,
+        head_stride: int,
+        cache: CacheView,
+        type: CacheType,
+        slots: int,
+        rows: int,
+        heads: int,
+        head_size: int,
+        block_size: int,
+    ) -> None: ...
+
+class HeadsArguments:
+    def __init__(
+        self,
+        *,
+        q: int,
+        q_token_stride: int,
+        q_head_stride: int,
+        q_out: int,
+        q_out_token_stride: int,
+        q_out_head_stride: int,
+        k: int,
+        k_token_stride: int,
+        k_head_stride: int,
+        v: int,
+        v_token_stride: int,
+        v_head_stride: int,
+        q_weight: int,
+        k_weight: int,
+        eps: float,
+        cos_sin: int,
+        positions: int,
+        k_cache: CacheView,
+        v_cache: CacheView,
+        type: CacheType,
+        slots: int,
+        rows: int,
+        heads: int,
+        kv_heads: int,
+        key_size: int,
+        value_size: int,
+        rotary_size: int,
+        block_size: int,
+    ) -> None: ...
+
+class AttentionArguments:
+    def __init__(
+        self,
+        *,
+        q: int,
+        q_token_stride: int,
+        q_head_stride: int,
+        k: CacheView,
+        v: CacheView,
+        type: CacheType,
+        o: int,
+        plan: AttentionPlan,
+        block_size: int,
+        heads: int,
+        kv_heads: int,
+        key_size: int,
+        value_size: int,
+        scale: float,
+        softcap: float,
+        window: int,
+        sinks: int,
+    ) -> None: ...
+
+def run(
+    arguments: LinearArguments
+    | QuantizeArguments
+    | LinearInt8Arguments
+    | EmbeddingArguments
+    | TakeRowsArguments
+    | AddArguments
+    | SoftcapArguments
+    | RmsNormArguments
+    | LayerNormArguments
+    | RotaryArguments
+    | GatedArguments
+    | StoreArguments
+    | HeadsArguments
+    | AttentionArguments,
 ) -> None: ...
-def quantize(x: int, x_stride: int, q: int, scales: int, sums: int, rows: int, in_features: int) -> None: ...
-def linear_int8(
-    q: int,
-    scales: int,
-    sums: int,
-    weight: int,
-    format: Format,
-    bias: int,
-    y: int,
-    rows: int,
-    in_features: int,
-    out_features: int,
-) -> None: ...
-def embedding(
-    ids: int, weight: int, format: Format, y: int, rows: int, in_features: int, out_features: int
-) -> None: ...
-def rms_norm(
-    x: int,
-    x_stride: int,
-    residual: int,
-    total: int,
-    weight: int,
-    y: int,
-    rows: int,
-    channels: int,
-    eps: float,
-) -> None: ...
-def layer_norm(x: int, x_stride: int, weight: int, bias: int, y: int, rows: int, channels: int, eps: float) -> None: ...
-def rotary(
-    x: int,
-    token_stride: int,
-    head_stride: int,
-    cos_sin: int,
-    positions: int,
-    tokens: int,
-    heads: int,
-    rotary_size: int,
-) -> None: ...
-def gated(x: int, x_stride: int, y: int, rows: int, features: int, activation: GatedActivation) -> None: ...
-def store(
-    x: int,
-    token_stride: int,
-    head_stride: int,
-    cache: int,
-    block_stride: int,
-    slot_stride: int,
-    cache_head_stride: int,
-    type: CacheType,
-    slots: int,
-    tokens: int,
-    heads: int,
-    head_size: int,
-    block_size: int,
-) -> None: ...
-def attention(
-    q: int,
-    q_token_stride: int,
-    q_head_stride: int,
-    k_cache: int,
-    k_block_stride: int,
-    k_slot_stride: int,
-    k_head_stride: int,
-    v_cache: int,
-    v_block_stride: int,
-    v_slot_stride: int,
-    v_head_stride: int,
-    type: CacheType,
-    o: int,
-    query_starts: int,
-    seq_lens: int,
-    block_tables: int,
-    num_requests: int,
-    max_blocks: int,
-    block_size: int,
-    heads: int,
-    kv_heads: int,
-    key_size: int,
-    value_size: int,
-    scale: float,
-    softcap: float,
-    window: int,
-    sinks: int,
-) -> None: ...
+
+class RowSet(enum.Enum):
+    TOKENS = 0
+
+    SAMPLED = 1
+
+class Program:
+    def __init__(self) -> None: ...
+    def append(
+        self,
+        arguments: LinearArguments
+        | QuantizeArguments
+        | LinearInt8Arguments
+        | EmbeddingArguments
+        | TakeRowsArguments
+        | AddArguments
+        | SoftcapArguments
+        | RmsNormArguments
+        | LayerNormArguments
+        | RotaryArguments
+        | GatedArguments
+        | StoreArguments
+        | HeadsArguments
+        | AttentionArguments,
+        *,
+        set: RowSet,
+        rows_per_entry: int,
+        plan: int,
+    ) -> None: ...
+    def replay(self, num_tokens: int, num_sampled: int, plans: Sequence[AttentionPlan]) -> None: ...
+    def time(self, num_tokens: int, num_sampled: int, plans: Sequence[AttentionPlan]) -> list[float]: ...
+    def __len__(self) -> int: ...

@@ -85,6 +85,7 @@ def test_every_way_of_running_gives_the_same_bits(model: str, tiny: Callable[[st
         {"max_num_batched_tokens": 24, "max_num_seqs": 16},
         {"enable_prefix_caching": False, "max_num_batched_tokens": 33},
         {"threads": 2},
+        {"enforce_eager": True, "max_num_batched_tokens": 40},
         {"batching": "static", "max_num_seqs": 5},
         {"enable_chunked_prefill": False, "max_num_batched_tokens": 128},
         {"block_size": 1, "max_num_batched_tokens": 50},

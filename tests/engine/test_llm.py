@@ -196,7 +196,7 @@ def test_one_row_failing_fails_alone(llm: LLM, monkeypatch: pytest.MonkeyPatch) 
 def test_a_failed_pass_leaves_a_working_engine(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     assert llm._core is not None
     with monkeypatch.context() as patch:
-        patch.setattr(llm._core.runner, "_model", None)
+        patch.setattr(llm._core.runner, "_pass", None)
         [failed] = llm.generate([3], GREEDY)
     assert failed.outputs[0].finish_reason == "error"
     assert_idle(llm)

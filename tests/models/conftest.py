@@ -43,7 +43,9 @@ def generate(decoder: Decoder, num_tokens: int = 2) -> list[int]:
         )
         step = GroupStep(plan, BLOCK_SIZE + positions_T)
         context = ForwardContext(positions_T, (step,) * len(decoder.layers))
-        logits_V = decoder.logits(decoder(torch.tensor(tokens[start:]), context)[-1:])[0]
+        logits_V = decoder.logits(
+            decoder(torch.tensor(tokens[start:]), context), torch.tensor([len(tokens) - start - 1])
+        )[0]
         assert logits_V.isfinite().all(), "the logits hold NaN or infinity"
         start = len(tokens)
         tokens.append(int(logits_V.argmax()))

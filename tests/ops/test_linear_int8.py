@@ -139,7 +139,7 @@ def test_the_reference_is_accurate(weight_format, num_tokens, stored_weight, ass
     weight = stored_weight(weight_format, 45, 768)
     w_NK, x_TK = reference.dequantize(weight), randn(num_tokens, 768)
     x = reference.quantize_activations(x_TK)
-    got = reference.linear_int8(x, reference.pack_weight(weight, CPU, None), None)
+    got = reference.linear_int8(x, reference.pack_weight(weight, CPU, None), None, None)
     assert_accurate(got, dequantized(x).float() @ w_NK.T, dequantized(x) @ w_NK.double().T)
     exact = x_TK.double() @ w_NK.double().T
     assert (got - exact).norm() < 0.01 * exact.norm()
@@ -155,7 +155,7 @@ def test_every_path_gives_the_reference_s_bits(weight_format, num_tokens, n, k, 
     weight = stored_weight(weight_format, n, k)
     x = reference.quantize_activations(randn(num_tokens, k))
     bias_N = torch.linspace(-1, 1, n)
-    want = reference.linear_int8(x, reference.pack_weight(weight, CPU, None), bias_N)
+    want = reference.linear_int8(x, reference.pack_weight(weight, CPU, None), bias_N, None)
     packed = ops.pack_weight(weight, device="cpu")
     assert same_bits(ops.linear_int8(x, packed, bias_N), want)
     assert same_bits(ops.linear_int8(x, packed) + bias_N, want)
@@ -165,7 +165,7 @@ def test_every_path_gives_the_reference_s_bits(weight_format, num_tokens, n, k, 
 def test_one_group(weight_format, path, stored_weight):
     weight = stored_weight(weight_format, 33, 32)
     x = reference.quantize_activations(randn(34, 32))
-    want = reference.linear_int8(x, reference.pack_weight(weight, CPU, None), None)
+    want = reference.linear_int8(x, reference.pack_weight(weight, CPU, None), None, None)
     assert same_bits(ops.linear_int8(x, ops.pack_weight(weight, device="cpu")), want)
 
 
@@ -181,7 +181,7 @@ def test_the_largest_sums_do_not_overflow(weight_format, path):
             blocks[..., 2:4] = 0
         weight = StoredWeight(data, weight_format, 32, 256)
         x = ops.quantize_activations(torch.ones(33, 256) * torch.tensor([1.0, -1.0] * 16 + [1.0])[:, None])
-        want = reference.linear_int8(x, reference.pack_weight(weight, CPU, None), None)
+        want = reference.linear_int8(x, reference.pack_weight(weight, CPU, None), None, None)
         exact = dequantized(x) @ reference.dequantize(weight).double().T
         assert (want - exact).abs().max() <= 1e-6 * exact.abs().max()
         assert same_bits(ops.linear_int8(x, ops.pack_weight(weight, device="cpu")), want)

@@ -41,6 +41,13 @@ def empty(*shape: int) -> Guarded:
     return Guarded(torch.full(shape, torch.nan))
 
 
+def view(cache: Guarded) -> _native.CacheView:
+    block_stride, slot_stride, head_stride, _ = cache.tensor.stride()
+    return _native.CacheView(
+        data=cache.address, block_stride=block_stride, slot_stride=slot_stride, head_stride=head_stride
+    )
+
+
 @pytest.mark.parametrize("weight_format", list(WeightFormat))
 @pytest.mark.parametrize(("rows", "n"), [(1, 1), (3, 33), (13, 45), (241, 31)])
 def test_packing_linear_embedding(weight_format, rows, n, isa, stored_weight):
@@ -52,12 +59,21 @@ def test_packing_linear_embedding(weight_format, rows, n, isa, stored_weight):
     _native.pack(code, source.address, weight_format.row_bytes(k), n, k, packed.address)
     packed.assert_whole()
     x, bias, y = randn(rows, k), randn(n), empty(rows, n)
-    _native.linear(x.address, k, packed.address, code, bias.address, y.address, rows, k, n)
+    _native.run(
+        _native.LinearArguments(
+            x=x.address, x_stride=k, weight=packed.address, format=code, bias=bias.address, y=y.address, y_stride=n,
+            rows=rows, in_features=k, out_features=n,
+        )
+    )  # fmt: skip
     y.assert_whole()
     want = ops.linear(x.tensor.clone(), ops.pack_weight(stored, device="cpu"), bias.tensor.clone())
     assert torch.equal(y.tensor, want)
     w = empty(n, k)
-    _native.embedding(0, packed.address, code, w.address, n, k, n)
+    _native.run(
+        _native.EmbeddingArguments(
+            ids=0, weight=packed.address, format=code, scale=1.0, y=w.address, rows=n, in_features=k, out_features=n
+        )
+    )
     w.assert_whole()
     assert torch.equal(w.tensor, ops.dequantize(stored))
 
@@ -71,7 +87,11 @@ def test_quantize_and_linear_int8(weight_format, rows, n, isa, stored_weight):
     x, bias = randn(rows, k), randn(n)
     q, sums = (Guarded(torch.zeros(size, dtype=torch.uint8)) for size in (rows * k, rows * k // 16 * 4))
     scales = empty(k // 32, rows)
-    _native.quantize(x.address, k, q.address, scales.address, sums.address, rows, k)
+    _native.run(
+        _native.QuantizeArguments(
+            x=x.address, x_stride=k, q=q.address, scales=scales.address, sums=sums.address, rows=rows, in_features=k
+        )
+    )
     for output in (q, scales, sums):
         output.assert_whole()
     assert scales.tensor.isfinite().all()
@@ -81,9 +101,12 @@ def test_quantize_and_linear_int8(weight_format, rows, n, isa, stored_weight):
     for path in _native.int8_paths():
         _native.force_int8_path(path)
         y = empty(rows, n)
-        _native.linear_int8(
-            q.address, scales.address, sums.address, packed.address, _native.Format[weight_format.value],
-            bias.address, y.address, rows, k, n,
+        _native.run(
+            _native.LinearInt8Arguments(
+                q=q.address, scales=scales.address, sums=sums.address, weight=packed.address,
+                format=_native.Format[weight_format.value], bias=bias.address, y=y.address, y_stride=n, rows=rows,
+                in_features=k, out_features=n,
+            )
         )  # fmt: skip
         y.assert_whole()
         assert torch.equal(y.tensor, want)
@@ -94,23 +117,43 @@ def test_row_kernels(width, isa):
     x, weight, bias, residual = randn(3, width), randn(width), randn(width), randn(3, width)
     for _ in range(2):
         y, total = empty(3, width), empty(3, width)
-        _native.rms_norm(x.address, width, residual.address, total.address, weight.address, y.address, 3, width, 1e-5)
+        _native.run(
+            _native.RmsNormArguments(
+                x=x.address, x_stride=width, head_stride=0, residual=residual.address, total=total.address,
+                weight=weight.address, y=y.address, q=0, scales=0, sums=0, rows=3, heads=1, channels=width, eps=1e-5,
+            )
+        )  # fmt: skip
         assert y.tensor.isfinite().all()
         assert total.tensor.isfinite().all()
         y.assert_whole()
         total.assert_whole()
     y = empty(3, width)
-    _native.layer_norm(x.address, width, weight.address, bias.address, y.address, 3, width, 1e-5)
+    _native.run(
+        _native.LayerNormArguments(
+            x=x.address, x_stride=width, weight=weight.address, bias=bias.address, y=y.address, rows=3, channels=width,
+            eps=1e-5,
+        )
+    )  # fmt: skip
     assert y.tensor.isfinite().all()
     y.assert_whole()
     for activation in _native.GatedActivation:
         gates, y = randn(3, 2 * width), empty(3, width)
-        _native.gated(gates.address, 2 * width, y.address, 3, width, activation)
+        _native.run(
+            _native.GatedArguments(
+                x=gates.address, x_stride=2 * width, y=y.address, q=0, scales=0, sums=0, rows=3, features=width,
+                activation=activation,
+            )
+        )  # fmt: skip
         assert y.tensor.isfinite().all()
         y.assert_whole()
     heads, cos_sin = randn(3, 2, 2 * width), randn(4, 2 * width)
     positions = torch.tensor([0, 3, 1])
-    _native.rotary(heads.address, 4 * width, 2 * width, cos_sin.address, positions.data_ptr(), 3, 2, 2 * width)
+    _native.run(
+        _native.RotaryArguments(
+            x=heads.address, token_stride=4 * width, head_stride=2 * width, cos_sin=cos_sin.address,
+            positions=positions.data_ptr(), rows=3, heads=2, rotary_size=2 * width,
+        )
+    )  # fmt: skip
     assert heads.tensor.isfinite().all()
     heads.assert_whole()
 
@@ -126,10 +169,11 @@ def test_cache_kernels(dtype, size, isa):
     v_cache = Guarded(torch.full((5, block_size, kv_heads, size + 2), torch.nan, dtype=dtype))
     slots = torch.arange(num_tokens) + 4  # the last token in the last slot
     for x, cache, d in ((keys, k_cache, size), (values, v_cache, size + 2)):
-        strides = cache.tensor.stride()[:3]
-        _native.store(
-            x.address, kv_heads * d, d, cache.address, *strides, cache_type, slots.data_ptr(), num_tokens, kv_heads,
-            d, block_size,
+        _native.run(
+            _native.StoreArguments(
+                x=x.address, token_stride=kv_heads * d, head_stride=d, cache=view(cache), type=cache_type,
+                slots=slots.data_ptr(), rows=num_tokens, heads=kv_heads, head_size=d, block_size=block_size,
+            )
         )  # fmt: skip
         cache.assert_whole()
         assert torch.equal(cache.tensor.view(25, kv_heads, d)[4:], x.tensor.to(dtype))
@@ -138,10 +182,16 @@ def test_cache_kernels(dtype, size, isa):
     o = empty(3, heads, size + 2)
     starts, lens = torch.tensor([0, 3], dtype=torch.int32), torch.tensor([num_tokens - 1], dtype=torch.int32)
     table = torch.tensor([1, 2, 3, 4], dtype=torch.int32)
-    _native.attention(
-        q.address, heads * size, size, k_cache.address, *k_cache.tensor.stride()[:3], v_cache.address,
-        *v_cache.tensor.stride()[:3], cache_type, o.address, starts.data_ptr(), lens.data_ptr(), table.data_ptr(),
-        1, 4, block_size, heads, kv_heads, size, size + 2, 0.3, 0.0, 0, 0,
+    plan = _native.AttentionPlan(
+        query_starts=starts.data_ptr(), seq_lens=lens.data_ptr(), block_tables=table.data_ptr(), num_requests=1,
+        max_blocks=4,
+    )  # fmt: skip
+    _native.run(
+        _native.AttentionArguments(
+            q=q.address, q_token_stride=heads * size, q_head_stride=size, k=view(k_cache), v=view(v_cache),
+            type=cache_type, o=o.address, plan=plan, block_size=block_size, heads=heads, kv_heads=kv_heads,
+            key_size=size, value_size=size + 2, scale=0.3, softcap=0.0, window=0, sinks=0,
+        )
     )  # fmt: skip
     o.assert_whole()
     assert o.tensor.isfinite().all()

@@ -61,6 +61,7 @@ class EngineConfig:
         "fcfs", "Who is served first.", choices=("fcfs", "priority", "fair"), not_built_values=("fair",)
     )
     threads: int | None = option_field(None, "CPU threads; default: the cores this process may use.")
+    enforce_eager: bool = option_field(False, "Compute op by op instead of replaying a recorded pass; same results.")
     seed: int | None = option_field(None, "Makes requests without a seed of their own repeatable.")
     chat_template: str | None = option_field(None, "A file with a Jinja chat template, instead of the model's own.")
     skip_tokenizer_init: bool = option_field(False, "Token ids in and out; no tokenizer is loaded.")

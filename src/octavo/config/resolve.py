@@ -76,6 +76,7 @@ class ResolvedConfig:
     batching: str
     scheduling_policy: str
     threads: int
+    enforce_eager: bool
     seed: int | None
     reasons: Mapping[str, str]
     """Option → why it has this value."""
@@ -122,6 +123,7 @@ def resolve(config: EngineConfig, model: ModelFacts, machine: MachineFacts) -> R
         batching=config.batching,
         scheduling_policy=config.scheduling_policy,
         threads=threads,
+        enforce_eager=config.enforce_eager,
         seed=config.seed,
         reasons=why,
     )

@@ -27,7 +27,7 @@ from octavo.models.registry import family_of, load_decoder, read_spec
 from octavo.quantization import AsStored, Int8Activations, LinearMethod
 from octavo.scheduler import Scheduler, SchedulerLimits
 from octavo.scheduler.policy import POLICIES
-from octavo.worker import ModelRunner
+from octavo.worker import ModelRunner, RunnerLimits
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,13 @@ def build_engine(config: EngineConfig, on_phase: OnPhase = lambda phase, share: 
         )
         phases.begin("make KV cache")
         layout = _cache_layout(spec, resolved.block_size, resolved.kv_cache_dtype)
-        runner = ModelRunner(decoder, layout, resolved.num_blocks, device, num_threads=resolved.threads)
+        limits = RunnerLimits(
+            max_num_batched_tokens=resolved.max_num_batched_tokens,
+            max_num_seqs=resolved.max_num_seqs,
+            num_threads=resolved.threads,
+            enforce_eager=resolved.enforce_eager,
+        )
+        runner = ModelRunner(decoder, layout, resolved.num_blocks, device, limits)
         scheduler = _make_scheduler(resolved, layout)
         phases.end()
         info = _describe(config, model, phases.seconds)

@@ -14,5 +14,4 @@ class Embedding:
         self.scale = scale
 
     def __call__(self, ids_T: Tensor) -> Tensor:
-        x_TC = ops.embedding(ids_T, self.weight)
-        return x_TC if self.scale == 1.0 else x_TC.mul_(self.scale)
+        return ops.embedding(ids_T, self.weight, self.scale)

@@ -7,9 +7,9 @@ C: hidden size, V: vocabulary.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from octavo import ops
 from octavo.core.cache_spec import CacheSpec, KVDtype
 from octavo.layers.attention import Attention, AttentionSpec
 from octavo.layers.builder import LayerBuilder
@@ -99,13 +99,14 @@ class Decoder:
         delta_TC: Tensor | None = None
         for layer in self.layers:
             stream_TC, delta_TC = layer(stream_TC, delta_TC, context)
-        return stream_TC if delta_TC is None else stream_TC + delta_TC
+        return stream_TC if delta_TC is None else ops.add(stream_TC, delta_TC)
 
-    def logits(self, hidden_RC: Tensor) -> Tensor:
+    def logits(self, hidden_TC: Tensor, rows_R: Tensor) -> Tensor:
         """The logits (R, V), in fp32, of the rows wanted."""
+        hidden_RC = ops.take_rows(hidden_TC, rows_R)
         logits_RV = self.head(self.norm(hidden_RC)).float()
         cap = self.spec.logit_softcap
-        return torch.tanh(logits_RV / cap) * cap if cap else logits_RV
+        return ops.softcap(logits_RV, cap) if cap else logits_RV
 
 
 def build_decoder(

@@ -9,25 +9,34 @@ from octavo.ops.activations import gelu_tanh_mul, silu_mul
 from octavo.ops.attention import paged_attention, store_kv
 from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.dispatch import available_isas, isa
+from octavo.ops.elementwise import add, softcap, take_rows
 from octavo.ops.errors import OpArgumentError
 from octavo.ops.linear import dequantize, embedding, linear, linear_int8, pack_weight, quantize_activations
 from octavo.ops.norms import add_rms_norm, layer_norm, rms_norm
 from octavo.ops.quantized_activations import QuantizedActivations
+from octavo.ops.recording import NotRecordableError, RecordedTensor, Recording, RowSet
+from octavo.ops.replay import can_replay, make_program
 from octavo.ops.rotary import apply_rotary
 from octavo.ops.threads import num_threads, num_usable_cores, set_num_threads
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
 
 __all__ = [
     "AttentionPlan",
+    "NotRecordableError",
     "OpArgumentError",
     "PackedWeight",
     "QuantizedActivations",
+    "RecordedTensor",
+    "Recording",
+    "RowSet",
     "StoredWeight",
     "WeightFormat",
     "WeightLayout",
+    "add",
     "add_rms_norm",
     "apply_rotary",
     "available_isas",
+    "can_replay",
     "dequantize",
     "embedding",
     "gelu_tanh_mul",
@@ -35,6 +44,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "linear_int8",
+    "make_program",
     "num_threads",
     "num_usable_cores",
     "pack_weight",
@@ -43,5 +53,7 @@ __all__ = [
     "rms_norm",
     "set_num_threads",
     "silu_mul",
+    "softcap",
     "store_kv",
+    "take_rows",
 ]

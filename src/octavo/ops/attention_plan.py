@@ -32,6 +32,8 @@ class AttentionPlan:
     """The largest block id in the tables; -1 for none, and on a GPU."""
 
     def __post_init__(self) -> None:
+        for name in ("query_starts", "seq_lens", "block_tables"):
+            object.__setattr__(self, name, getattr(self, name).contiguous())
         device = self.seq_lens.device
         check_tensor("plan.seq_lens", self.seq_lens, (None,), (torch.int32,), device)
         check_tensor("plan.query_starts", self.query_starts, (self.num_requests + 1,), (torch.int32,), device)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from octavo.ops.errors import OpArgumentError
+from octavo.ops.recording import RecordedTensor
 
 INDEX_DTYPES = (torch.int32, torch.int64)
 FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -51,7 +52,11 @@ def check_tensor(
 
 
 def check_indices(name: str, indices: Tensor, size: int) -> None:
-    """Every index is in 0 … size − 1. Only on a CPU: elsewhere it would wait for the device. O(n)."""
+    """Every index is in 0 … size − 1. Only on a CPU: elsewhere it would wait for the device; while recording, every
+    replay checks it. O(n)."""
+    if isinstance(indices, RecordedTensor):
+        indices.require_below(size)
+        return
     if indices.device.type != "cpu" or indices.numel() == 0:
         return
     values = indices.numpy()
@@ -59,6 +64,14 @@ def check_indices(name: str, indices: Tensor, size: int) -> None:
     if low < 0 or high >= size:
         worst = low if low < 0 else high
         raise OpArgumentError(f"{name} is out of range: got {worst}; allowed 0 to {size - 1}", param=name)
+
+
+def check_row_indices(name: str, indices: Tensor, x: Tensor) -> None:
+    """Every index is that of a row of x; as `check_indices`."""
+    if isinstance(indices, RecordedTensor) and isinstance(x, RecordedTensor):
+        indices.require_below(x.buffer.row_set)
+    else:
+        check_indices(name, indices, x.shape[0])
 
 
 def check_positive(name: str, value: float) -> None:

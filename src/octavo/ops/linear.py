@@ -37,15 +37,19 @@ def dequantize(weight: PackedWeight | StoredWeight) -> Tensor:
     return table.DEQUANTIZE(weight)
 
 
-def linear(x_TK: Tensor, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
+def linear(x_TK: Tensor, weight: PackedWeight, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
     """y = x·Wᵀ + b, (T, N) of x's dtype; W is dequantised to fp32, and products are summed in fp32.
+
+    y is new, or `out`, whose rows may be apart (columns of a wider matrix).
 
     Every y[t, n] is summed over k in one order, whatever T and the number of threads.
     """
     check_tensor("x", x_TK, (None, weight.in_features), FLOAT_DTYPES, weight.data.device)
     if bias is not None:
         check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, x_TK.device)
-    return table.LINEAR(x_TK, weight, bias)
+    if out is not None:
+        check_tensor("out", out, (x_TK.shape[0], weight.out_features), (x_TK.dtype,), x_TK.device)
+    return table.LINEAR(x_TK, weight, bias, out)
 
 
 def quantize_activations(x_TK: Tensor) -> QuantizedActivations:
@@ -64,8 +68,12 @@ def quantize_activations(x_TK: Tensor) -> QuantizedActivations:
     return table.QUANTIZE_ACTIVATIONS(x_TK)
 
 
-def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias: Tensor | None = None) -> Tensor:
+def linear_int8(
+    x: QuantizedActivations, weight: PackedWeight, bias: Tensor | None = None, *, out: Tensor | None = None
+) -> Tensor:
     """y = x·Wᵀ + b, (T, N) fp32, of activations as bytes and a weight of a block format.
+
+    y is new, or `out`, whose rows may be apart.
 
     Sums over a group of 32 are exact integers; groups are added in rising order of k, by fused multiply-adds in fp32:
     `reference.linear_int8` writes it down. The bits are the same for every backend, T and number of threads.
@@ -79,14 +87,16 @@ def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias: Tensor | No
     _check_quantized(x, weight)
     if bias is not None:
         check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, x.q_TK.device)
-    return table.LINEAR_INT8(x, weight, bias)
+    if out is not None:
+        check_tensor("out", out, (x.num_tokens, weight.out_features), (torch.float32,), x.q_TK.device)
+    return table.LINEAR_INT8(x, weight, bias, out)
 
 
-def embedding(ids_T: Tensor, weight: PackedWeight) -> Tensor:
-    """Rows ids_T of W, (T, K) in fp32 (elsewhere than on a CPU: the packed dtype). O(T·K), whatever N."""
+def embedding(ids_T: Tensor, weight: PackedWeight, scale: float = 1.0) -> Tensor:
+    """Rows ids_T of W, times `scale`, (T, K) in fp32 (elsewhere than on a CPU: the packed dtype). O(T·K), whatever N."""
     check_tensor("ids", ids_T, (None,), INDEX_DTYPES, weight.data.device)
     check_indices("ids", ids_T, weight.out_features)
-    return table.EMBEDDING(ids_T, weight)
+    return table.EMBEDDING(ids_T, weight, scale)
 
 
 def _check_quantized(x: QuantizedActivations, weight: PackedWeight) -> None:

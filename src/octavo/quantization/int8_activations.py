@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from octavo import ops
@@ -28,11 +27,14 @@ class Int8Activations:
         quantized = ops.quantize_activations(x_TK)
         if len(weight.parts) == 1:
             return ops.linear_int8(quantized, weight.parts[0], bias_N)
-        outputs = [
-            ops.linear_int8(quantized, part) if takes_int8(part) else ops.linear(x_TK, part) for part in weight.parts
-        ]
-        y_TN = torch.cat(outputs, dim=-1)
-        return y_TN if bias_N is None else y_TN.add_(bias_N)
+        y_TN = x_TK.new_empty(x_TK.shape[0], weight.out_features)
+        for part, columns in weight.columns():
+            bias = None if bias_N is None else bias_N[columns]
+            if takes_int8(part):
+                ops.linear_int8(quantized, part, bias, out=y_TN[:, columns])
+            else:
+                ops.linear(x_TK, part, bias, out=y_TN[:, columns])
+        return y_TN
 
 
 def takes_int8(weight: PackedWeight) -> bool:

@@ -1,6 +1,6 @@
 """The plug point of weight formats."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,17 @@ class StackedWeight:
     """Weights stacked by output features, as the kernels read them; parts may differ in format."""
 
     parts: tuple[PackedWeight, ...]
+
+    @property
+    def out_features(self) -> int:
+        return sum(part.out_features for part in self.parts)
+
+    def columns(self) -> Iterator[tuple[PackedWeight, slice]]:
+        """Each part, and which of the stacked outputs are its own."""
+        start = 0
+        for part in self.parts:
+            yield part, slice(start, start + part.out_features)
+            start += part.out_features
 
 
 class LinearMethod(Protocol):

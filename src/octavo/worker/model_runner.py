@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,13 +12,25 @@ from octavo.cache import CacheLayout
 from octavo.core.messages import ModelOutput, RequestResult, ScheduledRequest, SchedulerOutput, TokenLogprobs
 from octavo.models.decoder import Decoder
 from octavo.sampling import SampledToken, Sampler, SamplingRow, token_logprobs
-from octavo.worker.input_batch import RequestRow, StepTensors, pack_step
+from octavo.worker.forward_pass import make_pass
+from octavo.worker.input_batch import RequestRow, pack_step
 from octavo.worker.kv_cache import KVCache
 
 logger = logging.getLogger(__name__)
 
 LOGPROB_ROWS = 64
 """Prompt positions whose logits are held at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerLimits:
+    """What a runner is made for."""
+
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    num_threads: int
+    enforce_eager: bool = False
+    """Compute op by op where a recorded pass could be replayed."""
 
 
 class ModelRunner:
@@ -27,10 +40,10 @@ class ModelRunner:
     """
 
     def __init__(
-        self, model: Decoder, layout: CacheLayout, num_blocks: int, device: torch.device, *, num_threads: int
+        self, model: Decoder, layout: CacheLayout, num_blocks: int, device: torch.device, limits: RunnerLimits
     ) -> None:
         self._model = model
-        self._num_threads = num_threads
+        self._num_threads = limits.num_threads
         self._layout = layout
         self._device = device
         self._sampler = Sampler(model.spec.vocab_size)
@@ -38,6 +51,14 @@ class ModelRunner:
         self._cache = KVCache(layout, num_blocks, device)
         for index, layer in enumerate(model.layers):
             layer.mixer.cache = self._cache.layers[index]
+        self._pass = make_pass(
+            model,
+            layout,
+            device,
+            max_tokens=limits.max_num_batched_tokens,
+            max_sampled=limits.max_num_seqs,
+            is_eager=limits.enforce_eager,
+        )
 
     @torch.inference_mode()
     def execute(self, batch: SchedulerOutput) -> ModelOutput:
@@ -51,10 +72,12 @@ class ModelRunner:
         if scheduled:
             rows = [self._rows[request.request_id] for request in scheduled]
             step = pack_step(rows, scheduled, self._layout, self._device)
-            hidden_TC = self._model(step.ids_T, step.context)
-            sampled = self._sample(hidden_TC, scheduled, rows, step)
+            indices = [index for index, request in enumerate(scheduled) if request.is_sampled]
+            last_R = torch.from_numpy(step.starts[1:][indices] - 1).to(self._device)
+            output = self._pass(step, last_R)
+            sampled = self._sample(output.logits_RV, indices, rows)
             for index, (request, row) in enumerate(zip(scheduled, rows, strict=True)):
-                prompt_logprobs = self._prompt_logprobs(hidden_TC, request, row, int(step.starts[index]))
+                prompt_logprobs = self._prompt_logprobs(output.hidden_TC, request, row, int(step.starts[index]))
                 results[request.request_id] = _result(request.request_id, sampled.get(index), prompt_logprobs)
         return ModelOutput([results[request.request_id] for request in batch.scheduled])
 
@@ -73,15 +96,10 @@ class ModelRunner:
                 errors[scheduled.request_id] = f"{type(error).__name__}: {error}"
         return errors
 
-    def _sample(
-        self, hidden_TC: Tensor, scheduled: Sequence[ScheduledRequest], rows: Sequence[RequestRow], step: StepTensors
-    ) -> dict[int, SampledToken]:
+    def _sample(self, logits_RV: Tensor, indices: list[int], rows: Sequence[RequestRow]) -> dict[int, SampledToken]:
         """Index among the scheduled → its sampled token, for those whose last known token was computed."""
-        indices = [index for index, request in enumerate(scheduled) if request.is_sampled]
         if not indices:
             return {}
-        last_R = torch.as_tensor([int(step.starts[index + 1]) - 1 for index in indices], device=self._device)
-        logits_RV = self._model.logits(hidden_TC[last_R])
         sampling_rows = [
             SamplingRow(
                 params=row.params,
@@ -107,7 +125,8 @@ class ModelRunner:
         for start in range(request.start, end, LOGPROB_ROWS):
             count = min(LOGPROB_ROWS, end - start)
             offset = first_row + start - request.start
-            logits_RV = self._model.logits(hidden_TC[offset : offset + count])
+            rows_R = torch.arange(offset, offset + count, device=self._device)
+            logits_RV = self._model.logits(hidden_TC, rows_R)
             targets = row.prompt_token_ids[start + 1 : start + 1 + count].tolist()
             logprobs += token_logprobs(logits_RV, targets, [num_top] * count)
         return logprobs

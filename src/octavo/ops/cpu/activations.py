@@ -3,7 +3,8 @@
 from torch import Tensor
 
 from octavo import _native
-from octavo.ops.cpu.tensors import address, is_fp32_on_cpu, with_dense_rows
+from octavo.ops.cpu.launch import GATED, launch
+from octavo.ops.cpu.tensors import is_fp32_on_cpu, with_dense_rows
 
 
 def can_gate(x_T2F: Tensor) -> bool:
@@ -23,5 +24,16 @@ def gelu_tanh_mul(x_T2F: Tensor) -> Tensor:
 def _gate(x_T2F: Tensor, activation: _native.GatedActivation) -> Tensor:
     x = with_dense_rows(x_T2F)
     y_TF = x.new_empty(x.shape[0], x.shape[1] // 2)
-    _native.gated(address(x), x.stride(0), address(y_TF), y_TF.shape[0], y_TF.shape[1], activation)
+    launch(
+        GATED,
+        x=x,
+        x_stride=x.stride(0),
+        y=y_TF,
+        q=None,
+        scales=None,
+        sums=None,
+        rows=y_TF.shape[0],
+        features=y_TF.shape[1],
+        activation=activation,
+    )
     return y_TF

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from octavo import _native
 from octavo.ops.attention_plan import AttentionPlan
+from octavo.ops.cpu.launch import ATTENTION, STORE, launch
 from octavo.ops.cpu.tensors import address, is_fp32_on_cpu, optional_vector
 
 _CACHE_TYPE = {
@@ -21,9 +22,11 @@ def _has_dense_heads(x: Tensor) -> bool:
     return x.stride(-1) == 1 or x.shape[-1] == 1
 
 
-def _strides(cache: Tensor) -> tuple[int, int, int]:
-    """Of blocks, slots and heads, in elements."""
-    return cache.stride(0), cache.stride(1), cache.stride(2)
+def _view(cache: Tensor) -> _native.CacheView:
+    """The strides are of blocks, slots and heads, in elements."""
+    return _native.CacheView(
+        data=address(cache), block_stride=cache.stride(0), slot_stride=cache.stride(1), head_stride=cache.stride(2)
+    )
 
 
 def can_store_kv(k_TKD: Tensor, v_TKE: Tensor, k_cache: Tensor, v_cache: Tensor, slots_T: Tensor) -> bool:
@@ -35,18 +38,18 @@ def store_kv(k_TKD: Tensor, v_TKE: Tensor, k_cache: Tensor, v_cache: Tensor, slo
     slots = slots_T.contiguous()
     for rows, cache in ((k_TKD, k_cache), (v_TKE, v_cache)):
         x = rows if _has_dense_heads(rows) else rows.contiguous()
-        _native.store(
-            address(x),
-            x.stride(0),
-            x.stride(1),
-            address(cache),
-            *_strides(cache),
-            _CACHE_TYPE[cache.dtype],
-            address(slots),
-            x.shape[0],
-            x.shape[1],
-            x.shape[2],
-            cache.shape[1],
+        launch(
+            STORE,
+            x=x,
+            token_stride=x.stride(0),
+            head_stride=x.stride(1),
+            cache=_view(cache),
+            type=_CACHE_TYPE[cache.dtype],
+            slots=slots,
+            rows=x.shape[0],
+            heads=x.shape[1],
+            head_size=x.shape[2],
+            block_size=cache.shape[1],
         )
 
 
@@ -81,31 +84,24 @@ def paged_attention(
     _, block_size, num_kv_heads, value_size = v_cache.shape
     o_THE = q.new_empty(num_tokens, num_heads, value_size)
     sinks = optional_vector(sinks_H)
-    query_starts, seq_lens = plan.query_starts.contiguous(), plan.seq_lens.contiguous()
-    block_tables = plan.block_tables.contiguous()
-    _native.attention(
-        address(q),
-        q.stride(0),
-        q.stride(1),
-        address(k_cache),
-        *_strides(k_cache),
-        address(v_cache),
-        *_strides(v_cache),
-        _CACHE_TYPE[k_cache.dtype],
-        address(o_THE),
-        address(query_starts),
-        address(seq_lens),
-        address(block_tables),
-        plan.num_requests,
-        block_tables.shape[1],
-        block_size,
-        num_heads,
-        num_kv_heads,
-        key_size,
-        value_size,
-        scale,
-        softcap,
-        0 if window is None else window,
-        address(sinks),
+    launch(
+        ATTENTION,
+        q=q,
+        q_token_stride=q.stride(0),
+        q_head_stride=q.stride(1),
+        k=_view(k_cache),
+        v=_view(v_cache),
+        type=_CACHE_TYPE[k_cache.dtype],
+        o=o_THE,
+        plan=plan,
+        block_size=block_size,
+        heads=num_heads,
+        kv_heads=num_kv_heads,
+        key_size=key_size,
+        value_size=value_size,
+        scale=scale,
+        softcap=softcap,
+        window=0 if window is None else window,
+        sinks=sinks,
     )
     return o_THE

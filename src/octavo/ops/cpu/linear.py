@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from octavo import _native
-from octavo.ops.cpu.tensors import address, optional_vector, with_dense_rows
+from octavo.ops.cpu.launch import EMBEDDING, LINEAR, LINEAR_INT8, QUANTIZE, launch
+from octavo.ops.cpu.tensors import address, as_fp32, as_index, optional_vector, with_dense_rows
 from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
 
@@ -32,38 +33,36 @@ def can_dequantize(weight: PackedWeight | StoredWeight) -> bool:
 def dequantize(weight: PackedWeight | StoredWeight) -> Tensor:
     """W (N, K) in fp32, new."""
     w_NK = torch.empty(weight.out_features, weight.in_features)
-    _native.embedding(
-        0,
-        address(weight.data),
-        _FORMAT[weight.format],
-        address(w_NK),
-        weight.out_features,
-        weight.in_features,
-        weight.out_features,
-    )
+    assert isinstance(weight, PackedWeight), "what can_dequantize says"
+    _launch_embedding(None, weight, 1.0, w_NK)
     return w_NK
 
 
-def can_linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None) -> bool:
+def can_linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> bool:
     return weight.layout is WeightLayout.PANELS
 
 
-def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None) -> Tensor:
+def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
     """y = x·Wᵀ + b in fp32; rounded to x's dtype where that is another."""
-    x, bias = with_dense_rows(x_TK.float()), optional_vector(bias_N)
-    y_TN = x.new_empty(x.shape[0], weight.out_features)
-    _native.linear(
-        address(x),
-        x.stride(0),
-        address(weight.data),
-        _FORMAT[weight.format],
-        address(bias),
-        address(y_TN),
-        x.shape[0],
-        weight.in_features,
-        weight.out_features,
+    x = with_dense_rows(as_fp32(x_TK))
+    is_direct = out_TN is not None and out_TN.dtype == torch.float32 and out_TN.stride(1) == 1
+    y_TN = out_TN if is_direct and out_TN is not None else x.new_empty(x.shape[0], weight.out_features)
+    launch(
+        LINEAR,
+        x=x,
+        x_stride=x.stride(0),
+        weight=weight.data,
+        format=_FORMAT[weight.format],
+        bias=optional_vector(bias_N),
+        y=y_TN,
+        y_stride=y_TN.stride(0),
+        rows=x.shape[0],
+        in_features=weight.in_features,
+        out_features=weight.out_features,
     )
-    return y_TN.to(x_TK.dtype)
+    if out_TN is not None and not is_direct:
+        return out_TN.copy_(y_TN)
+    return y_TN if y_TN.dtype == x_TK.dtype else y_TN.to(x_TK.dtype)
 
 
 def can_quantize_activations(x_TK: Tensor) -> bool:
@@ -72,63 +71,73 @@ def can_quantize_activations(x_TK: Tensor) -> bool:
 
 def quantize_activations(x_TK: Tensor) -> QuantizedActivations:
     """Bytes, scales and sums of every token's groups, in one pass."""
-    x = with_dense_rows(x_TK.float())
+    x = with_dense_rows(as_fp32(x_TK))
     num_tokens, in_features = x.shape
     quantized = QuantizedActivations(
-        torch.empty(num_tokens, in_features, dtype=torch.int8),
-        torch.empty(in_features // GROUP_SIZE, num_tokens),
-        torch.empty(2 * in_features // GROUP_SIZE, num_tokens, dtype=torch.int32),
+        x.new_empty(num_tokens, in_features, dtype=torch.int8),
+        x.new_empty(in_features // GROUP_SIZE, num_tokens),
+        x.new_empty(2 * in_features // GROUP_SIZE, num_tokens, dtype=torch.int32),
     )
-    _native.quantize(
-        address(x),
-        x.stride(0),
-        address(quantized.q_TK),
-        address(quantized.scales_GT),
-        address(quantized.sums_HT),
-        num_tokens,
-        in_features,
+    launch(
+        QUANTIZE,
+        x=x,
+        x_stride=x.stride(0),
+        q=quantized.q_TK,
+        scales=quantized.scales_GT,
+        sums=quantized.sums_HT,
+        rows=num_tokens,
+        in_features=in_features,
     )
     return quantized
 
 
-def can_linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None) -> bool:
-    return weight.layout is WeightLayout.PANELS
+def can_linear_int8(
+    x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None
+) -> bool:
+    return weight.layout is WeightLayout.PANELS and (out_TN is None or out_TN.stride(1) == 1)
 
 
-def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None) -> Tensor:
+def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
     """y = scale·q·Wᵀ + b in fp32, by dot products of bytes."""
-    bias = optional_vector(bias_N)
-    y_TN = torch.empty(x.num_tokens, weight.out_features)
-    _native.linear_int8(
-        address(x.q_TK),
-        address(x.scales_GT),
-        address(x.sums_HT),
-        address(weight.data),
-        _FORMAT[weight.format],
-        address(bias),
-        address(y_TN),
-        x.num_tokens,
-        weight.in_features,
-        weight.out_features,
+    y_TN = x.scales_GT.new_empty(x.num_tokens, weight.out_features) if out_TN is None else out_TN
+    launch(
+        LINEAR_INT8,
+        q=x.q_TK,
+        scales=x.scales_GT,
+        sums=x.sums_HT,
+        weight=weight.data,
+        format=_FORMAT[weight.format],
+        bias=optional_vector(bias_N),
+        y=y_TN,
+        y_stride=y_TN.stride(0),
+        rows=x.num_tokens,
+        in_features=weight.in_features,
+        out_features=weight.out_features,
     )
     return y_TN
 
 
-def can_embedding(ids_T: Tensor, weight: PackedWeight) -> bool:
+def can_embedding(ids_T: Tensor, weight: PackedWeight, scale: float) -> bool:
     return weight.layout is WeightLayout.PANELS
 
 
-def embedding(ids_T: Tensor, weight: PackedWeight) -> Tensor:
-    """Rows ids_T of W, (T, K) fp32."""
-    ids = ids_T.to(torch.int64).contiguous()
-    x_TK = torch.empty(ids.shape[0], weight.in_features)
-    _native.embedding(
-        address(ids),
-        address(weight.data),
-        _FORMAT[weight.format],
-        address(x_TK),
-        ids.shape[0],
-        weight.in_features,
-        weight.out_features,
-    )
+def embedding(ids_T: Tensor, weight: PackedWeight, scale: float) -> Tensor:
+    """Rows ids_T of W, times scale, (T, K) fp32."""
+    ids = as_index(ids_T)
+    x_TK = ids.new_empty(ids.shape[0], weight.in_features, dtype=torch.float32)
+    _launch_embedding(ids, weight, scale, x_TK)
     return x_TK
+
+
+def _launch_embedding(ids_T: Tensor | None, weight: PackedWeight, scale: float, y_TK: Tensor) -> None:
+    launch(
+        EMBEDDING,
+        ids=ids_T,
+        weight=weight.data,
+        format=_FORMAT[weight.format],
+        scale=scale,
+        y=y_TK,
+        rows=y_TK.shape[0],
+        in_features=weight.in_features,
+        out_features=weight.out_features,
+    )

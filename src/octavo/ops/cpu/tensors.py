@@ -28,6 +28,15 @@ def with_dense_rows(x: Tensor) -> Tensor:
     return x if is_dense_but_first(x) else x.contiguous()
 
 
+def as_fp32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float32 else x.float()
+
+
+def as_index(x: Tensor) -> Tensor:
+    """Contiguous int64."""
+    return (x if x.dtype == torch.int64 else x.to(torch.int64)).contiguous()
+
+
 def vector(x: Tensor) -> Tensor:
     """A parameter as contiguous fp32."""
     return x.to(torch.float32).contiguous()

@@ -7,12 +7,14 @@ Arguments are taken as checked by the public signatures.
 from octavo.ops.reference.activations import gelu_tanh_mul, silu_mul
 from octavo.ops.reference.arithmetic import fused_multiply_add
 from octavo.ops.reference.attention import paged_attention, store_kv
+from octavo.ops.reference.elementwise import add, softcap, take_rows
 from octavo.ops.reference.linear import dequantize, embedding, linear, pack_weight
 from octavo.ops.reference.linear_int8 import linear_int8, quantize_activations
 from octavo.ops.reference.norms import add_rms_norm, layer_norm, rms_norm
 from octavo.ops.reference.rotary import apply_rotary
 
 __all__ = [
+    "add",
     "add_rms_norm",
     "apply_rotary",
     "dequantize",
@@ -27,5 +29,7 @@ __all__ = [
     "quantize_activations",
     "rms_norm",
     "silu_mul",
+    "softcap",
     "store_kv",
+    "take_rows",
 ]

@@ -26,18 +26,20 @@ def dequantize(weight: PackedWeight | StoredWeight) -> Tensor:
     return dequantize_rows(weight.data, weight.format)
 
 
-def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None) -> Tensor:
+def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
     """y = x·Wᵀ + b: fp32 products and sums on a CPU, the vendor's elsewhere; result of x's dtype."""
     if x_TK.device.type != "cpu":
         bias = None if bias_N is None else bias_N.to(x_TK.dtype)
-        return functional.linear(x_TK, weight.data.to(x_TK.dtype), bias)
-    y_TN = tiled_linear(x_TK.float(), dequantize(weight))
-    if bias_N is not None:
-        y_TN = y_TN + bias_N.float()
-    return y_TN.to(x_TK.dtype)
+        y_TN = functional.linear(x_TK, weight.data.to(x_TK.dtype), bias)
+    else:
+        y_TN = tiled_linear(x_TK.float(), dequantize(weight))
+        if bias_N is not None:
+            y_TN = y_TN + bias_N.float()
+        y_TN = y_TN.to(x_TK.dtype)
+    return y_TN if out_TN is None else out_TN.copy_(y_TN)
 
 
-def embedding(ids_T: Tensor, weight: PackedWeight) -> Tensor:
-    """Rows `ids_T` of W, (T, K): only these are dequantised. fp32, or the dtype of a dense weight."""
+def embedding(ids_T: Tensor, weight: PackedWeight, scale: float) -> Tensor:
+    """Rows `ids_T` of W, times scale, (T, K): only these are dequantised. fp32, or the dtype of a dense weight."""
     rows = weight.data.index_select(0, ids_T.long())
-    return rows if weight.layout is WeightLayout.DENSE else dequantize_rows(rows, weight.format)
+    return scale * (rows if weight.layout is WeightLayout.DENSE else dequantize_rows(rows, weight.format))

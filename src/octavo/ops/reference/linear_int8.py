@@ -36,7 +36,7 @@ def quantize_activations(x_TK: Tensor) -> QuantizedActivations:
     return QuantizedActivations(q_TK, scale_TG1[..., 0].T.contiguous(), sums_HT)
 
 
-def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None) -> Tensor:
+def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
     """y (T, N) fp32. For groups g of 32 k in rising order, and units u of a group (Q6_K: its halves; else the group):
 
         y ← fma(Σ_k code·q, scale_g·step_u, y);    then, for formats with a minimum, y ← fma(scale_g·Σ_k q, minimum_g, y)
@@ -57,4 +57,6 @@ def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | 
         if rows.minimums_NG is not None:
             sum_T1 = x.sums_HT[2 * group : 2 * group + 2].sum(0)[:, None].float()
             y_TN = fused_multiply_add(scale_T1 * sum_T1, rows.minimums_NG[:, group], y_TN)
-    return y_TN if bias_N is None else y_TN + bias_N.float()
+    if bias_N is not None:
+        y_TN = y_TN + bias_N.float()
+    return y_TN if out_TN is None else out_TN.copy_(y_TN)
