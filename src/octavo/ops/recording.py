@@ -148,7 +148,7 @@ class RecordedTensor(Tensor):
         recorded.recording, recorded.buffer = self.recording, self.buffer
         return recorded
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]
         return f"RecordedTensor({tuple(self.shape)}, {self.dtype}, {self.buffer.row_set.value})"
 
     def require_below(self, bound: int | RowSet) -> None:
