@@ -85,6 +85,24 @@ struct SoftcapArguments {
     float cap;
 };
 
+// maximums (rows, ceil(channels / tile)) of x by tiles of `tile` neighbouring channels; NaN for a tile that holds one.
+struct TileMaxArguments {
+    const float* x;
+    int64_t x_stride;
+    float* maximums;  // contiguous
+    int64_t rows, channels, tile;
+};
+
+// y = softmax(x / temperature) over the channels of a row, or its logarithm; temperatures (rows,) or null for 1.
+struct SoftmaxArguments {
+    const float* x;
+    int64_t x_stride;
+    const float* temperatures;
+    float* y;  // contiguous
+    int64_t rows, channels;
+    bool is_log;
+};
+
 // Where a kernel that is fused with `quantize` leaves what QuantizeArguments describes; q null for none.
 struct QuantizedOutput {
     int8_t* q;
@@ -202,6 +220,8 @@ struct KernelTable {
     void (*take_rows)(const void* arguments, int64_t item);
     void (*add)(const void* arguments, int64_t item);
     void (*softcap)(const void* arguments, int64_t item);
+    void (*tile_max)(const void* arguments, int64_t item);
+    void (*softmax)(const void* arguments, int64_t item);
     void (*rms_norm)(const void* arguments, int64_t item);
     void (*layer_norm)(const void* arguments, int64_t item);
     void (*rotary)(const void* arguments, int64_t item);

@@ -126,6 +126,19 @@ NB_MODULE(_native, m) {
             at<const float>(x), at<float>(y), rows, channels, cap};
     },
         nb::arg("x"), nb::arg("y"), nb::arg("rows"), nb::arg("channels"), nb::arg("cap"));
+    define_block(m, "TileMaxArguments", +[](
+        uintptr_t x, int64_t x_stride, uintptr_t maximums, int64_t rows, int64_t channels, int64_t tile) {
+        return TileMaxArguments{at<const float>(x), x_stride, at<float>(maximums), rows, channels, tile};
+    },
+        nb::arg("x"), nb::arg("x_stride"), nb::arg("maximums"), nb::arg("rows"), nb::arg("channels"), nb::arg("tile"));
+    define_block(m, "SoftmaxArguments", +[](
+        uintptr_t x, int64_t x_stride, uintptr_t temperatures, uintptr_t y, int64_t rows, int64_t channels,
+        bool is_log) {
+        return SoftmaxArguments{at<const float>(x), x_stride, at<const float>(temperatures), at<float>(y), rows, channels,
+                                is_log};
+    },
+        nb::arg("x"), nb::arg("x_stride"), nb::arg("temperatures"), nb::arg("y"), nb::arg("rows"), nb::arg("channels"),
+        nb::arg("is_log"));
     define_block(m, "RmsNormArguments", +[](
         uintptr_t x, int64_t x_stride, int64_t head_stride, uintptr_t residual, uintptr_t total, uintptr_t weight,
         uintptr_t y, uintptr_t q, uintptr_t scales, uintptr_t sums, int64_t rows, int64_t heads, int64_t channels,

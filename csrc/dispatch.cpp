@@ -155,6 +155,10 @@ void run(const AddArguments& a) { parallel_for(num_row_items(a.rows, a.channels)
 
 void run(const SoftcapArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().softcap, &a); }
 
+void run(const TileMaxArguments& a) { parallel_for(a.rows, kernels().tile_max, &a); }
+
+void run(const SoftmaxArguments& a) { parallel_for(a.rows, kernels().softmax, &a); }
+
 void run(const RmsNormArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().rms_norm, &a); }
 
 void run(const LayerNormArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().layer_norm, &a); }

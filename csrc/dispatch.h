@@ -27,6 +27,8 @@ void run(const EmbeddingArguments& arguments);
 void run(const TakeRowsArguments& arguments);
 void run(const AddArguments& arguments);
 void run(const SoftcapArguments& arguments);
+void run(const TileMaxArguments& arguments);
+void run(const SoftmaxArguments& arguments);
 void run(const RmsNormArguments& arguments);
 void run(const LayerNormArguments& arguments);
 void run(const RotaryArguments& arguments);

@@ -10,8 +10,8 @@
 namespace octavo {
 
 using Arguments = std::variant<LinearArguments, QuantizeArguments, LinearInt8Arguments, EmbeddingArguments,
-                               TakeRowsArguments, AddArguments, SoftcapArguments, RmsNormArguments, LayerNormArguments,
-                               RotaryArguments, GatedArguments, StoreArguments, HeadsArguments, AttentionArguments>;
+                               TakeRowsArguments, AddArguments, SoftcapArguments, TileMaxArguments, SoftmaxArguments,
+                               RmsNormArguments, LayerNormArguments, RotaryArguments, GatedArguments, StoreArguments, HeadsArguments, AttentionArguments>;
 
 // Runs one kernel on the thread pool.
 void run(const Arguments& arguments);

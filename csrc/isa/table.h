@@ -6,6 +6,7 @@
 #include "../kernels/linear_int8.h"
 #include "../kernels/quantize.h"
 #include "../kernels/rowwise.h"
+#include "../kernels/sampling.h"
 
 #define OCTAVO_STRING_(x) #x
 #define OCTAVO_STRING(x) OCTAVO_STRING_(x)
@@ -15,8 +16,8 @@ namespace octavo::OCTAVO_ISA {
 extern const KernelTable table;
 const KernelTable table = {
     OCTAVO_STRING(OCTAVO_ISA), linear<Vector>, quantize<Vector>, linear_int8<Vector>, embedding<Vector>,
-    take_rows<Vector>, add<Vector>, softcap<Vector>, rms_norm<Vector>, layer_norm<Vector>, rotary<Vector>, gated<Vector>,
-    store<Vector>, heads<Vector>, attention<Vector>,
+    take_rows<Vector>, add<Vector>, softcap<Vector>, tile_max<Vector>, softmax<Vector>, rms_norm<Vector>, layer_norm<Vector>,
+    rotary<Vector>, gated<Vector>, store<Vector>, heads<Vector>, attention<Vector>,
 };
 
 }  // namespace octavo::OCTAVO_ISA

@@ -118,6 +118,14 @@ class AddArguments:
 class SoftcapArguments:
     def __init__(self, *, x: int, y: int, rows: int, channels: int, cap: float) -> None: ...
 
+class TileMaxArguments:
+    def __init__(self, *, x: int, x_stride: int, maximums: int, rows: int, channels: int, tile: int) -> None: ...
+
+class SoftmaxArguments:
+    def __init__(
+        self, *, x: int, x_stride: int, temperatures: int, y: int, rows: int, channels: int, is_log: bool
+    ) -> None: ...
+
 class RmsNormArguments:
     def __init__(
         self,
@@ -253,6 +261,8 @@ def run(
     | TakeRowsArguments
     | AddArguments
     | SoftcapArguments
+    | TileMaxArguments
+    | SoftmaxArguments
     | RmsNormArguments
     | LayerNormArguments
     | RotaryArguments
@@ -278,6 +288,8 @@ class Program:
         | TakeRowsArguments
         | AddArguments
         | SoftcapArguments
+        | TileMaxArguments
+        | SoftmaxArguments
         | RmsNormArguments
         | LayerNormArguments
         | RotaryArguments

@@ -14,10 +14,11 @@ from octavo.sampling import token_logprobs
 def naive(logits_V, token_id, num_top):
     logits = logits_V.numpy()
     order = sorted(range(len(logits)), key=lambda i: (-logits[i], i))
-    logprobs = torch.log_softmax(logits_V[None], -1)[0].tolist()
+    logprobs = torch.log_softmax(logits_V.double(), -1).tolist()
     rank = 1 + sum(x > logits[token_id] for x in logits)
     top = order[:num_top]
-    return (token_id, logprobs[token_id], rank, top, [logprobs[i] for i in top])
+    close = [pytest.approx(logprobs[i], rel=4e-7, abs=4e-6) for i in top]
+    return (token_id, pytest.approx(logprobs[token_id], rel=4e-7, abs=4e-6), rank, top, close)
 
 
 def fields(entry):

@@ -12,6 +12,7 @@ from octavo.ops.dispatch import available_isas, isa
 from octavo.ops.elementwise import add, softcap, take_rows
 from octavo.ops.errors import OpArgumentError
 from octavo.ops.linear import dequantize, embedding, linear, linear_int8, pack_weight, quantize_activations
+from octavo.ops.logits import log_softmax, softmax, tile_max
 from octavo.ops.norms import add_rms_norm, layer_norm, rms_norm
 from octavo.ops.quantized_activations import QuantizedActivations
 from octavo.ops.recording import NotRecordableError, RecordedTensor, Recording, RowSet
@@ -44,6 +45,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "linear_int8",
+    "log_softmax",
     "make_program",
     "num_threads",
     "num_usable_cores",
@@ -54,6 +56,8 @@ __all__ = [
     "set_num_threads",
     "silu_mul",
     "softcap",
+    "softmax",
     "store_kv",
     "take_rows",
+    "tile_max",
 ]

@@ -7,7 +7,7 @@ from octavo.ops import reference
 from octavo.ops.dispatch import NATIVE, Kernel, Op
 
 if NATIVE is not None:
-    from octavo.ops.cpu import activations, attention, elementwise, linear, norms, rotary
+    from octavo.ops.cpu import activations, attention, elementwise, linear, logits, norms, rotary
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +34,9 @@ EMBEDDING: Final = _op(reference.embedding, lambda: Kernel("cpu", linear.can_emb
 ADD: Final = _op(reference.add, lambda: Kernel("cpu", elementwise.can_add, elementwise.add))
 SOFTCAP: Final = _op(reference.softcap, lambda: Kernel("cpu", elementwise.can_softcap, elementwise.softcap))
 TAKE_ROWS: Final = _op(reference.take_rows, lambda: Kernel("cpu", elementwise.can_take_rows, elementwise.take_rows))
+TILE_MAX: Final = _op(reference.tile_max, lambda: Kernel("cpu", logits.can_tile_max, logits.tile_max))
+SOFTMAX: Final = _op(reference.softmax, lambda: Kernel("cpu", logits.can_softmax, logits.softmax))
+LOG_SOFTMAX: Final = _op(reference.log_softmax, lambda: Kernel("cpu", logits.can_log_softmax, logits.log_softmax))
 RMS_NORM: Final = _op(reference.rms_norm, lambda: Kernel("cpu", norms.can_rms_norm, norms.rms_norm))
 ADD_RMS_NORM: Final = _op(reference.add_rms_norm, lambda: Kernel("cpu", norms.can_add_rms_norm, norms.add_rms_norm))
 LAYER_NORM: Final = _op(reference.layer_norm, lambda: Kernel("cpu", norms.can_layer_norm, norms.layer_norm))

@@ -1,4 +1,4 @@
-"""From logits to tokens: processors, exact batch-invariant draws, log-probabilities. Imports core only."""
+"""From logits to tokens: processors, exact batch-invariant draws, log-probabilities."""
 
 from octavo.sampling.logprobs import token_logprobs
 from octavo.sampling.row import SampledToken, SamplingRow

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo import ops
 from octavo.core.sampling_params import SamplingParams
-from octavo.sampling.tiles import TILE_SIZE, Candidates, Floats, Tiles, tiled
+from octavo.sampling.tiles import TILE_SIZE, Candidates, Floats, Tiles, take_tiles, tiled
 
 _LEAST_TEMPERATURE = 1e-20
 """Below it logits / temperature would overflow, and above it unequal logits of any model are already further apart
@@ -39,9 +40,7 @@ def is_cut(params: SamplingParams) -> bool:
 
 def greedy(logits_RV: Tensor) -> Choices:
     """The largest logit, the lowest id where several are equal."""
-    value_R, index_R = logits_RV.max(dim=-1)
-    is_sound = torch.isfinite(value_R).tolist()
-    return [token if sound else None for token, sound in zip(index_R.tolist(), is_sound, strict=True)]
+    return Tiles(logits_RV).argmax()
 
 
 def draw_whole(logits_RV: Tensor, params: Sequence[SamplingParams], u_R: Floats) -> Choices:
@@ -55,8 +54,7 @@ def draw_whole(logits_RV: Tensor, params: Sequence[SamplingParams], u_R: Floats)
 
     tile_R = (cumulative_RN <= goal_R[:, None]).sum(axis=1).clip(max=num_tiles - 1)
     before_R = np.where(tile_R > 0, cumulative_RN[rows, tile_R - 1], 0.0)
-    device = logits_RV.device
-    tile_RE = weight_RNE[torch.from_numpy(rows).to(device), torch.from_numpy(tile_R).to(device)].double().cpu().numpy()
+    tile_RE = take_tiles(weight_RNE, rows, tile_R).astype(np.float64)
     token_R = (tile_RE.cumsum(axis=1) <= (goal_R - before_R)[:, None]).sum(axis=1)
     # The tile's fp32 sum may exceed its fp64 one by a rounding: then its last token of any weight is meant.
     last_R = TILE_SIZE - 1 - (tile_RE[:, ::-1] > 0).argmax(axis=1)
@@ -98,11 +96,9 @@ def draw_cut(logits_RV: Tensor, params: Sequence[SamplingParams], u_R: Floats) -
 
 def _softmax_tiles(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     """softmax(logits / temperature), fp32 [R, N, E]; zero beyond the vocabulary."""
-    scaled_RV = logits_RV
-    if any(p.temperature != 1.0 for p in params):
-        temperature = [max(p.temperature, _LEAST_TEMPERATURE) for p in params]
-        scaled_RV = logits_RV / torch.tensor(temperature, dtype=torch.float32, device=logits_RV.device)[:, None]
-    return tiled(torch.softmax(scaled_RV, dim=-1), 0.0)
+    temperature = [max(p.temperature, _LEAST_TEMPERATURE) for p in params]
+    temperature_R = torch.tensor(temperature, dtype=torch.float32, device=logits_RV.device)
+    return tiled(ops.softmax(logits_RV, temperature_R), 0.0)
 
 
 def _tile_sums(weight_RNE: Tensor) -> Floats:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavo import ops
 from octavo.core.messages import TokenLogprobs
 from octavo.sampling.tiles import Candidates, Tiles, rows_per_chunk
 
@@ -34,8 +35,7 @@ def token_logprobs(logits_RV: Tensor, token_ids_R: Sequence[int], num_top: Seque
 
 
 def _chunk_logprobs(logits_RV: Tensor, token_ids: list[int], num_top: list[int]) -> list[TokenLogprobs]:
-    # Not logsumexp: its last-dimension reduction splits one long row over the threads, but not many rows.
-    logprob_RV = torch.log_softmax(logits_RV, dim=-1)
+    logprob_RV = ops.log_softmax(logits_RV)
     token_R1 = torch.tensor(token_ids, device=logits_RV.device)[:, None]
     own_R = logits_RV.gather(1, token_R1)[:, 0].cpu().numpy()
     own_logprob = logprob_RV.gather(1, token_R1)[:, 0].tolist()

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from octavo import ops
+
 TILE_SIZE = 128
 _CHUNK_ELEMENTS = 1 << 20  # 4 MiB of fp32: a few temporaries of it are reused, not unmapped and faulted in again
 _LEAST = torch.finfo(torch.float32).min
@@ -36,6 +38,14 @@ def tiled(values_RV: Tensor, fill: float) -> Tensor:
     if num_missing:
         values_RV = torch.nn.functional.pad(values_RV, (0, num_missing), value=fill)
     return values_RV.reshape(len(values_RV), -1, TILE_SIZE)
+
+
+def take_tiles(values_RNE: Tensor, row_M: NDArray[np.int64], tile_M: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The tiles (row, tile), [M, E]. On a CPU without torch, whose threads would wait for the kernels' to sleep."""
+    if values_RNE.device.type == "cpu":
+        return values_RNE.numpy()[row_M, tile_M]
+    device = values_RNE.device
+    return values_RNE[torch.from_numpy(row_M).to(device), torch.from_numpy(tile_M).to(device)].cpu().numpy()
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,7 +78,7 @@ class Tiles:
     def __init__(self, logits_RV: Tensor) -> None:
         self._logits_RV = logits_RV
         self._tile_RNE = tiled(logits_RV, -torch.inf)
-        self._max_RN = self._tile_RNE.amax(-1)
+        self._max_RN = ops.tile_max(logits_RV, TILE_SIZE)
 
     @property
     def num_tiles(self) -> int:
@@ -77,6 +87,15 @@ class Tiles:
     def row_max(self) -> Floats:
         """Each row's largest logit; NaN where the row holds a NaN."""
         return self._max_RN.amax(-1).double().cpu().numpy()
+
+    def argmax(self) -> list[int | None]:
+        """Each row's largest logit, the lowest id where several are equal; None where it is not finite."""
+        max_RN = self._max_RN.cpu().numpy()
+        rows = np.arange(len(max_RN))
+        tile_R = max_RN.argmax(axis=1)  # the first, and a NaN before all
+        token_R = tile_R * TILE_SIZE + take_tiles(self._tile_RNE, rows, tile_R).argmax(axis=1)
+        is_sound = np.isfinite(max_RN[rows, tile_R]).tolist()
+        return [token if sound else None for token, sound in zip(token_R.tolist(), is_sound, strict=True)]
 
     def kth_bound(self, k: Sequence[int]) -> Floats:
         """For each row a number ≤ its k-th largest logit, mostly close to it; for k = 0, +inf.

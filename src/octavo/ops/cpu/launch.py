@@ -27,6 +27,8 @@ EMBEDDING = NativeKernel("embedding", _native.EmbeddingArguments, ("y",))
 TAKE_ROWS = NativeKernel("take_rows", _native.TakeRowsArguments, ("y",))
 ADD = NativeKernel("add", _native.AddArguments, ("total",))
 SOFTCAP = NativeKernel("softcap", _native.SoftcapArguments, ("y",))
+TILE_MAX = NativeKernel("tile_max", _native.TileMaxArguments, ("maximums",))
+SOFTMAX = NativeKernel("softmax", _native.SoftmaxArguments, ("y",))
 RMS_NORM = NativeKernel("rms_norm", _native.RmsNormArguments, ("total", "y", "q", "scales", "sums"))
 LAYER_NORM = NativeKernel("layer_norm", _native.LayerNormArguments, ("y",))
 ROTARY = NativeKernel("rotary", _native.RotaryArguments, ("x",))
@@ -45,6 +47,8 @@ KERNELS = {
         TAKE_ROWS,
         ADD,
         SOFTCAP,
+        TILE_MAX,
+        SOFTMAX,
         RMS_NORM,
         LAYER_NORM,
         ROTARY,

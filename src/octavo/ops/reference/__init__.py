@@ -10,6 +10,7 @@ from octavo.ops.reference.attention import paged_attention, store_kv
 from octavo.ops.reference.elementwise import add, softcap, take_rows
 from octavo.ops.reference.linear import dequantize, embedding, linear, pack_weight
 from octavo.ops.reference.linear_int8 import linear_int8, quantize_activations
+from octavo.ops.reference.logits import log_softmax, softmax, tile_max
 from octavo.ops.reference.norms import add_rms_norm, layer_norm, rms_norm
 from octavo.ops.reference.rotary import apply_rotary
 
@@ -24,12 +25,15 @@ __all__ = [
     "layer_norm",
     "linear",
     "linear_int8",
+    "log_softmax",
     "pack_weight",
     "paged_attention",
     "quantize_activations",
     "rms_norm",
     "silu_mul",
     "softcap",
+    "softmax",
     "store_kv",
     "take_rows",
+    "tile_max",
 ]
