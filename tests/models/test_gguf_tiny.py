@@ -52,7 +52,8 @@ def generate(path: Path) -> list[RequestOutput]:
     rng = random.Random(4)
     prompts = [[rng.randrange(VOCAB_SIZE) for _ in range(length)] for length in (1, 7, 40)]
     params = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True, logprobs=5)
-    with LLM(str(path), skip_tokenizer_init=True, kv_cache_memory="8M", threads=1) as llm:
+    options = {"kv_cache_memory": "8M", "dtype": "float32", "linear_activations": "native"}
+    with LLM(str(path), skip_tokenizer_init=True, threads=1, **options) as llm:
         return llm.generate(prompts, params)
 
 

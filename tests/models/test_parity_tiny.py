@@ -25,7 +25,8 @@ def prompts() -> list[list[int]]:
 @pytest.mark.parametrize("budget", [2048, 11])
 def test_greedy_tokens_and_logits(name: str, budget: int, tiny: Callable[[str], Path]) -> None:
     reference = transformers.AutoModelForCausalLM.from_pretrained(tiny(name), dtype="float32").eval()
-    with LLM(str(tiny(name)), skip_tokenizer_init=True, max_num_batched_tokens=budget, kv_cache_memory="16M") as llm:
+    options = {"kv_cache_memory": "16M", "dtype": "float32", "linear_activations": "native"}
+    with LLM(str(tiny(name)), skip_tokenizer_init=True, max_num_batched_tokens=budget, **options) as llm:
         outputs = llm.generate(prompts(), GREEDY) + llm.generate(prompts(), GREEDY)
         scored = llm.generate(prompts()[4], SamplingParams(max_tokens=1, prompt_logprobs=20))
     assert sum(output.num_cached_tokens > 0 for output in outputs) >= 5

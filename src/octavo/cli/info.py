@@ -1,4 +1,4 @@
-"""`octavo info`: what would run, on what, and why each option has its value. No weights are loaded."""
+"""`octavo info`: what would run, on what, and why each option has its value; the recorded pass, timed."""
 
 import dataclasses
 import json
@@ -13,10 +13,12 @@ from octavo.cli.terminal import plain_table, stdout
 from octavo.config import EngineConfig
 from octavo.config.env import cache_directory
 from octavo.config.quantities import format_bytes
+from octavo.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from octavo.bench.circumstances import Hardware, Software
     from octavo.engine.info import EngineInfo
+    from octavo.worker import ProgramReport
 
 _BYTES = ("kv_cache_memory",)
 
@@ -24,11 +26,20 @@ _BYTES = ("kv_cache_memory",)
 @with_options(config=engine_options(has_model_argument=True))
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    program: Annotated[
+        bool, typer.Option("--program", help="Load the weights and show the recorded forward pass, timed.")
+    ] = False,
+    requests: Annotated[int, typer.Option(min=1, help="With --program: requests in the timed decode step.")] = 1,
+    context: Annotated[int, typer.Option(min=1, help="With --program: tokens of each request in the cache.")] = 512,
     *,
     config: EngineConfig,
 ) -> None:
-    """Show the machine, the model, and every option with its value and why. No weights are loaded."""
+    """Show the machine, the model, and every option with its value and why. No weights are loaded without --program."""
     from octavo.bench.circumstances import hardware, software
+
+    if program:
+        _print_program(_program_report(config, requests, context), as_json=as_json)
+        return
 
     engine, sampling = _inspect(config)
     if as_json:
@@ -53,6 +64,59 @@ def _inspect(config: EngineConfig) -> "tuple[EngineInfo, dict[str, Any]]":
     engine = inspect_engine(config)
     text_free = dataclasses.replace(config, skip_tokenizer_init=True)
     return engine, dict(load_front_end(text_free, Path(engine.model_path), cache_directory()).sampling_defaults)
+
+
+def _program_report(config: EngineConfig, num_requests: int, context_tokens: int) -> "ProgramReport":
+    """Raises `ConfigError` where the options ask for sizes that the engine is not made for."""
+    from octavo.engine.build import build_engine
+
+    core, engine = build_engine(config)
+    for name, given, most in (
+        ("requests", num_requests, engine.max_num_seqs),
+        ("context", context_tokens, engine.max_model_len),
+    ):
+        if given > most:
+            raise ConfigError(f"{name}={given} is more than the engine's {most}; lower it", param=name)
+    report = core.runner.report_program(num_requests=num_requests, context_tokens=context_tokens)
+    if report is None:
+        raise ConfigError(
+            "no pass is recorded: passes are on a CPU with the native kernels, and without enforce_eager",
+            param="enforce_eager",
+        )
+    return report
+
+
+def _print_program(report: "ProgramReport", *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(dataclasses.asdict(report) | {"seconds": report.seconds}, indent=2))
+        return
+    _facts(
+        "Program",
+        [
+            (
+                "step",
+                f"{report.num_requests} requests, {report.context_tokens:,} tokens each: {1e3 * report.seconds:.2f} ms",
+            ),
+            ("launches", f"{report.num_launches:,}"),
+            ("buffers", f"{report.num_buffers:,} in {format_bytes(report.arena_bytes)}, shared by lifetime"),
+        ],
+    )
+    table = plain_table("kernel", "shape", "launches", "weights", "time", "share", "GB/s")
+    table.columns[0].style = "cyan"
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for group in report.groups:
+        has_weights = group.weight_bytes > 0
+        table.add_row(
+            group.kernel,
+            group.shape,
+            str(group.count),
+            format_bytes(group.weight_bytes) if has_weights else "",
+            f"{1e3 * group.seconds:.3f} ms",
+            f"{group.seconds / report.seconds:.1%}",
+            f"{group.weight_bytes / group.seconds / 1e9:.1f}" if has_weights else "",
+        )
+    stdout().print(table)
 
 
 def _engine_as_json(engine: "EngineInfo") -> dict[str, Any]:

@@ -31,6 +31,7 @@ PANELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "dtype",
             "linear_activations",
             "threads",
+            "enforce_eager",
             "chat_template",
             "skip_tokenizer_init",
             "trust_remote_code",

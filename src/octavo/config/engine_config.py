@@ -25,18 +25,18 @@ class EngineConfig:
     device: str = option_field("auto", "Where to run.", choices=("auto", "cpu", "cuda"))
     dtype: str = option_field(
         "auto",
-        "Type of activations; weights stay as stored. On a CPU: float32.",
+        "Type of activations; weights stay as stored. On a CPU: float32; given, the KV cache has it too.",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     kv_cache_dtype: str = option_field(
         "auto",
-        "Type of cached keys and values; auto: that of the activations.",
+        "Type of cached keys and values; auto: bf16 on a CPU, else that of the activations.",
         choices=("auto", "fp32", "bf16", "fp16", "fp8", "int8"),
         not_built_values=("fp8", "int8"),
     )
     linear_activations: str = option_field(
         "auto",
-        "What linear layers multiply quantised weights with: native keeps the activations' type, int8 is faster.",
+        "What quantised weights are multiplied with; auto: int8 on a CPU; native: the activations, for exact comparison.",
         choices=("auto", "native", "int8"),
     )
     max_model_len: int | str | None = option_field(

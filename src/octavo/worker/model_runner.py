@@ -12,9 +12,10 @@ from octavo.cache import CacheLayout
 from octavo.core.messages import ModelOutput, RequestResult, ScheduledRequest, SchedulerOutput, TokenLogprobs
 from octavo.models.decoder import Decoder
 from octavo.sampling import SampledToken, Sampler, SamplingRow, token_logprobs
-from octavo.worker.forward_pass import make_pass
+from octavo.worker.forward_pass import RecordedPass, make_pass
 from octavo.worker.input_batch import RequestRow, pack_step
 from octavo.worker.kv_cache import KVCache
+from octavo.worker.program_report import ProgramReport, report_program
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class ModelRunner:
         self._device = device
         self._sampler = Sampler(model.spec.vocab_size)
         self._rows: dict[str, RequestRow] = {}
+        self._num_blocks = num_blocks
         self._cache = KVCache(layout, num_blocks, device)
         for index, layer in enumerate(model.layers):
             layer.mixer.cache = self._cache.layers[index]
@@ -80,6 +82,14 @@ class ModelRunner:
                 prompt_logprobs = self._prompt_logprobs(output.hidden_TC, request, row, int(step.starts[index]))
                 results[request.request_id] = _result(request.request_id, sampled.get(index), prompt_logprobs)
         return ModelOutput([results[request.request_id] for request in batch.scheduled])
+
+    def report_program(self, *, num_requests: int, context_tokens: int) -> ProgramReport | None:
+        """The recorded pass and a decode step's time in it; None where passes are not recorded. For an idle runner."""
+        if not isinstance(self._pass, RecordedPass):
+            return None
+        return report_program(
+            self._pass, self._layout, self._num_blocks, num_requests=num_requests, context_tokens=context_tokens
+        )
 
     def _take_in(self, batch: SchedulerOutput) -> dict[str, str]:
         """Update the rows; request id → error for those that cannot be."""

@@ -181,16 +181,19 @@ def _lay_out(
 
 def _facts(launch: Launch) -> LaunchFacts:
     arguments = launch.arguments
+    is_matrix = "format" in arguments
     weight = arguments.get("weight")
     weight_bytes = 0
-    if isinstance(weight, Tensor) and "format" in arguments:
+    if is_matrix and isinstance(weight, Tensor) and launch.kernel != "embedding":  # which reads single rows
         weight_bytes = weight.numel() * weight.element_size()
-    if launch.kernel == "embedding":
-        weight_bytes = 0  # single rows of it
-    sizes = [f"{name} {arguments[name]}" for name in _SIZES if name in arguments]
-    if "format" in arguments:
-        sizes.insert(0, str(arguments["format"]).rpartition(".")[2])
-    return LaunchFacts(launch.kernel, ", ".join(sizes), weight_bytes)
+    if is_matrix:
+        weight_format = str(arguments["format"]).rpartition(".")[2]
+        shape = f"{weight_format} {arguments['in_features']} → {arguments['out_features']}"
+    elif "kv_heads" in arguments:
+        shape = f"{arguments['heads']}/{arguments['kv_heads']} heads of {arguments['key_size']}"
+    else:
+        shape = str(next(arguments[name] for name in _WIDTHS if name in arguments))
+    return LaunchFacts(launch.kernel, shape, weight_bytes)
 
 
-_SIZES = ("in_features", "out_features", "channels", "features", "heads", "kv_heads", "key_size")
+_WIDTHS = ("in_features", "features", "channels", "head_size", "rotary_size")
