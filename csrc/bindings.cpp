@@ -40,6 +40,8 @@ NB_MODULE(_native, m) {
     m.def("force_isa", &force_isa, nb::arg("name"));
     m.def("int8_paths", &int8_paths);
     m.def("force_int8_path", &force_int8_path, nb::arg("name"));
+    m.def("attention_paths", &attention_paths);
+    m.def("force_attention_path", &force_attention_path, nb::arg("name"));
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, nb::arg("num_threads"));
     m.def("num_usable_cores", &num_usable_cores);
@@ -122,7 +124,7 @@ NB_MODULE(_native, m) {
                           uintptr_t o, uintptr_t query_starts, uintptr_t seq_lens, uintptr_t block_tables,
                           int64_t num_requests, int64_t max_blocks, int64_t block_size, int64_t heads,
                           int64_t kv_heads, int64_t key_size, int64_t value_size, float scale, float softcap,
-                          int64_t window, uintptr_t sinks) {
+                          int64_t window, uintptr_t sinks, bool is_causal) {
         AttentionArguments a{};
         a.q = at<const float>(q);
         a.q_token_stride = q_token_stride;
@@ -144,11 +146,13 @@ NB_MODULE(_native, m) {
         a.softcap = softcap;
         a.window = window > 0 ? window : std::numeric_limits<int64_t>::max();
         a.sinks = at<const float>(sinks);
+        a.is_causal = is_causal;
         attention(a, num_requests);
     }, nb::arg("q"), nb::arg("q_token_stride"), nb::arg("q_head_stride"), nb::arg("k_cache"),
         nb::arg("k_block_stride"), nb::arg("k_slot_stride"), nb::arg("k_head_stride"), nb::arg("v_cache"),
         nb::arg("v_block_stride"), nb::arg("v_slot_stride"), nb::arg("v_head_stride"), nb::arg("type"), nb::arg("o"),
         nb::arg("query_starts"), nb::arg("seq_lens"), nb::arg("block_tables"), nb::arg("num_requests"),
         nb::arg("max_blocks"), nb::arg("block_size"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("key_size"),
-        nb::arg("value_size"), nb::arg("scale"), nb::arg("softcap"), nb::arg("window"), nb::arg("sinks"), without_gil);
+        nb::arg("value_size"), nb::arg("scale"), nb::arg("softcap"), nb::arg("window"), nb::arg("sinks"),
+        nb::arg("is_causal"), without_gil);
 }

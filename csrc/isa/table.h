@@ -16,6 +16,7 @@ extern const KernelTable table;
 const KernelTable table = {
     OCTAVO_STRING(OCTAVO_ISA), linear<Vector>, quantize<Vector>, linear_int8<Vector>, embedding<Vector>,
     rms_norm<Vector>, layer_norm<Vector>, rotary<Vector>, gated<Vector>, store<Vector>, attention<Vector>,
+    attention_merge<Vector>,
 };
 
 }  // namespace octavo::OCTAVO_ISA

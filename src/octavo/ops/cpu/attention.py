@@ -60,6 +60,7 @@ def can_paged_attention(
     window: int | None,
     softcap: float,
     sinks_H: Tensor | None,
+    is_causal: bool,
 ) -> bool:
     return is_fp32_on_cpu(q_THD) and _has_dense_heads(k_cache) and _has_dense_heads(v_cache)
 
@@ -74,6 +75,7 @@ def paged_attention(
     window: int | None,
     softcap: float,
     sinks_H: Tensor | None,
+    is_causal: bool,
 ) -> Tensor:
     """o (T, H, E), new. csrc/kernels/attention.h; parallel over (query tile, KV head)."""
     q = q_THD if _has_dense_heads(q_THD) else q_THD.contiguous()
@@ -107,5 +109,6 @@ def paged_attention(
         softcap,
         0 if window is None else window,
         address(sinks),
+        is_causal,
     )
     return o_THE
