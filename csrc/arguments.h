@@ -190,7 +190,14 @@ struct HeadsArguments {
     int64_t rows, heads, kv_heads, key_size, value_size, rotary_size, block_size;
 };
 
-// One item is (query tile, KV head): tile i holds rows tile_rows[i] … of request tile_request[i].
+// Query rows of one request, and the splits of its keys (kKvSplit of them at fixed positions) that they walk.
+struct AttentionTile {
+    int32_t request, first_row, num_tokens;  // rows counted over the step
+    int32_t first_split, num_splits;         // splits without a key that the rows see may be among them
+    float* partial;                          // see PartialRows of kernels/attention_state.h; null to write o
+};
+
+// One item is (tile, KV head).
 struct AttentionArguments {
     const float* q;
     int64_t q_token_stride, q_head_stride;
@@ -201,13 +208,13 @@ struct AttentionArguments {
     const int32_t* seq_lens;
     const int32_t* block_tables;
     int64_t num_requests, max_blocks, block_size;
-    const int32_t* tile_request;
-    const int32_t* tile_row;  // first row of the tile, counted over the step
-    int64_t num_tiles, tile_tokens;
+    const AttentionTile* tiles;
+    int64_t num_tiles;
     int64_t heads, kv_heads, key_size, value_size;
     float scale, softcap;
     int64_t window;        // at least 1; INT64_MAX for none
     const float* sinks;    // (heads,) or null
+    bool is_causal;        // else every row sees all keys, and window is none
 };
 
 // Every instruction set fills one of these. `item` counts from 0 to the number that items.h gives.
@@ -229,6 +236,7 @@ struct KernelTable {
     void (*store)(const void* arguments, int64_t item);
     void (*heads)(const void* arguments, int64_t item);
     void (*attention)(const void* arguments, int64_t item);
+    void (*attention_merge)(const void* arguments, int64_t item);
 };
 
 // One of several ways to run linear_int8 on one instruction set; they differ in speed only.
@@ -238,13 +246,24 @@ struct Int8Path {
     int64_t min_rows;  // from how many rows on it is the faster one
 };
 
+// One of several ways to run attention on one instruction set; their bits may differ. The splits are merged by the table's
+// attention_merge.
+struct AttentionPath {
+    const char* name;
+    void (*run)(const void* arguments, int64_t item);
+    bool is_bf16_only;  // for caches of that type only
+};
+
 // How work is cut into items. Cutting decides who computes a row, never how.
 constexpr int64_t kPanelColumns = 32;
 constexpr int64_t kLinearRowsPerItem = 240;
 constexpr int64_t kInt8RowsPerItem = 256;
 constexpr int64_t kElementsPerItem = 16384;  // of row-wise kernels
-constexpr int64_t kKvTile = 64;
-constexpr int64_t kAttentionRowsPerItem = 48;  // query rows · heads a group
+constexpr int64_t kMinAttentionRows = 64, kMaxAttentionRows = 512;  // of an item: tokens · heads a group
+
+// Keys are merged in splits of this many, in order, by whoever computes them: bits depend on it.
+constexpr int64_t kKvSplit = 1024;
+constexpr int64_t kPartialAlignment = 32;  // of a row of a partial result, in elements
 
 // Scratch of the calling thread, 64-byte aligned, uninitialised, at least `bytes`; valid until the next call on it.
 void* thread_scratch(size_t bytes);

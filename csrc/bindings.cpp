@@ -51,6 +51,8 @@ NB_MODULE(_native, m) {
     m.def("force_isa", &force_isa, nb::arg("name"));
     m.def("int8_paths", &int8_paths);
     m.def("force_int8_path", &force_int8_path, nb::arg("name"));
+    m.def("attention_paths", &attention_paths);
+    m.def("force_attention_path", &force_attention_path, nb::arg("name"));
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, nb::arg("num_threads"));
     m.def("num_usable_cores", &num_usable_cores);
@@ -208,7 +210,8 @@ NB_MODULE(_native, m) {
     define_block(m, "AttentionArguments", +[](
         uintptr_t q, int64_t q_token_stride, int64_t q_head_stride, const CacheView& k, const CacheView& v,
         CacheType type, uintptr_t o, const AttentionPlan& plan, int64_t block_size, int64_t heads, int64_t kv_heads,
-        int64_t key_size, int64_t value_size, float scale, float softcap, int64_t window, uintptr_t sinks) {
+        int64_t key_size, int64_t value_size, float scale, float softcap, int64_t window, uintptr_t sinks,
+        bool is_causal) {
         AttentionArguments a{};
         a.q = at<const float>(q);
         a.q_token_stride = q_token_stride;
@@ -231,12 +234,13 @@ NB_MODULE(_native, m) {
         a.softcap = softcap;
         a.window = window > 0 ? window : std::numeric_limits<int64_t>::max();
         a.sinks = at<const float>(sinks);
+        a.is_causal = is_causal;
         return a;
     },
         nb::arg("q"), nb::arg("q_token_stride"), nb::arg("q_head_stride"), nb::arg("k"), nb::arg("v"), nb::arg("type"),
         nb::arg("o"), nb::arg("plan"), nb::arg("block_size"), nb::arg("heads"), nb::arg("kv_heads"),
         nb::arg("key_size"), nb::arg("value_size"), nb::arg("scale"), nb::arg("softcap"), nb::arg("window"),
-        nb::arg("sinks"));
+        nb::arg("sinks"), nb::arg("is_causal"));
 
     m.def("run", [](const Arguments& arguments) { run(arguments); }, nb::arg("arguments"), without_gil);
 

@@ -23,23 +23,33 @@ namespace avx512 { extern const KernelTable table; }
 namespace avx2_vnni { extern const Int8Path int8_path; }
 namespace avx512_vnni { extern const Int8Path int8_path; }
 namespace avx512_amx { extern const Int8Path int8_path; }
+namespace avx512_amx_bf16 { extern const AttentionPath attention_path; }
 #endif
 
 namespace {
 
+constexpr int64_t kAttentionItemsPerThread = 16;  // enough to end together, few enough to share a KV tile among many rows
+
 #if defined(OCTAVO_X86)
+bool has_avx512_bf16() {
+    uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 5 & 1);
+}
+
 bool has_avx_vnni() {
     uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
     return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
 }
 
-// AMX's tiles need the processor (CPUID leaf 7: AMX-TILE, AMX-INT8) and the kernel's leave, which holds for the process.
-bool has_amx_int8() {
+// AMX's tiles need the processor (CPUID leaf 7: AMX-TILE, AMX-BF16, AMX-INT8) and the kernel's leave, which holds for the process.
+constexpr uint32_t kAmxBf16 = 1u << 22, kAmxInt8 = 1u << 25;
+
+bool has_amx(uint32_t products) {
 #if defined(__linux__)
-    constexpr uint32_t kTiles = 1u << 24, kInt8 = 1u << 25;
+    constexpr uint32_t kTiles = 1u << 24;
     constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
-    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(edx & kTiles) || !(edx & kInt8)) return false;
+    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(edx & kTiles) || !(edx & products)) return false;
     static const bool is_granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
     return is_granted;
 #else
@@ -75,7 +85,7 @@ std::vector<Int8Path> available_int8_paths(const KernelTable& table) {
     if (&table == &avx2::table && has_avx_vnni()) paths.push_back(avx2_vnni::int8_path);
     if (&table == &avx512::table && __builtin_cpu_supports("avx512vnni")) {
         paths.push_back(avx512_vnni::int8_path);
-        if (has_amx_int8()) paths.push_back(avx512_amx::int8_path);
+        if (has_amx(kAmxInt8)) paths.push_back(avx512_amx::int8_path);
     }
 #endif
     return paths;
@@ -87,11 +97,67 @@ std::vector<Int8Path>& current_int8_paths() {
     return paths;
 }
 
+std::vector<AttentionPath> available_attention_paths(const KernelTable& table) {
+    std::vector<AttentionPath> paths{{"vector", table.attention, false}};
+#if defined(OCTAVO_X86)
+    if (&table == &avx512::table && has_amx(kAmxBf16) && has_avx512_bf16()) paths.push_back(avx512_amx_bf16::attention_path);
+#endif
+    return paths;
+}
+
+std::vector<AttentionPath>& current_attention_paths() {
+    static std::vector<AttentionPath> paths = available_attention_paths(kernels());
+    return paths;
+}
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // As for_rows of kernels/rowwise.h cuts them.
 int64_t num_row_items(int64_t rows, int64_t row_elements) {
     return ceil_div(rows, std::max<int64_t>(1, kElementsPerItem / std::max<int64_t>(1, row_elements)));
+}
+
+// Query tiles of every request, of at most `tile_tokens`, with the splits that hold a key they see.
+std::vector<AttentionTile> attention_tiles(const AttentionArguments& a, int64_t num_requests, int64_t tile_tokens) {
+    std::vector<AttentionTile> tiles;
+    for (int64_t request = 0; request < num_requests; ++request) {
+        const int64_t end = a.query_starts[request + 1], seq_len = a.seq_lens[request];
+        for (int64_t row = a.query_starts[request]; row < end; row += tile_tokens) {
+            const int64_t tokens = std::min(tile_tokens, end - row), position = seq_len - (end - row);
+            const int64_t oldest = position < a.window ? 0 : position - a.window + 1;
+            const int64_t first = oldest / kKvSplit, stop = ceil_div(a.is_causal ? position + tokens : seq_len, kKvSplit);
+            tiles.push_back({static_cast<int32_t>(request), static_cast<int32_t>(row), static_cast<int32_t>(tokens),
+                             static_cast<int32_t>(first), static_cast<int32_t>(stop - first), nullptr});
+        }
+    }
+    return tiles;
+}
+
+// The same tiles, those with several splits cut into one a split, which leave their results in `partials`. `cut` gets
+// them whole, to be merged.
+std::vector<AttentionTile> cut_into_splits(const AttentionArguments& a, const std::vector<AttentionTile>& tiles,
+                                           std::vector<float>& partials, std::vector<AttentionTile>& cut) {
+    std::vector<AttentionTile> pieces;
+    size_t size = 0;
+    const auto floats = [&](const AttentionTile& tile) {  // of one split, as PartialRows of kernels/attention_state.h
+        const int64_t row = ceil_div(a.value_size, kPartialAlignment) * kPartialAlignment + 2;
+        return static_cast<size_t>(tile.num_tokens * a.heads * row);
+    };
+    for (const AttentionTile& tile : tiles)
+        if (tile.num_splits > 1) size += floats(tile) * static_cast<size_t>(tile.num_splits);
+    partials.resize(size);
+    float* next = partials.data();
+    for (const AttentionTile& tile : tiles) {
+        if (tile.num_splits == 1) {
+            pieces.push_back(tile);
+            continue;
+        }
+        cut.push_back(tile);
+        cut.back().partial = next;
+        for (int32_t split = 0; split < tile.num_splits; ++split, next += floats(tile))
+            pieces.push_back({tile.request, tile.first_row, tile.num_tokens, tile.first_split + split, 1, next});
+    }
+    return pieces;
 }
 
 }  // namespace
@@ -109,6 +175,7 @@ void force_isa(const std::string& name) {
         if (name == table->name) {
             current().store(table);
             current_int8_paths() = available_int8_paths(*table);
+            current_attention_paths() = available_attention_paths(*table);
             return;
         }
     throw std::invalid_argument("instruction set " + name + " is not available here");
@@ -125,6 +192,19 @@ void force_int8_path(const std::string& name) {
     if (!name.empty()) std::erase_if(paths, [&](const Int8Path& path) { return name != path.name; });
     if (paths.empty()) throw std::invalid_argument("int8 path " + name + " is not available here");
     current_int8_paths() = paths;
+}
+
+std::vector<std::string> attention_paths() {
+    std::vector<std::string> names;
+    for (const AttentionPath& path : available_attention_paths(kernels())) names.emplace_back(path.name);
+    return names;
+}
+
+void force_attention_path(const std::string& name) {
+    std::vector<AttentionPath> paths = available_attention_paths(kernels());
+    if (!name.empty()) std::erase_if(paths, [&](const AttentionPath& path) { return name != path.name; });
+    if (paths.empty()) throw std::invalid_argument("attention path " + name + " is not available here");
+    current_attention_paths() = paths;
 }
 
 void run(const LinearArguments& a) {
@@ -178,20 +258,27 @@ void run(const HeadsArguments& a) {
 }
 
 void run(AttentionArguments a) {
-    a.tile_tokens = std::max<int64_t>(1, kAttentionRowsPerItem / (a.heads / a.kv_heads));
-    std::vector<int32_t> requests, rows;
-    for (int64_t request = a.num_requests - 1; request >= 0; --request) {
-        // The last tiles first: they see the most keys, so that the items left at the end are small.
-        const int32_t start = a.query_starts[request], end = a.query_starts[request + 1];
-        for (int64_t tile = ceil_div(end - start, a.tile_tokens) - 1; tile >= 0; --tile) {
-            requests.push_back(static_cast<int32_t>(request));
-            rows.push_back(static_cast<int32_t>(start + tile * a.tile_tokens));
-        }
-    }
-    a.tile_request = requests.data();
-    a.tile_row = rows.data();
-    a.num_tiles = static_cast<int64_t>(rows.size());
-    parallel_for(a.num_tiles * a.kv_heads, kernels().attention, &a);
+    const int64_t group = a.heads / a.kv_heads, wanted_items = num_threads() * kAttentionItemsPerThread;
+    const int64_t rows = a.num_requests == 0 ? 0 : a.query_starts[a.num_requests] * group;
+    const int64_t rows_per_item = std::clamp(rows * a.kv_heads / wanted_items, kMinAttentionRows, kMaxAttentionRows);
+    auto tiles = attention_tiles(a, a.num_requests, std::max<int64_t>(1, rows_per_item / group));
+    std::vector<AttentionTile> cut;
+    std::vector<float> partials;
+    if (static_cast<int64_t>(tiles.size()) * a.kv_heads < wanted_items) tiles = cut_into_splits(a, tiles, partials, cut);
+    // The most work first, so that the items left at the end are small.
+    std::stable_sort(tiles.begin(), tiles.end(), [](const AttentionTile& x, const AttentionTile& y) {
+        return int64_t{x.num_splits} * x.num_tokens > int64_t{y.num_splits} * y.num_tokens;
+    });
+    const auto run_tiles = [&](void (*kernel)(const void*, int64_t), const std::vector<AttentionTile>& some) {
+        a.tiles = some.data();
+        a.num_tiles = static_cast<int64_t>(some.size());
+        parallel_for(a.num_tiles * a.kv_heads, kernel, &a);
+    };
+    const auto& paths = current_attention_paths();
+    auto path = paths.rbegin();
+    while (path->is_bf16_only && a.type != CacheType::BF16 && path + 1 != paths.rend()) ++path;
+    run_tiles(path->run, tiles);
+    run_tiles(kernels().attention_merge, cut);
 }
 
 }  // namespace octavo

@@ -19,6 +19,10 @@ void force_isa(const std::string& name);
 std::vector<std::string> int8_paths();
 void force_int8_path(const std::string& name);
 
+// Likewise the ways to run attention; the last one that takes the cache's type is used.
+std::vector<std::string> attention_paths();
+void force_attention_path(const std::string& name);
+
 // Each cuts its work into items and runs them on the thread pool.
 void run(const LinearArguments& arguments);
 void run(const QuantizeArguments& arguments);

@@ -190,7 +190,7 @@ def test_cache_kernels(dtype, size, isa):
         _native.AttentionArguments(
             q=q.address, q_token_stride=heads * size, q_head_stride=size, k=view(k_cache), v=view(v_cache),
             type=cache_type, o=o.address, plan=plan, block_size=block_size, heads=heads, kv_heads=kv_heads,
-            key_size=size, value_size=size + 2, scale=0.3, softcap=0.0, window=0, sinks=0,
+            key_size=size, value_size=size + 2, scale=0.3, softcap=0.0, window=0, sinks=0, is_causal=True,
         )
     )  # fmt: skip
     o.assert_whole()

@@ -49,10 +49,12 @@ def paged_attention(
     window: int | None = None,
     softcap: float = 0.0,
     sinks_H: Tensor | None = None,
+    is_causal: bool = True,
 ) -> Tensor:
-    """o = softmax(mask(cap(scale·q·Kᵀ)))·V, causal, through the cache as stored; (T, H, E), new, of q's dtype.
+    """o = softmax(mask(cap(scale·q·Kᵀ)))·V through the cache as stored; (T, H, E), new, of q's dtype.
 
-    A row at position p sees keys max(0, p − window + 1) … p. cap(s) = softcap·tanh(s / softcap),
+    A row at position p sees keys max(0, p − window + 1) … p; where the attention is not causal, every row sees
+    all keys of its request, and there is no window. cap(s) = softcap·tanh(s / softcap),
     0 for none. A sink adds e^sink to its head's denominator. Query head h reads KV head
     h // (H / K). Softmax in fp32, KV merged in tiles at fixed positions: a row's bits do not
     depend on the rest of the plan. O(T · keys · H · (D + E)).
@@ -71,13 +73,23 @@ def paged_attention(
         )
     if window is not None and window < 1:
         raise OpArgumentError(f"window: got {window}; allowed 1 or more, or None for no window", param="window")
+    if window is not None and not is_causal:
+        raise OpArgumentError(f"window: got {window} with is_causal=False; allowed None", param="window")
     if softcap != 0.0:
         check_positive("softcap", softcap)
     if sinks_H is not None:
         check_tensor("sinks", sinks_H, (num_heads,), FLOAT_DTYPES, device)
     _check_plan(plan, num_tokens, k_cache)
     return table.PAGED_ATTENTION(
-        q_THD, k_cache, v_cache, plan, scale=scale, window=window, softcap=softcap, sinks_H=sinks_H
+        q_THD,
+        k_cache,
+        v_cache,
+        plan,
+        scale=scale,
+        window=window,
+        softcap=softcap,
+        sinks_H=sinks_H,
+        is_causal=is_causal,
     )
 
 

@@ -63,6 +63,7 @@ def can_paged_attention(
     window: int | None,
     softcap: float,
     sinks_H: Tensor | None,
+    is_causal: bool,
 ) -> bool:
     return is_fp32_on_cpu(q_THD) and _has_dense_heads(k_cache) and _has_dense_heads(v_cache)
 
@@ -77,6 +78,7 @@ def paged_attention(
     window: int | None,
     softcap: float,
     sinks_H: Tensor | None,
+    is_causal: bool,
 ) -> Tensor:
     """o (T, H, E), new. csrc/kernels/attention.h; parallel over (query tile, KV head)."""
     q = q_THD if _has_dense_heads(q_THD) else q_THD.contiguous()
@@ -103,5 +105,6 @@ def paged_attention(
         softcap=softcap,
         window=0 if window is None else window,
         sinks=sinks,
+        is_causal=is_causal,
     )
     return o_THE

@@ -37,6 +37,7 @@ def paged_attention(
     window: int | None,
     softcap: float,
     sinks_H: Tensor | None,
+    is_causal: bool,
 ) -> Tensor:
     """softmax(mask(cap(scale·q·Kᵀ)))·V for every row, (T, H, E) of q's dtype.
 
@@ -52,8 +53,9 @@ def paged_attention(
         while position < seq_len:
             end = min((position // QUERY_TILE + 1) * QUERY_TILE, seq_len)
             rows = slice(row, row + end - position)
+            num_keys = None if is_causal else seq_len
             o_THE[rows] = _query_tile(
-                q_THD[rows], position, k_cache, v_cache, plan.block_tables[r], scale, window, softcap, sinks_H
+                q_THD[rows], position, num_keys, k_cache, v_cache, plan.block_tables[r], scale, window, softcap, sinks_H
             ).to(o_THE.dtype)
             row, position = rows.stop, end
     return o_THE
@@ -62,6 +64,7 @@ def paged_attention(
 def _query_tile(
     q_THD: Tensor,
     first_position: int,
+    num_keys: int | None,
     k_cache: Tensor,
     v_cache: Tensor,
     block_table: Tensor,
@@ -70,7 +73,10 @@ def _query_tile(
     softcap: float,
     sinks_H: Tensor | None,
 ) -> Tensor:
-    """The rows of one query tile of one request, at `first_position` and after, in fp32."""
+    """The rows of one query tile of one request, at `first_position` and after, in fp32.
+
+    Each sees num_keys keys, or where that is None, those up to its position.
+    """
     num_rows, num_heads, _ = q_THD.shape
     num_kv_heads, device = k_cache.shape[2], q_THD.device
     tile_start = first_position // QUERY_TILE * QUERY_TILE
@@ -80,7 +86,7 @@ def _query_tile(
     q_KGQD = q_QHD.permute(1, 0, 2).reshape(num_kv_heads, -1, q_QHD.shape[2])  # (K, G·Q, D)
     position_Q1 = torch.arange(tile_start, tile_start + QUERY_TILE, device=device)[:, None]
 
-    last = first_position + num_rows - 1
+    last = first_position + num_rows - 1 if num_keys is None else num_keys - 1
     oldest = 0 if window is None else max(0, first_position - window + 1)
     m = torch.full((num_kv_heads, q_KGQD.shape[1], 1), -torch.inf, device=device)
     denominator = torch.zeros_like(m)
@@ -93,7 +99,8 @@ def _query_tile(
         if softcap:
             s = softcap * tanh(s / softcap)
         key_J = torch.arange(start, start + KV_TILE, device=device)
-        is_visible_QJ = (key_J <= position_Q1) & (key_J < stop)
+        last_key_Q1 = position_Q1 if num_keys is None else torch.full_like(position_Q1, last)
+        is_visible_QJ = (key_J <= last_key_Q1) & (key_J < stop)
         if window is not None:
             is_visible_QJ &= key_J > position_Q1 - window
         is_visible = is_visible_QJ.repeat(num_heads // num_kv_heads, 1)

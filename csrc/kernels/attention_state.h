@@ -1,0 +1,127 @@
+// The running softmax of attention rows (FlashAttention-2, Dao 2023, arXiv 2307.08691), and how its parts are merged.
+//
+// With scores x in units of log 2, a row that has seen some keys is m = max x, l = Σ 2^(x − m), o = Σ 2^(x − m)·v. A split
+// (kKvSplit keys at fixed positions) starts from nothing; the splits are merged in order of position,
+//
+//     m' = max(m, m_split), l' = l·2^(m − m') + l_split·2^(m_split − m'), o' likewise,
+//
+// whether one item walks them all or each is an item of its own: so its bits do not tell who computed it.
+#pragma once
+
+#include "attention_tile.h"
+
+namespace octavo::OCTAVO_ISA {
+
+constexpr float kLog2e = 1.44269504088896341f;
+constexpr float kInfinity = __builtin_inff();
+
+// m, l and o of `rows` rows in one block of memory.
+struct PartialRows {
+    float *o, *max, *sum;
+    int64_t o_stride;
+
+    static int64_t floats(int64_t rows, int64_t value_size) { return rows * (round_up(value_size, kPartialAlignment) + 2); }
+
+    PartialRows(float* memory, int64_t rows, int64_t value_size)
+        : o(memory), max(memory + rows * round_up(value_size, kPartialAlignment)), sum(max + rows),
+          o_stride(round_up(value_size, kPartialAlignment)) {}
+};
+
+inline float* partial_at(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, int64_t split) {
+    const int64_t rows = tile.num_tokens * (a.heads / a.kv_heads);
+    return tile.partial + ((split - tile.first_split) * a.kv_heads + kv_head) * PartialRows::floats(rows, a.value_size);
+}
+
+template <class V>
+inline float exp2_of(float x) {
+    float lanes[V::kLanes];
+    V::store(lanes, exp2<V>(V::broadcast(x)));
+    return lanes[0];
+}
+
+// Row of `total` = it merged with the same row of `part`. A total that has seen nothing has m = −∞, and anything as o.
+template <class V>
+inline void merge_row(const PartialRows& total, const PartialRows& part, int64_t row) {
+    const float part_max = part.max[row], old_max = total.max[row];
+    if (part_max == -kInfinity && part.sum[row] == 0.0f) return;  // saw no key
+    const float new_max = old_max < part_max ? part_max : old_max;
+    const bool is_first = old_max == -kInfinity && total.sum[row] == 0.0f;
+    const float kept = is_first ? 0.0f : exp2_of<V>(old_max - new_max), added = exp2_of<V>(part_max - new_max);
+    float* o = total.o + row * total.o_stride;
+    const float* from = part.o + row * part.o_stride;
+    for (int64_t i = 0; i < total.o_stride; i += V::kLanes) {
+        const auto scaled = V::mul(V::load(from + i), V::broadcast(added));
+        V::store(o + i, is_first ? scaled : V::fma(V::load(o + i), V::broadcast(kept), scaled));
+    }
+    total.sum[row] = is_first ? part.sum[row] * added : total.sum[row] * kept + part.sum[row] * added;
+    total.max[row] = new_max;
+}
+
+inline void start_rows(const PartialRows& part, int64_t rows) {
+    for (int64_t row = 0; row < rows; ++row) {
+        part.max[row] = -kInfinity;
+        part.sum[row] = 0.0f;
+    }
+}
+
+// The splits that a tile's rows see, in order: walk(part, keys) leaves the rows of one in `part`, and they are merged and
+// written, or left in the tile's partial results. `memory` holds PartialRows twice.
+template <class V, class Walk>
+inline void for_splits(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const QueryTile& queries,
+                       float* memory, Walk walk) {
+    const int64_t rows = queries.rows();
+    const PartialRows total(memory, rows, a.value_size);
+    start_rows(total, rows);
+    for (int64_t split = tile.first_split; split < tile.first_split + tile.num_splits; ++split) {
+        const KeyRange all = queries.keys(0, queries.tokens());
+        const KeyRange keys{larger(all.first, split * kKvSplit), smaller(all.stop, (split + 1) * kKvSplit)};
+        float* own = tile.partial ? partial_at(a, tile, kv_head, split)
+                                  : memory + PartialRows::floats(rows, a.value_size);
+        const PartialRows part(own, rows, a.value_size);
+        start_rows(part, rows);
+        if (keys.is_empty()) continue;
+        walk(part, keys);
+        if (tile.partial) continue;
+        for (int64_t row = 0; row < rows; ++row) merge_row<V>(total, part, row);
+    }
+    if (!tile.partial) finish_rows<V>(a, queries, total);
+}
+
+// o / l to the output, after e^sink has joined l. A row whose maximum is far below its sink gives zeros.
+template <class V>
+inline void finish_rows(const AttentionArguments& a, const QueryTile& tile, const PartialRows& total) {
+    for (int64_t row = 0; row < tile.rows(); ++row) {
+        float kept = 1.0f, sum = total.sum[row];
+        if (a.sinks) {
+            const float sink = a.sinks[tile.head(row)] * kLog2e;
+            const float new_max = total.max[row] < sink ? sink : total.max[row];
+            kept = exp2_of<V>(total.max[row] - new_max);
+            sum = sum * kept + exp2_of<V>(sink - new_max);
+        }
+        float* o = tile.output(row);
+        const float* from = total.o + row * total.o_stride;
+        for_vectors<V>(a.value_size, [&](int64_t i, int lanes) {
+            store_lanes<V>(o + i, V::div(V::mul(V::load(from + i), V::broadcast(kept)), V::broadcast(sum)), lanes);
+        });
+    }
+}
+
+// The splits of a tile, each an item before, merged and written. One item is (tile, KV head).
+template <class V>
+void attention_merge(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const AttentionArguments*>(arguments);
+    const int64_t kv_head = item / a.num_tiles;
+    const AttentionTile& tile = a.tiles[item % a.num_tiles];
+    const QueryTile queries(a, tile, kv_head);
+    const int64_t rows = queries.rows();
+    const PartialRows total(static_cast<float*>(thread_scratch(
+        static_cast<size_t>(PartialRows::floats(rows, a.value_size)) * sizeof(float))), rows, a.value_size);
+    start_rows(total, rows);
+    for (int64_t split = tile.first_split; split < tile.first_split + tile.num_splits; ++split) {
+        const PartialRows part(partial_at(a, tile, kv_head, split), rows, a.value_size);
+        for (int64_t row = 0; row < rows; ++row) merge_row<V>(total, part, row);
+    }
+    finish_rows<V>(a, queries, total);
+}
+
+}  // namespace octavo::OCTAVO_ISA
