@@ -262,7 +262,7 @@ constexpr int64_t kElementsPerItem = 16384;  // of row-wise kernels
 constexpr int64_t kMinAttentionRows = 64, kMaxAttentionRows = 512;  // of an item: tokens · heads a group
 
 // Keys are merged in splits of this many, in order, by whoever computes them: bits depend on it.
-constexpr int64_t kKvSplit = 1024;
+constexpr int64_t kKvSplit = 2048;
 constexpr int64_t kPartialAlignment = 32;  // of a row of a partial result, in elements
 
 // Scratch of the calling thread, 64-byte aligned, uninitialised, at least `bytes`; valid until the next call on it.

@@ -29,7 +29,7 @@ struct alignas(64) AmxShapes {
     void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
 };
 
-// C (Blocks row blocks, 32 · pairs) = A · B, or += where it accumulates; strides in bytes.
+// C (Blocks row blocks, 32 · pairs) = A · B, or += where it accumulates. Strides of A and C in bytes, of B in tiles.
 template <int Blocks>
 class AmxProduct {
 public:
@@ -37,7 +37,7 @@ public:
         const uint16_t* a;
         int64_t a_stride;
         const uint16_t* b;
-        int64_t b_column_stride;  // from a tile to the one of the next 16 columns
+        int64_t b_stride, b_column_stride;  // from a tile to the one of the next 32 k, and of the next 16 columns
         float* c;
         int64_t c_stride;
         int64_t pairs, depth;  // column pairs, and tiles over k
@@ -49,23 +49,33 @@ public:
 
     int64_t steps_left() const { return left_; }
 
-    // One tile of k for one pair of columns.
+    // One tile of k for one pair of columns. Its sums are stored by a later step, or by flush: a store of tiles that are
+    // still being computed would hold up every later load whose address has the same last 12 bits.
     void step() {
         if (k_ == 0) {
+            flush();
             if (x_.accumulates) load_sums();
             else zero_sums();
         }
         multiply();
         --left_;
-        if (++k_ < x_.depth) return;
+        if (++k_ == x_.depth) {
+            k_ = 0;
+            is_pending_ = true;
+        }
+    }
+
+    void flush() {
+        if (!is_pending_) return;
+        is_pending_ = false;
         store_sums();
-        k_ = 0;
-        x_.b += x_.b_column_stride;  // bytes, and two columns blocks of 2-byte elements
+        x_.b += 2 * x_.b_column_stride * kTileElements;
         x_.c += 2 * kTileColumns;
     }
 
     void finish() {
         while (left_ > 0) step();
+        flush();
     }
 
 private:
@@ -94,8 +104,8 @@ private:
 
     void multiply() {
         const uint16_t* a = x_.a + k_ * kTileK;
-        const uint16_t* b = x_.b + k_ * kTileElements;
-        const uint16_t* right = b + x_.b_column_stride / 2;
+        const uint16_t* b = x_.b + k_ * x_.b_stride * kTileElements;
+        const uint16_t* right = b + x_.b_column_stride * kTileElements;
         if constexpr (Blocks == 2)
             asm volatile(
                 "tileloadd (%[b],%[line],1), %%tmm6\n\t"
@@ -127,6 +137,7 @@ private:
 
     Operands x_{};
     int64_t k_ = 0, left_ = 0;
+    bool is_pending_ = false;  // sums of a pair of columns lie in the tiles
 };
 
 }  // namespace octavo::OCTAVO_ISA

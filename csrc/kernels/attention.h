@@ -79,17 +79,20 @@ private:
     // Those keys of the tile at `start` into k_ (D, 64) and v_ (64, E). Only whole vectors that hold one of them are
     // written, and read.
     void gather(int64_t start, KeyRange keys) {
+        CacheRows k = queries_.keys_from(start + keys.first), v = queries_.values_from(start + keys.first);
         for (int64_t key = keys.first / V::kLanes * V::kLanes; key < keys.stop; key += V::kLanes) {
             const std::byte* from[V::kLanes];
-            for (int64_t lane = 0; lane < V::kLanes; ++lane) {
-                // Lanes that no row sees repeat one that some row does.
-                from[lane] = queries_.key(start + larger(keys.first, smaller(key + lane, keys.stop - 1)));
-                if (key + lane < keys.first || key + lane >= keys.stop) continue;
-                const std::byte* value = queries_.value(start + key + lane);
+            const int64_t first = larger(keys.first - key, 0), stop = smaller(keys.stop - key, V::kLanes);
+            for (int64_t lane = first; lane < stop; ++lane) {
+                from[lane] = k.next();
+                const std::byte* value = v.next();
                 for_vectors<V>(a_.value_size, [&](int64_t i, int lanes) {
                     V::store(v_ + (key + lane) * value_lanes_ + i, load_cached(a_.type, value, i, lanes));
                 });
             }
+            // Lanes that no row sees repeat one that some row does.
+            for (int64_t lane = 0; lane < first; ++lane) from[lane] = from[first];
+            for (int64_t lane = stop; lane < V::kLanes; ++lane) from[lane] = from[first];
             for_vectors<V>(a_.key_size, [&](int64_t i, int lanes) {
                 typename V::Float block[V::kLanes];
                 for (int lane = 0; lane < V::kLanes; ++lane) block[lane] = load_cached(a_.type, from[lane], i, lanes);

@@ -1,48 +1,61 @@
 // Attention over a bf16 cache on AMX tiles: FlashAttention-2 (Dao 2023, arXiv 2307.08691, algorithm 1), with q and p
 // rounded to bf16, products summed in fp32, softmax in fp32.
 //
-// Rows go in groups of 32. A group's softmax runs on the vector units while the tiles compute the scores of the next
-// group and the output of the one before:
+// Rows go in groups of 32, and keys in tiles of 128 at fixed positions. Two groups take turns, tile after tile: the softmax
+// of one runs on the vector units while the AMX tiles work for the other (Shah et al. 2024, arXiv 2407.08608, section 3.1),
 //
-//     scores(g + 1) = q · Kᵀ  ┐
-//     o(g − 1) += p · V       ┴ one step after every row of  p(g) = 2^(scores(g)·scale·log₂e − m)
+//     o(last) += p · V              ┐ a step after every row of
+//     scores(next) = q · Kᵀ         ┘ p(this) = 2^(scores(this)·scale·log₂e − m)
 //
-// KV tiles lie at fixed positions. A key that a row does not see has p = 0, and o + 0·v = o: a row's bits depend on its
-// position and on the keys it sees. A key with a value that is not finite would still be seen, as NaN, by rows of its
-// tile: where one shows, the tokens are done one by one, each with no keys but its own.
+// A key that a row does not see has p = 0, and o + 0·v = o: a row's bits depend on its position and on the keys it sees.
+// m need not be the maximum, only near it: it is raised when a score passes it by more than kSlack, so that o is seldom
+// rescaled (Zadouri et al. 2026, FlashAttention-4).
 #pragma once
 
+#include <type_traits>
+
 #include "attention_amx_pack.h"
+#include "power_of_two.h"
 #include "attention_state.h"
 
 namespace octavo::OCTAVO_ISA {
 
 constexpr int64_t kAmxKvTile = 128;
+constexpr int64_t kPackedBytes = 512 << 10;  // of keys and values packed at a time: they stay in the second cache
+constexpr float kSlack = 8.0f;               // p ≤ 2⁸
 
 class AmxAttentionItem {
 public:
     AmxAttentionItem(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head)
         : a_(a), tile_(tile), kv_head_(kv_head), queries_(a, tile, kv_head), rows_(queries_.rows()),
-          row_block_(smaller(rows_, 16)), group_rows_(rows_ > 16 ? 32 : 16), num_groups_((rows_ + group_rows_ - 1) / group_rows_),
-          key_depth_(round_up(a.key_size, kTileK) / kTileK), value_columns_(round_up(a.value_size, 32)) {
+          group_rows_(rows_ > 16 ? 32 : 16), num_groups_((rows_ + group_rows_ - 1) / group_rows_),
+          key_depth_(round_up(a.key_size, kTileK) / kTileK), value_columns_(round_up(a.value_size, 32)),
+          is_plain_(a.softcap == 0.0f && a.scale > 0.0f), factor_(is_plain_ ? a.scale * kLog2e : 1.0f) {
+        const int64_t key_bytes = 2 * (key_depth_ * kTileK + value_columns_);
+        chunk_ = num_groups_ <= 2 ? kAmxKvTile : smaller(kKvSplit, kPackedBytes / key_bytes / kAmxKvTile * kAmxKvTile);
         const int64_t padded = num_groups_ * group_rows_;
-        const int64_t bytes[] = {2 * padded * key_depth_ * kTileK, 2 * kAmxKvTile * key_depth_ * kTileK,
-                                 2 * kAmxKvTile * value_columns_, 4 * kBuffers * 32 * kScoreStride,
-                                 4 * padded * kLanes, 4 * padded * value_columns_, 4 * PartialRows::floats(rows_, a.value_size) * 2};
-        void** parts[] = {(void**)&q_, (void**)&k_, (void**)&v_, (void**)&scores_, (void**)&sums_, (void**)&o_, (void**)&partials_};
-        int64_t total = 0;
-        for (const int64_t size : bytes) total += round_up(size, 64);
-        auto* next = static_cast<std::byte*>(thread_scratch(static_cast<size_t>(total)));
-        for (int i = 0; i < 7; ++i) {
-            *parts[i] = next;
-            next += round_up(bytes[i], 64);
+        std::byte* next = nullptr;
+        const auto place = [&](auto*& part, int64_t count) {
+            using Element = std::remove_reference_t<decltype(*part)>;
+            part = reinterpret_cast<Element*>(next);
+            next += round_up(count * static_cast<int64_t>(sizeof(Element)), 64);
+        };
+        for (int pass = 0; pass < 2; ++pass) {  // the first finds the size
+            place(q_, padded * key_depth_ * kTileK);
+            place(k_, chunk_ * key_depth_ * kTileK);
+            place(v_, chunk_ * value_columns_);
+            place(scores_, 2 * 32 * kScoreStride);
+            place(sums_, padded * kLanes);
+            place(o_, padded * value_columns_);
+            place(partials_, 2 * PartialRows::floats(rows_, a.value_size));
+            if (pass == 0) next = static_cast<std::byte*>(thread_scratch(reinterpret_cast<size_t>(next)));
         }
     }
 
     void run() {
         std::memset(q_, 0, static_cast<size_t>(2 * num_groups_ * group_rows_ * key_depth_ * kTileK));
         for (int64_t row = 0; row < rows_; ++row) pack_query(queries_.query(row), a_.key_size, q_ + row * key_depth_ * kTileK);
-        AmxShapes(row_block_).load();
+        AmxShapes(smaller(rows_, 16)).load();
         for_splits<Vector>(a_, tile_, kv_head_, queries_, partials_, [&](const PartialRows& part, KeyRange keys) {
             if (rows_ > 16) walk<2>(part, keys);
             else walk<1>(part, keys);
@@ -51,134 +64,171 @@ public:
     }
 
 private:
-    static constexpr int64_t kLanes = 16, kBuffers = 3;
-    static constexpr int64_t kScoreStride = kAmxKvTile + 16;
+    static constexpr int64_t kLanes = 16;
+    static constexpr int64_t kScoreStride = kAmxKvTile + 16;  // not a power of two: its rows share no cache sets
 
-    struct Group {
+    // A group at a KV tile.
+    struct Visit {
+        int64_t pair, start, member;  // of two groups, by turns
         int64_t row, num_rows;
-        KeyRange keys;    // that some row sees, in the tile
-        KeyRange blocks;  // of 32 keys that hold them
+        KeyRange blocks;  // of 32 keys of the tile, that some row sees a key of
+        bool is_whole;    // every row sees every key of them
     };
 
-    Group group(int64_t index, int64_t start) const {
-        const int64_t row = index * group_rows_, num_rows = smaller(group_rows_, rows_ - row);
-        const KeyRange keys = queries_.keys(row / queries_.group(), (row + num_rows - 1) / queries_.group() + 1, start, kAmxKvTile);
-        return {row, num_rows, keys, {keys.first / 32, (keys.stop + 31) / 32}};
+    // The next one that has a key, of those after v; false when there is none.
+    bool advance(Visit& v, KeyRange keys) const {
+        while (true) {
+            if (++v.member == 2 || 2 * v.pair + v.member == num_groups_) {
+                v.member = 0;
+                v.start += kAmxKvTile;
+                if (v.start >= keys.stop) {
+                    v.start = keys.first / kAmxKvTile * kAmxKvTile;
+                    if (++v.pair * 2 >= num_groups_) return false;
+                }
+            }
+            v.row = (2 * v.pair + v.member) * group_rows_;
+            v.num_rows = smaller(group_rows_, rows_ - v.row);
+            const int64_t first = v.row / queries_.group(), last = (v.row + v.num_rows - 1) / queries_.group();
+            const KeyRange some = queries_.keys(first, last + 1, v.start, smaller(kAmxKvTile, keys.stop - v.start));
+            if (some.is_empty()) continue;
+            v.blocks = {some.first / 32, (some.stop + 31) / 32};
+            v.is_whole = queries_.keys(first, first + 1, v.start, kAmxKvTile).stop >= 32 * v.blocks.stop &&
+                         queries_.keys(last, last + 1, v.start, kAmxKvTile).first <= 32 * v.blocks.first;
+            return true;
+        }
     }
-
-    float* scores(int64_t index) const { return scores_ + index % kBuffers * 32 * kScoreStride; }
 
     template <int Blocks>
     void walk(const PartialRows& part, KeyRange keys) {
         std::memset(o_, 0, static_cast<size_t>(4 * num_groups_ * group_rows_ * value_columns_));
         std::memset(sums_, 0, static_cast<size_t>(4 * rows_ * kLanes));
-        for (int64_t start = keys.first / kAmxKvTile * kAmxKvTile; start < keys.stop; start += kAmxKvTile) {
-            int64_t begin = 0, end = num_groups_;
-            while (group(begin, start).keys.is_empty()) ++begin;
-            while (group(end - 1, start).keys.is_empty()) --end;
-            const KeyRange some{larger(0, keys.first - start), smaller(kAmxKvTile, keys.stop - start)};
-            pack_keys(queries_, a_.key_size, start, some, k_);
-            pack_values(queries_, a_.value_size, start, some, kAmxKvTile / 32, v_);
-            add_tile<Blocks>(part, start, begin, end);
+        for (int64_t start = keys.first / kAmxKvTile * kAmxKvTile; start < keys.stop; start += chunk_) {
+            const KeyRange own{larger(keys.first, start), smaller(keys.stop, start + chunk_)};
+            const KeyRange packed{own.first - start, own.stop - start};
+            pack_keys(queries_, a_.key_size, start, packed, k_);
+            pack_values(queries_, a_.value_size, start, packed, v_);
+            add_keys<Blocks>(part, own);
         }
         for (int64_t row = 0; row < rows_; ++row) {
             part.sum[row] = Vector::reduce_add(Vector::load(sums_ + row * kLanes));
-            float* o = o_ + row * value_columns_;
-            unpack_columns(o, a_.value_size);
-            std::memcpy(part.o + row * part.o_stride, o, static_cast<size_t>(4 * value_columns_));
+            unpack_columns(o_ + row * value_columns_, a_.value_size, part.o + row * part.o_stride);
         }
     }
 
+    // Keys that are packed, all of one split, into the rows.
     template <int Blocks>
-    AmxProduct<Blocks> score_product(const Group& g, int64_t index) const {
-        const int64_t columns = 2 * key_depth_ * kTileElements;
-        return AmxProduct<Blocks>({q_ + g.row * key_depth_ * kTileK, 2 * key_depth_ * kTileK, k_ + g.blocks.first * columns,
-                                   2 * key_depth_ * kTileElements, scores(index) + g.blocks.first * 32, 4 * kScoreStride,
-                                   g.blocks.stop - g.blocks.first, key_depth_, false});
-    }
-
-    template <int Blocks>
-    AmxProduct<Blocks> output_product(const Group& g, int64_t index) const {
-        const auto* p = reinterpret_cast<const uint16_t*>(scores(index)) + g.blocks.first * 32;
-        return AmxProduct<Blocks>({p, 4 * kScoreStride, v_ + g.blocks.first * kTileElements, 2 * kAmxKvTile / 32 * kTileElements,
-                                   o_ + g.row * value_columns_, 4 * value_columns_, value_columns_ / 32,
-                                   g.blocks.stop - g.blocks.first, true});
-    }
-
-    // The tile's keys into groups begin … end − 1.
-    template <int Blocks>
-    void add_tile(const PartialRows& part, int64_t start, int64_t begin, int64_t end) {
-        Group g = group(begin, start);
-        auto scores_of_next = score_product<Blocks>(g, begin);
+    void add_keys(const PartialRows& part, KeyRange keys) {
+        const int64_t start = keys.first / kAmxKvTile * kAmxKvTile;
+        Visit next{0, start, -1, 0, 0, {0, 0}, false};
+        if (!advance(next, keys)) return;
+        int64_t buffer = 0;
+        auto scores_of_next = score_product<Blocks>(next, start, buffer);
         scores_of_next.finish();
         AmxProduct<Blocks> output_of_last;
-        for (int64_t index = begin; index < end; ++index) {
-            Group next = g;
-            scores_of_next = {};
-            if (index + 1 < end) {
-                next = group(index + 1, start);
-                scores_of_next = score_product<Blocks>(next, index + 1);
-            }
-            const int64_t steps = output_of_last.steps_left() + scores_of_next.steps_left();
-            for (int64_t row = 0, done = 0; row < g.num_rows; ++row) {
-                soften(part, g, row, start, scores(index) + row * kScoreStride);
-                for (; done < steps * (row + 1) / g.num_rows; ++done) {
-                    if (output_of_last.steps_left() > 0) output_of_last.step();
-                    else scores_of_next.step();
-                }
-            }
-            output_of_last = output_product<Blocks>(g, index);
-            g = next;
+        for (bool is_left = true; is_left; buffer ^= 1) {
+            const Visit v = next;
+            is_left = advance(next, keys);
+            scores_of_next = is_left ? score_product<Blocks>(next, start, buffer ^ 1) : AmxProduct<Blocks>();
+            soften_rows<Blocks>(part, v, scores_ + buffer * 32 * kScoreStride, output_of_last, scores_of_next);
+            output_of_last = output_product<Blocks>(v, start, buffer);
+            if (is_left && next.row == v.row) output_of_last.finish();  // the softmax may rescale what it adds to
         }
         output_of_last.finish();
     }
 
-    // 2^x for x ≤ 0 and a little above, within 3e-6: finer than the rounding of p. x = n + r with 0 ≤ r < 1.
-    static __m512 power(__m512 x) {
-        const __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-        __m512 p = _mm512_set1_ps(1.342668726e-2f);
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.224246941e-2f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.412802070e-1f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.930448446e-1f));
-        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
-        return _mm512_scalef_ps(p, x);
+    template <int Blocks>
+    AmxProduct<Blocks> score_product(const Visit& v, int64_t packed_start, int64_t buffer) const {
+        const int64_t block = (v.start - packed_start) / 32 + v.blocks.first;
+        return AmxProduct<Blocks>({q_ + v.row * key_depth_ * kTileK, 2 * key_depth_ * kTileK,
+                                   k_ + 2 * block * key_depth_ * kTileElements, 1, key_depth_,
+                                   scores_ + buffer * 32 * kScoreStride + 32 * v.blocks.first, 4 * kScoreStride,
+                                   v.blocks.stop - v.blocks.first, key_depth_, false});
     }
 
-    // Scores of one row to p, in place, as bf16; its maximum, sum and output are brought to the new maximum.
-    void soften(const PartialRows& part, const Group& g, int64_t row_of_group, int64_t start, float* s) {
+    template <int Blocks>
+    AmxProduct<Blocks> output_product(const Visit& v, int64_t packed_start, int64_t buffer) const {
+        const int64_t block = (v.start - packed_start) / 32 + v.blocks.first;
+        const auto* p = reinterpret_cast<const uint16_t*>(scores_ + buffer * 32 * kScoreStride) + 32 * v.blocks.first;
+        return AmxProduct<Blocks>({p, 4 * kScoreStride, v_ + 32 * block * value_columns_, value_columns_ / kTileColumns, 1,
+                                   o_ + v.row * value_columns_, 4 * value_columns_, value_columns_ / 32,
+                                   v.blocks.stop - v.blocks.first, true});
+    }
+
+    // Scores of the visit's rows to p, and in between the products, evenly. Maxima come first, of all rows: the exponentials of
+    // a row would wait for its maximum, and fill the processor's window meanwhile.
+    template <int Blocks>
+    void soften_rows(const PartialRows& part, const Visit& v, float* scores, AmxProduct<Blocks>& output,
+                     AmxProduct<Blocks>& next_scores) {
+        constexpr int64_t kMaximumShare = 1, kPowersShare = 5;  // of the time
+        const int64_t steps = output.steps_left() + next_scores.steps_left();
+        const int64_t price = v.num_rows * (kMaximumShare + kPowersShare);
+        int64_t credit = 0;
+        const auto multiply = [&](int64_t share) {
+            for (credit += steps * share; credit >= price; credit -= price) {
+                if (output.steps_left() > 0) {
+                    output.step();
+                } else {
+                    output.flush();
+                    next_scores.step();
+                }
+            }
+        };
+        for (int64_t r = 0; r < v.num_rows; ++r) {
+            update_maximum(part, v, v.row + r, scores + r * kScoreStride);
+            multiply(kMaximumShare);
+        }
+        for (int64_t r = 0; r < v.num_rows; ++r) {
+            take_powers(part, v, v.row + r, scores + r * kScoreStride);
+            multiply(kPowersShare);
+        }
+        output.flush();
+        next_scores.flush();
+    }
+
+    [[gnu::always_inline]] void update_maximum(const PartialRows& part, const Visit& v, int64_t row, float* s) {
         using V = Vector;
-        const int64_t row = g.row + row_of_group, token = row / queries_.group();
-        const int64_t low = g.blocks.first * 32, high = g.blocks.stop * 32;
-        auto* p = reinterpret_cast<uint16_t*>(s);
-        const KeyRange seen = queries_.keys(token, token + 1, start, kAmxKvTile);
-        if (seen.is_empty()) {
-            std::memset(p + low, 0, static_cast<size_t>(2 * (high - low)));
-            return;
-        }
-        float factor = a_.scale * kLog2e;
-        if (a_.softcap != 0.0f || a_.scale <= 0.0f) {
-            factor = 1.0f;
+        const int64_t low = v.blocks.first * 32, high = v.blocks.stop * 32;
+        if (!is_plain_)
             for (int64_t i = low; i < high; i += kLanes) V::store(s + i, in_log2(V::load(s + i)));
-        }
-        for (int64_t i = low; i < seen.first; ++i) s[i] = -kInfinity;
-        for (int64_t i = seen.stop; i < high; ++i) s[i] = -kInfinity;
+        if (!v.is_whole) hide(v, row, s);
         auto even = V::load(s + low), odd = V::load(s + low + kLanes);
         for (int64_t i = low + 32; i < high; i += 32) {
             even = V::max(even, V::load(s + i));
             odd = V::max(odd, V::load(s + i + kLanes));
         }
-        const float highest = V::reduce_max(V::max(even, odd)) * factor;
-        if (part.max[row] < highest) raise_maximum(part, row, highest);
-        const auto max = V::broadcast(part.max[row]), scale = V::broadcast(factor);
+        const float highest = V::reduce_max(V::max(even, odd)) * factor_;
+        if (part.max[row] + kSlack < highest) raise_maximum(part, row, highest);
+    }
+
+    // Scores of one row to p, in place, as bf16, and its sum. A row that has seen no key yet has scores of −∞, and p = 0.
+    [[gnu::always_inline]] void take_powers(const PartialRows& part, const Visit& v, int64_t row, float* s) {
+        using V = Vector;
+        auto* p = reinterpret_cast<uint16_t*>(s);
+        const auto max = V::broadcast(part.max[row] == -kInfinity ? 0.0f : part.max[row]), factor = V::broadcast(factor_);
+        const PowerOfTwo power;
         auto sum = V::load(sums_ + row * kLanes), other = V::broadcast(0.0f);
-        for (int64_t i = low; i < high; i += 32) {
-            const auto x = power(_mm512_fmsub_ps(V::load(s + i), scale, max));
-            const auto y = power(_mm512_fmsub_ps(V::load(s + i + kLanes), scale, max));
+        const auto take = [&](int64_t i) {
+            const auto x = power(_mm512_fmsub_ps(V::load(s + i), factor, max));
+            const auto y = power(_mm512_fmsub_ps(V::load(s + i + kLanes), factor, max));
             sum = V::add(sum, x);
             other = V::add(other, y);
             _mm512_storeu_si512(p + i, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(y, x)));
+        };
+        if (v.blocks.stop - v.blocks.first == kAmxKvTile / 32) {
+#pragma GCC unroll 4
+            for (int64_t i = 0; i < kAmxKvTile; i += 32) take(i);
+        } else {
+            for (int64_t i = v.blocks.first * 32; i < v.blocks.stop * 32; i += 32) take(i);
         }
         V::store(sums_ + row * kLanes, V::add(sum, other));
+    }
+
+    // −∞ for the keys that the row does not see.
+    [[gnu::noinline]] void hide(const Visit& v, int64_t row, float* s) const {
+        const int64_t token = row / queries_.group();
+        const KeyRange seen = queries_.keys(token, token + 1, v.start, kAmxKvTile);
+        for (int64_t i = v.blocks.first * 32; i < v.blocks.stop * 32; ++i)
+            if (i < seen.first || i >= seen.stop) s[i] = -kInfinity;
     }
 
     __m512 in_log2(__m512 score) const {
@@ -193,8 +243,10 @@ private:
 
     [[gnu::noinline]] void raise_maximum(const PartialRows& part, int64_t row, float new_max) {
         using V = Vector;
+        const bool is_first = part.max[row] == -kInfinity;
         const auto factor = exp2<V>(V::broadcast(part.max[row] - new_max));
         part.max[row] = new_max;
+        if (is_first) return;  // nothing to rescale
         V::store(sums_ + row * kLanes, V::mul(V::load(sums_ + row * kLanes), factor));
         float* o = o_ + row * value_columns_;
         for (int64_t i = 0; i < value_columns_; i += kLanes) V::store(o + i, V::mul(V::load(o + i), factor));
@@ -204,7 +256,9 @@ private:
     const AttentionTile& tile_;
     int64_t kv_head_;
     QueryTile queries_;
-    int64_t rows_, row_block_, group_rows_, num_groups_, key_depth_, value_columns_;
+    int64_t rows_, group_rows_, num_groups_, key_depth_, value_columns_, chunk_;
+    bool is_plain_;
+    float factor_;
     uint16_t *q_, *k_, *v_;
     float *scores_, *sums_, *o_, *partials_;
 };

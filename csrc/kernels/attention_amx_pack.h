@@ -8,11 +8,23 @@
 
 namespace octavo::OCTAVO_ISA {
 
-// 32 elements of bf16 at i of n, zero beyond.
-inline __m512i load_bf16_chunk(const std::byte* from, int64_t i, int64_t n) {
-    const auto* p = reinterpret_cast<const uint16_t*>(from) + i;
-    if (i + 32 <= n) return _mm512_loadu_si512(p);
-    return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint32_t{1} << (n - i)) - 1), p);
+constexpr int64_t kMaxHeadSize = 512;
+alignas(64) inline constexpr uint16_t kZeroRow[kMaxHeadSize] = {};  // of a key that no row sees
+
+// The elements from i to i + 31 of a row of n.
+inline __mmask32 chunk_mask(int64_t i, int64_t n) {
+    return i + 32 <= n ? ~__mmask32{0} : static_cast<__mmask32>((uint32_t{1} << (n - i)) - 1);
+}
+
+inline __m512i load_chunk(const std::byte* row, int64_t i, __mmask32 mask) {
+    return _mm512_maskz_loadu_epi16(mask, row + 2 * i);
+}
+
+// Rows of keys first … first + count − 1, of zeros where they are not among `keys`.
+template <int64_t Count>
+inline void take_rows(CacheRows& cache, int64_t first, KeyRange keys, const std::byte* (&rows)[Count]) {
+    for (int64_t i = 0; i < Count; ++i)
+        rows[i] = first + i < keys.first || first + i >= keys.stop ? reinterpret_cast<const std::byte*>(kZeroRow) : cache.next();
 }
 
 // A row of fp32 rounded to bf16; depth is n rounded up to 32.
@@ -27,53 +39,56 @@ inline void pack_query(const float* from, int64_t n, uint16_t* to) {
     }
 }
 
-// Keys `keys` of the KV tile at `start` as Kᵀ: [16 keys][32 of D] in tiles, depth = D rounded up to 32. Whole pairs of
-// column blocks are written, zero where no row sees the key.
+// The keys counted from `start` as Kᵀ: tiles [16 keys][32 of D], depth = D rounded up to 32. Whole pairs of column blocks
+// are written.
 inline void pack_keys(const QueryTile& queries, int64_t key_size, int64_t start, KeyRange keys, uint16_t* to) {
     const int64_t depth = round_up(key_size, kTileK) / kTileK;
-    for (int64_t block = keys.first / 32 * 2; block < (keys.stop + 31) / 32 * 2; ++block) {
+    CacheRows cache = queries.keys_from(start + keys.first);
+    to += keys.first / 32 * 2 * depth * kTileElements;
+    for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 16) {
         const std::byte* rows[16];
-        for (int64_t i = 0; i < 16; ++i) {
-            const int64_t key = block * 16 + i;
-            rows[i] = key < keys.first || key >= keys.stop ? nullptr : queries.key(start + key);
-        }
-        for (int64_t d = 0; d < depth; ++d) {
+        take_rows(cache, key, keys, rows);
+        for (int64_t d = 0; d < key_size; d += kTileK, to += kTileElements) {
+            const __mmask32 mask = chunk_mask(d, key_size);
             __m512 words[16];
-            for (int i = 0; i < 16; ++i)
-                words[i] = rows[i] ? _mm512_castsi512_ps(load_bf16_chunk(rows[i], d * kTileK, key_size)) : _mm512_setzero_ps();
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; ++i) words[i] = _mm512_castsi512_ps(load_chunk(rows[i], d, mask));
             Vector::transpose(words);
-            auto* tile = reinterpret_cast<float*>(to + (block * depth + d) * kTileElements);
-            for (int i = 0; i < 16; ++i) Vector::store(tile + i * 16, words[i]);
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; ++i) _mm512_storeu_ps(to + i * 32, words[i]);
         }
     }
 }
 
-// Values of those keys as V: tiles [16 of E][32 keys], tile_depth of them from one column block to the next. Of each 32
-// columns the first block holds 0–3, 8–11, 16–19, 24–27 and the second the others, as UNPACK leaves them: unpack_columns.
-inline void pack_values(const QueryTile& queries, int64_t value_size, int64_t start, KeyRange keys, int64_t tile_depth,
-                        uint16_t* to) {
-    for (int64_t key = keys.first / 32 * 32; key < (keys.stop + 31) / 32 * 32; key += 2) {
-        const std::byte* rows[2];
-        for (int64_t i = 0; i < 2; ++i)
-            rows[i] = key + i < keys.first || key + i >= keys.stop ? nullptr : queries.value(start + key + i);
-        uint16_t* line = to + key / 32 * kTileElements + key % 32 * kTileColumns;
-        for (int64_t e = 0; e < value_size; e += 32, line += 2 * tile_depth * kTileElements) {
-            __m512i pair[2];
-            for (int i = 0; i < 2; ++i) pair[i] = rows[i] ? load_bf16_chunk(rows[i], e, value_size) : _mm512_setzero_si512();
-            _mm512_storeu_si512(line, _mm512_unpacklo_epi16(pair[0], pair[1]));
-            _mm512_storeu_si512(line + tile_depth * kTileElements, _mm512_unpackhi_epi16(pair[0], pair[1]));
+// The values likewise as V: tiles [32 keys][16 of E]. Of each 32 columns the first tile holds 0–3, 8–11, 16–19, 24–27 and
+// the second the others, as UNPACK leaves them; unpack_columns puts them in order.
+inline void pack_values(const QueryTile& queries, int64_t value_size, int64_t start, KeyRange keys, uint16_t* to) {
+    CacheRows cache = queries.values_from(start + keys.first);
+    const int64_t columns = round_up(value_size, 32);
+    to += keys.first / 32 * 32 * columns;
+    for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 32, to += 32 * columns) {
+        for (int64_t pair = 0; pair < 16; ++pair) {
+            const std::byte* rows[2];
+            take_rows(cache, key + 2 * pair, keys, rows);
+            for (int64_t e = 0; e < value_size; e += 32) {
+                const __mmask32 mask = chunk_mask(e, value_size);
+                const __m512i even = load_chunk(rows[0], e, mask), odd = load_chunk(rows[1], e, mask);
+                uint16_t* line = to + e / 32 * 2 * kTileElements + pair * 32;
+                _mm512_storeu_si512(line, _mm512_unpacklo_epi16(even, odd));
+                _mm512_storeu_si512(line + kTileElements, _mm512_unpackhi_epi16(even, odd));
+            }
         }
     }
 }
 
-// A row of sums over pack_values' columns, put in order.
-inline void unpack_columns(float* row, int64_t value_size) {
+// A row of sums over pack_values' columns, in order.
+inline void unpack_columns(const float* from, int64_t value_size, float* to) {
     const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
     const __m512i high = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
     for (int64_t e = 0; e < value_size; e += 32) {
-        const __m512 even = _mm512_loadu_ps(row + e), odd = _mm512_loadu_ps(row + e + 16);
-        _mm512_storeu_ps(row + e, _mm512_permutex2var_ps(even, low, odd));
-        _mm512_storeu_ps(row + e + 16, _mm512_permutex2var_ps(even, high, odd));
+        const __m512 first = _mm512_loadu_ps(from + e), second = _mm512_loadu_ps(from + e + 16);
+        _mm512_storeu_ps(to + e, _mm512_permutex2var_ps(first, low, second));
+        _mm512_storeu_ps(to + e + 16, _mm512_permutex2var_ps(first, high, second));
     }
 }
 

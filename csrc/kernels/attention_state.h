@@ -98,10 +98,11 @@ inline void finish_rows(const AttentionArguments& a, const QueryTile& tile, cons
             kept = exp2_of<V>(total.max[row] - new_max);
             sum = sum * kept + exp2_of<V>(sink - new_max);
         }
+        const auto factor = V::broadcast(kept / sum);
         float* o = tile.output(row);
         const float* from = total.o + row * total.o_stride;
         for_vectors<V>(a.value_size, [&](int64_t i, int lanes) {
-            store_lanes<V>(o + i, V::div(V::mul(V::load(from + i), V::broadcast(kept)), V::broadcast(sum)), lanes);
+            store_lanes<V>(o + i, V::mul(V::load(from + i), factor), lanes);
         });
     }
 }

@@ -13,6 +13,30 @@ struct KeyRange {
     bool operator==(const KeyRange& other) const { return first == other.first && stop == other.stop; }
 };
 
+// Rows of one KV head of a cache, one position after the other.
+class CacheRows {
+public:
+    CacheRows(const CacheView& cache, int64_t block_size, int64_t element_bytes, int64_t kv_head, const int32_t* table,
+              int64_t position)
+        : data_(cache.data + kv_head * cache.head_stride * element_bytes), block_bytes_(cache.block_stride * element_bytes),
+          slot_bytes_(cache.slot_stride * element_bytes), block_size_(block_size), table_(table + position / block_size),
+          slot_(position % block_size) {}
+
+    const std::byte* next() {
+        if (slot_ == block_size_) {
+            slot_ = 0;
+            ++table_;
+        }
+        return data_ + *table_ * block_bytes_ + slot_++ * slot_bytes_;
+    }
+
+private:
+    const std::byte* data_;
+    int64_t block_bytes_, slot_bytes_, block_size_;
+    const int32_t* table_;
+    int64_t slot_;
+};
+
 class QueryTile {
 public:
     QueryTile(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head)
@@ -46,16 +70,11 @@ public:
         return {larger(0, all.first - start), smaller(size, all.stop - start)};
     }
 
-    const std::byte* key(int64_t position) const { return at(a_.k, position); }
-    const std::byte* value(int64_t position) const { return at(a_.v, position); }
+    // Keys, or values, from a position on.
+    CacheRows keys_from(int64_t position) const { return {a_.k, a_.block_size, element_, kv_head_, table_, position}; }
+    CacheRows values_from(int64_t position) const { return {a_.v, a_.block_size, element_, kv_head_, table_, position}; }
 
 private:
-    const std::byte* at(const CacheView& cache, int64_t position) const {
-        const int64_t block = position / a_.block_size, slot = position - block * a_.block_size;
-        return cache.data + (table_[block] * cache.block_stride + slot * cache.slot_stride +
-                             kv_head_ * cache.head_stride) * element_;
-    }
-
     const AttentionArguments& a_;
     const int32_t* table_;
     int64_t kv_head_, group_, element_, first_token_, tokens_, seq_len_, first_position_;
