@@ -50,6 +50,25 @@ struct LinearInt8Arguments {
     int64_t rows, in_features, out_features;
 };
 
+// y (rows, channels) = x, rounded to bf16 (to nearest even).
+struct RoundArguments {
+    const float* x;
+    int64_t x_stride;
+    uint16_t* y;  // contiguous
+    int64_t rows, channels;
+};
+
+// y (rows, out_features) = x (rows, in_features) · Wᵀ + bias with x and W in bf16, for in_features that are multiples of 32.
+struct LinearBf16Arguments {
+    const uint16_t* x;  // contiguous
+    const std::byte* weight;
+    Format format;
+    const float* bias;
+    float* y;
+    int64_t y_stride;
+    int64_t rows, in_features, out_features;
+};
+
 // y (rows, in_features): rows `ids` of W, times scale; ids null means rows 0, 1, 2, …
 struct EmbeddingArguments {
     const int64_t* ids;
@@ -103,11 +122,12 @@ struct SoftmaxArguments {
     bool is_log;
 };
 
-// Where a kernel that is fused with `quantize` leaves what QuantizeArguments describes; q null for none.
-struct QuantizedOutput {
+// Where a kernel that is fused with `quantize` or `round` leaves what their arguments describe; q or bf16 null for none.
+struct NarrowOutput {
     int8_t* q;
     float* scales;
     int32_t* sums;
+    uint16_t* bf16;
 };
 
 // y = x / sqrt(mean(x²) + eps) · weight, for each of the `heads` heads of a token: row = token · heads + head.
@@ -118,8 +138,8 @@ struct RmsNormArguments {
     const float* residual;  // contiguous, or null
     float* total;           // contiguous, or null with residual
     const float* weight;
-    float* y;  // contiguous, or null where only its quantised form is wanted
-    QuantizedOutput quantized;  // channels is a multiple of 32 with it
+    float* y;  // contiguous, or null where only its narrow form is wanted
+    NarrowOutput narrow;  // with q, channels is a multiple of 32
     int64_t rows, heads, channels;
     float eps;
 };
@@ -147,8 +167,8 @@ struct RotaryArguments {
 struct GatedArguments {
     const float* x;
     int64_t x_stride;
-    float* y;  // contiguous, or null where only its quantised form is wanted
-    QuantizedOutput quantized;  // features is a multiple of 32 with it
+    float* y;  // contiguous, or null where only its narrow form is wanted
+    NarrowOutput narrow;  // with q, features is a multiple of 32
     int64_t rows, features;
     GatedActivation activation;
 };
@@ -221,6 +241,7 @@ struct AttentionArguments {
 struct KernelTable {
     const char* name;
     void (*linear)(const void* arguments, int64_t item);
+    void (*round)(const void* arguments, int64_t item);
     void (*quantize)(const void* arguments, int64_t item);
     void (*linear_int8)(const void* arguments, int64_t item);
     void (*embedding)(const void* arguments, int64_t item);
@@ -258,6 +279,7 @@ struct AttentionPath {
 constexpr int64_t kPanelColumns = 32;
 constexpr int64_t kLinearRowsPerItem = 240;
 constexpr int64_t kInt8RowsPerItem = 256;
+constexpr int64_t kBf16RowsPerItem = 512;
 constexpr int64_t kElementsPerItem = 16384;  // of row-wise kernels
 constexpr int64_t kMinAttentionRows = 64, kMaxAttentionRows = 512;  // of an item: tokens · heads a group
 

@@ -51,6 +51,7 @@ NB_MODULE(_native, m) {
     m.def("force_isa", &force_isa, nb::arg("name"));
     m.def("int8_paths", &int8_paths);
     m.def("force_int8_path", &force_int8_path, nb::arg("name"));
+    m.def("has_bf16_tiles", &has_bf16_tiles);
     m.def("attention_paths", &attention_paths);
     m.def("force_attention_path", &force_attention_path, nb::arg("name"));
     m.def("num_threads", &num_threads);
@@ -84,6 +85,18 @@ NB_MODULE(_native, m) {
     },
         nb::arg("x"), nb::arg("x_stride"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"), nb::arg("y"),
         nb::arg("y_stride"), nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"));
+    define_block(m, "RoundArguments", +[](uintptr_t x, int64_t x_stride, uintptr_t y, int64_t rows, int64_t channels) {
+        return RoundArguments{at<const float>(x), x_stride, at<uint16_t>(y), rows, channels};
+    },
+        nb::arg("x"), nb::arg("x_stride"), nb::arg("y"), nb::arg("rows"), nb::arg("channels"));
+    define_block(m, "LinearBf16Arguments", +[](
+        uintptr_t x, uintptr_t weight, Format format, uintptr_t bias, uintptr_t y, int64_t y_stride, int64_t rows,
+        int64_t in_features, int64_t out_features) {
+        return LinearBf16Arguments{at<const uint16_t>(x), at<const std::byte>(weight), format, at<const float>(bias),
+                                   at<float>(y), y_stride, rows, in_features, out_features};
+    },
+        nb::arg("x"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"), nb::arg("y"), nb::arg("y_stride"),
+        nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"));
     define_block(m, "QuantizeArguments", +[](
         uintptr_t x, int64_t x_stride, uintptr_t q, uintptr_t scales, uintptr_t sums, int64_t rows, int64_t
         in_features) {
@@ -143,15 +156,16 @@ NB_MODULE(_native, m) {
         nb::arg("is_log"));
     define_block(m, "RmsNormArguments", +[](
         uintptr_t x, int64_t x_stride, int64_t head_stride, uintptr_t residual, uintptr_t total, uintptr_t weight,
-        uintptr_t y, uintptr_t q, uintptr_t scales, uintptr_t sums, int64_t rows, int64_t heads, int64_t channels,
+        uintptr_t y, uintptr_t q, uintptr_t scales, uintptr_t sums, uintptr_t bf16, int64_t rows, int64_t heads,
+        int64_t channels,
         float eps) {
         return RmsNormArguments{
-            at<const float>(x), x_stride, head_stride, at<const float>(residual), at<float>(total), at<const
-            float>(weight), at<float>(y), {at<int8_t>(q), at<float>(scales), at<int32_t>(sums)}, rows, heads,
-            channels, eps};
+            at<const float>(x), x_stride, head_stride, at<const float>(residual), at<float>(total), at<const float>(weight),
+            at<float>(y), {at<int8_t>(q), at<float>(scales), at<int32_t>(sums), at<uint16_t>(bf16)}, rows, heads, channels,
+            eps};
     },
         nb::arg("x"), nb::arg("x_stride"), nb::arg("head_stride"), nb::arg("residual"), nb::arg("total"),
-        nb::arg("weight"), nb::arg("y"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("rows"),
+        nb::arg("weight"), nb::arg("y"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("bf16"), nb::arg("rows"),
         nb::arg("heads"), nb::arg("channels"), nb::arg("eps"));
     define_block(m, "LayerNormArguments", +[](
         uintptr_t x, int64_t x_stride, uintptr_t weight, uintptr_t bias, uintptr_t y, int64_t rows, int64_t channels,
@@ -172,14 +186,14 @@ NB_MODULE(_native, m) {
         nb::arg("x"), nb::arg("token_stride"), nb::arg("head_stride"), nb::arg("cos_sin"), nb::arg("positions"),
         nb::arg("rows"), nb::arg("heads"), nb::arg("rotary_size"));
     define_block(m, "GatedArguments", +[](
-        uintptr_t x, int64_t x_stride, uintptr_t y, uintptr_t q, uintptr_t scales, uintptr_t sums, int64_t rows,
-        int64_t features, GatedActivation activation) {
+        uintptr_t x, int64_t x_stride, uintptr_t y, uintptr_t q, uintptr_t scales, uintptr_t sums, uintptr_t bf16,
+        int64_t rows, int64_t features, GatedActivation activation) {
         return GatedArguments{
-            at<const float>(x), x_stride, at<float>(y), {at<int8_t>(q), at<float>(scales), at<int32_t>(sums)}, rows,
-            features, activation};
+            at<const float>(x), x_stride, at<float>(y),
+            {at<int8_t>(q), at<float>(scales), at<int32_t>(sums), at<uint16_t>(bf16)}, rows, features, activation};
     },
         nb::arg("x"), nb::arg("x_stride"), nb::arg("y"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"),
-        nb::arg("rows"), nb::arg("features"), nb::arg("activation"));
+        nb::arg("bf16"), nb::arg("rows"), nb::arg("features"), nb::arg("activation"));
     define_block(m, "StoreArguments", +[](
         uintptr_t x, int64_t token_stride, int64_t head_stride, const CacheView& cache, CacheType type, uintptr_t
         slots, int64_t rows, int64_t heads, int64_t head_size, int64_t block_size) {

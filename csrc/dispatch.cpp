@@ -23,7 +23,10 @@ namespace avx512 { extern const KernelTable table; }
 namespace avx2_vnni { extern const Int8Path int8_path; }
 namespace avx512_vnni { extern const Int8Path int8_path; }
 namespace avx512_amx { extern const Int8Path int8_path; }
-namespace avx512_amx_bf16 { extern const AttentionPath attention_path; }
+namespace avx512_amx_bf16 {
+extern const AttentionPath attention_path;
+extern void (*const linear_bf16)(const void* arguments, int64_t item);
+}
 #endif
 
 namespace {
@@ -210,6 +213,25 @@ void force_attention_path(const std::string& name) {
 void run(const LinearArguments& a) {
     const int64_t items = ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kLinearRowsPerItem);
     parallel_for(items, kernels().linear, &a);
+}
+
+bool has_bf16_tiles() {
+#if defined(OCTAVO_X86)
+    static const bool has_tiles = has_amx(kAmxBf16) && has_avx512_bf16();  // CPUID takes microseconds on a virtual machine
+    return has_tiles && &kernels() == &avx512::table;
+#else
+    return false;
+#endif
+}
+
+void run(const RoundArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().round, &a); }
+
+void run(const LinearBf16Arguments& a) {
+#if defined(OCTAVO_X86)
+    const int64_t items = ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kBf16RowsPerItem);
+    if (has_bf16_tiles()) return parallel_for(items, avx512_amx_bf16::linear_bf16, &a);
+#endif
+    throw std::invalid_argument("no bf16 tiles here");
 }
 
 void run(const QuantizeArguments& a) {

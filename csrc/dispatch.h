@@ -23,8 +23,13 @@ void force_int8_path(const std::string& name);
 std::vector<std::string> attention_paths();
 void force_attention_path(const std::string& name);
 
+// Whether the instruction set in use multiplies bf16 on AMX tiles.
+bool has_bf16_tiles();
+
 // Each cuts its work into items and runs them on the thread pool.
 void run(const LinearArguments& arguments);
+void run(const RoundArguments& arguments);
+void run(const LinearBf16Arguments& arguments);  // where has_bf16_tiles()
 void run(const QuantizeArguments& arguments);
 void run(const LinearInt8Arguments& arguments);
 void run(const EmbeddingArguments& arguments);

@@ -39,7 +39,7 @@ inline float quantize_group(const float* x, int8_t* q, int32_t* sums, int64_t st
 // Rows first … end − 1 of x, whose row `first` is at x; groups outermost, since a group's scales are neighbours and a
 // row's far apart.
 template <class V>
-inline void quantize_rows(const float* x, int64_t x_stride, const QuantizedOutput& out, int64_t rows, int64_t channels,
+inline void quantize_rows(const float* x, int64_t x_stride, const NarrowOutput& out, int64_t rows, int64_t channels,
                           int64_t first, int64_t end) {
     for (int64_t group = 0; group < channels / kGroup; ++group)
         for (int64_t row = first; row < end; ++row)
@@ -53,27 +53,46 @@ template <class V>
 void quantize(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const QuantizeArguments*>(arguments);
     const RowRange range = row_range(a.rows, a.in_features, item);
-    quantize_rows<V>(a.x + range.first * a.x_stride, a.x_stride, {a.q, a.scales, a.sums}, a.rows, a.in_features,
+    quantize_rows<V>(a.x + range.first * a.x_stride, a.x_stride, {a.q, a.scales, a.sums, nullptr}, a.rows, a.in_features,
                      range.first, range.end);
 }
 
-// Calls compute(row, y) for the item's rows. With `quantized`, a batch of rows is quantised while it is in the cache, and
-// stands nowhere else where y is null.
+// n floats to bf16.
+template <class V>
+inline void round_row(const float* x, uint16_t* y, int64_t n) {
+    for_vectors<V>(n, [&](int64_t i, int lanes) {
+        if (lanes == V::kLanes) return V::store_bf16(y + i, V::load(x + i));
+        uint16_t rounded[V::kLanes];
+        V::store_bf16(rounded, load_lanes<V>(x + i, lanes));
+        std::memcpy(y + i, rounded, sizeof(uint16_t) * static_cast<size_t>(lanes));
+    });
+}
+
+template <class V>
+void round(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const RoundArguments*>(arguments);
+    const RowRange range = row_range(a.rows, a.channels, item);
+    for (int64_t row = range.first; row < range.end; ++row)
+        round_row<V>(a.x + row * a.x_stride, a.y + row * a.channels, a.channels);
+}
+
+// Calls compute(row, y) for the item's rows. With a narrow output, a batch of rows is quantised or rounded while it is in the
+// cache, and stands nowhere else where y is null.
 template <class V, class Compute>
-inline void for_quantized_rows(float* y, const QuantizedOutput& quantized, int64_t rows, int64_t channels, int64_t item,
-                               Compute compute) {
+inline void for_narrowed_rows(float* y, const NarrowOutput& narrow, int64_t rows, int64_t channels, int64_t item,
+                              Compute compute) {
     constexpr int64_t kBatch = 16;  // a cache line of scales
     const RowRange range = row_range(rows, channels, item);
-    if (!quantized.q) {
-        for (int64_t row = range.first; row < range.end; ++row) compute(row, y + row * channels);
-        return;
-    }
     float* scratch = y ? nullptr : static_cast<float*>(thread_scratch(static_cast<size_t>(kBatch * channels) * 4));
     for (int64_t first = range.first; first < range.end; first += kBatch) {
         const int64_t end = smaller(range.end, first + kBatch);
         float* batch = y ? y + first * channels : scratch;
-        for (int64_t row = first; row < end; ++row) compute(row, batch + (row - first) * channels);
-        quantize_rows<V>(batch, channels, quantized, rows, channels, first, end);
+        for (int64_t row = first; row < end; ++row) {
+            float* to = batch + (row - first) * channels;
+            compute(row, to);
+            if (narrow.bf16) round_row<V>(to, narrow.bf16 + row * channels, channels);
+        }
+        if (narrow.q) quantize_rows<V>(batch, channels, narrow, rows, channels, first, end);
     }
 }
 

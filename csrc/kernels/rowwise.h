@@ -46,7 +46,7 @@ inline void add_row(const float* x, const float* y, float* total, int64_t channe
 template <class V>
 void rms_norm(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const RmsNormArguments*>(arguments);
-    for_quantized_rows<V>(a.y, a.quantized, a.rows, a.channels, item, [&](int64_t row, float* y) {
+    for_narrowed_rows<V>(a.y, a.narrow, a.rows, a.channels, item, [&](int64_t row, float* y) {
         const float* x = a.x + row / a.heads * a.x_stride + row % a.heads * a.head_stride;
         if (a.residual) {
             float* total = a.total + row * a.channels;
@@ -152,7 +152,7 @@ template <class V>
 void gated(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const GatedArguments*>(arguments);
     const bool is_silu = a.activation == GatedActivation::SiLU;
-    for_quantized_rows<V>(a.y, a.quantized, a.rows, a.features, item, [&](int64_t row, float* y) {
+    for_narrowed_rows<V>(a.y, a.narrow, a.rows, a.features, item, [&](int64_t row, float* y) {
         const float* gate = a.x + row * a.x_stride;
         const float* up = gate + a.features;
         for_vectors<V>(a.features, [&](int64_t i, int lanes) {

@@ -43,6 +43,7 @@ def isa() -> str: ...
 def force_isa(name: str) -> None: ...
 def int8_paths() -> list[str]: ...
 def force_int8_path(name: str) -> None: ...
+def has_bf16_tiles() -> bool: ...
 def attention_paths() -> list[str]: ...
 def force_attention_path(name: str) -> None: ...
 def num_threads() -> int: ...
@@ -65,6 +66,24 @@ class LinearArguments:
         *,
         x: int,
         x_stride: int,
+        weight: int,
+        format: Format,
+        bias: int,
+        y: int,
+        y_stride: int,
+        rows: int,
+        in_features: int,
+        out_features: int,
+    ) -> None: ...
+
+class RoundArguments:
+    def __init__(self, *, x: int, x_stride: int, y: int, rows: int, channels: int) -> None: ...
+
+class LinearBf16Arguments:
+    def __init__(
+        self,
+        *,
+        x: int,
         weight: int,
         format: Format,
         bias: int,
@@ -142,6 +161,7 @@ class RmsNormArguments:
         q: int,
         scales: int,
         sums: int,
+        bf16: int,
         rows: int,
         heads: int,
         channels: int,
@@ -177,6 +197,7 @@ class GatedArguments:
         q: int,
         scales: int,
         sums: int,
+        bf16: int,
         rows: int,
         features: int,
         activation: GatedActivation,
@@ -258,6 +279,8 @@ class AttentionArguments:
 
 def run(
     arguments: LinearArguments
+    | RoundArguments
+    | LinearBf16Arguments
     | QuantizeArguments
     | LinearInt8Arguments
     | EmbeddingArguments
@@ -285,6 +308,8 @@ class Program:
     def append(
         self,
         arguments: LinearArguments
+        | RoundArguments
+        | LinearBf16Arguments
         | QuantizeArguments
         | LinearInt8Arguments
         | EmbeddingArguments

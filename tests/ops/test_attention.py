@@ -73,7 +73,13 @@ class Sequence:
             block_size=self.case.block_size,
         )
         return self.ops.paged_attention(
-            self.q[start:end], self.k_cache, self.v_cache, plan, **self.case.options(), sinks_H=self.sinks
+            self.q[start:end],
+            self.k_cache,
+            self.v_cache,
+            plan,
+            **self.case.options(),
+            sinks_H=self.sinks,
+            is_causal=True,
         )
 
     def steps(self, *sizes: int) -> torch.Tensor:

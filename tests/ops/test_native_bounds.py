@@ -120,7 +120,7 @@ def test_row_kernels(width, isa):
         _native.run(
             _native.RmsNormArguments(
                 x=x.address, x_stride=width, head_stride=0, residual=residual.address, total=total.address,
-                weight=weight.address, y=y.address, q=0, scales=0, sums=0, rows=3, heads=1, channels=width, eps=1e-5,
+                weight=weight.address, y=y.address, q=0, scales=0, sums=0, bf16=0, rows=3, heads=1, channels=width, eps=1e-5,
             )
         )  # fmt: skip
         assert y.tensor.isfinite().all()
@@ -140,7 +140,7 @@ def test_row_kernels(width, isa):
         gates, y = randn(3, 2 * width), empty(3, width)
         _native.run(
             _native.GatedArguments(
-                x=gates.address, x_stride=2 * width, y=y.address, q=0, scales=0, sums=0, rows=3, features=width,
+                x=gates.address, x_stride=2 * width, y=y.address, q=0, scales=0, sums=0, bf16=0, rows=3, features=width,
                 activation=activation,
             )
         )  # fmt: skip

@@ -19,12 +19,12 @@ MAX_TOKENS, MAX_SAMPLED = 40, 8
 class Layer:
     """A transformer's layer in ops: every kernel that a pass has."""
 
-    def __init__(self, stored_weight, weight_format, *, has_qk_norm: bool, is_int8: bool) -> None:
+    def __init__(self, stored_weight, weight_format, *, has_qk_norm: bool, activations: str) -> None:
         def weight(n, k, seed):
             return ops.pack_weight(stored_weight(weight_format, n, k, seed), device="cpu")
 
         generator = torch.Generator().manual_seed(3)
-        self.is_int8, self.has_qk_norm = is_int8, has_qk_norm
+        self.activations, self.has_qk_norm = activations, has_qk_norm
         self.embedding = weight(VOCABULARY, HIDDEN, 0)
         self.qk = weight((HEADS + KV_HEADS) * HEAD_SIZE, HIDDEN, 1)
         self.v = weight(KV_HEADS * HEAD_SIZE, HIDDEN, 2)
@@ -39,11 +39,11 @@ class Layer:
         self.v_cache.zero_()
 
     def linear(self, x, weight, out=None):
-        return (
-            ops.linear_int8(ops.quantize_activations(x), weight, out=out)
-            if self.is_int8
-            else ops.linear(x, weight, out=out)
-        )
+        if self.activations == "int8":
+            return ops.linear_int8(ops.quantize_activations(x), weight, out=out)
+        if self.activations == "bf16":
+            return ops.linear_bf16(ops.round_bf16(x), weight, out=out)
+        return ops.linear(x, weight, out=out)
 
     def __call__(self, ids_T, positions_T, slots_T, plan, rows_R):
         stream = ops.embedding(ids_T, self.embedding, 1.5)
@@ -96,14 +96,20 @@ def replay(program, ids, positions, slots, plan, rows):
     return [output.clone() for output in program.replay(len(ids), len(rows), [plan])]
 
 
-@pytest.fixture(scope="module", params=[(False, False), (True, False), (False, True), (True, True)], ids=str)
+@pytest.fixture(
+    scope="module", params=[(norm, kind) for norm in (False, True) for kind in ("native", "int8", "bf16")], ids=str
+)
 def layer(request, stored_weight):
-    has_qk_norm, is_int8 = request.param
-    return Layer(stored_weight, WeightFormat.Q8_0, has_qk_norm=has_qk_norm, is_int8=is_int8)
+    has_qk_norm, activations = request.param
+    if activations == "bf16" and not ops.has_bf16_tiles():
+        pytest.skip("this processor has no AMX")
+    return Layer(stored_weight, WeightFormat.Q8_0, has_qk_norm=has_qk_norm, activations=activations)
 
 
 @pytest.mark.parametrize("is_fused", [True, False])
 def test_replays_give_the_bits_of_the_ops(layer, is_fused, isa):
+    if layer.activations == "bf16" and not ops.has_bf16_tiles():
+        pytest.skip("bf16 is recorded on AMX's tiles alone")
     program = record(layer, is_fused=is_fused)
 
     @settings(max_examples=15, deadline=None)
@@ -129,10 +135,9 @@ def test_fusion_leaves_fewer_launches_and_less_memory(layer):
     assert {"rotary", "store"} <= set(unfused)
     assert not {"rotary", "store"} & set(kernels)
     assert kernels.count("heads") == 1
-    if (
-        layer.is_int8
-    ):  # left are attention's output (normed first), the sampled rows after a layer norm, and v's x again
-        assert unfused.count("quantize") - kernels.count("quantize") == 3
+    narrow = {"native": "", "int8": "quantize", "bf16": "round"}[layer.activations]
+    if narrow:  # left are the sampled rows after a layer norm, and v's x again
+        assert unfused.count(narrow) - kernels.count(narrow) == 3
     assert fused.arena_bytes <= plain.arena_bytes
 
 

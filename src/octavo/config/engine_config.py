@@ -36,8 +36,8 @@ class EngineConfig:
     )
     linear_activations: str = option_field(
         "auto",
-        "What quantised weights are multiplied with; auto: int8 on a CPU; native: the activations, for exact comparison.",
-        choices=("auto", "native", "int8"),
+        "What packed weights are multiplied with; auto: bf16 on a CPU with AMX, int8 on others; native: for exact comparison.",
+        choices=("auto", "native", "int8", "bf16"),
     )
     max_model_len: int | str | None = option_field(
         None, "Longest prompt + output, in tokens; auto: what fits in memory."

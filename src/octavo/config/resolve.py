@@ -37,6 +37,8 @@ class MachineFacts:
 
     num_cores: int
     available_memory_bytes: int
+    has_bf16_tiles: bool = False
+    """Whether the CPU multiplies bf16 on AMX's tiles."""
     has_cuda: bool = False
     cuda_total_bytes: int = 0
     cuda_free_bytes: int = 0
@@ -102,7 +104,7 @@ def resolve(config: EngineConfig, model: ModelFacts, machine: MachineFacts) -> R
     )
     threads = config.threads or machine.num_cores
     why["threads"] = "given" if config.threads else "the cores that this process may use"
-    linear_activations = _linear_activations(config, device, why)
+    linear_activations = _linear_activations(config, machine, device, why)
     for option in fields(config):
         why.setdefault(option.name, "default" if getattr(config, option.name) == option.default else "given")
     return ResolvedConfig(
@@ -154,16 +156,26 @@ def _dtype(config: EngineConfig, device: str, why: dict[str, str]) -> str:
     return "float32" if device == "cpu" else "bfloat16"
 
 
-def _linear_activations(config: EngineConfig, device: str, why: dict[str, str]) -> str:
-    if config.linear_activations == "int8" and device != "cpu":
+def _linear_activations(config: EngineConfig, machine: MachineFacts, device: str, why: dict[str, str]) -> str:
+    asked = config.linear_activations
+    if asked in ("int8", "bf16") and device != "cpu":
         raise ConfigError(
-            f"linear_activations=int8 on {device} is not built yet; use auto or native", param="linear_activations"
+            f"linear_activations={asked} on {device} is not built yet; use auto or native", param="linear_activations"
         )
-    if config.linear_activations == "native" or device != "cpu":
-        why["linear_activations"] = "given" if config.linear_activations == "native" else "as the activations"
+    if asked == "bf16" and not machine.has_bf16_tiles:
+        raise ConfigError(
+            "linear_activations=bf16 needs a CPU with AMX, which this is not; use auto, int8 or native",
+            param="linear_activations",
+        )
+    if asked == "native" or device != "cpu":
+        why["linear_activations"] = "given" if asked == "native" else "as the activations"
         return "native"
-    given = "given" if config.linear_activations == "int8" else "two to three times as fast"
-    why["linear_activations"] = f"{given}; F32, F16 and BF16 weights keep native activations"
+    if asked == "bf16" or (asked == "auto" and machine.has_bf16_tiles):
+        reason = "given" if asked == "bf16" else "the CPU has AMX"
+        why["linear_activations"] = f"{reason}; F32 weights keep native activations"
+        return "bf16"
+    reason = "given" if asked == "int8" else "two to three times as fast as native"
+    why["linear_activations"] = f"{reason}; F32, F16 and BF16 weights keep native activations"
     return "int8"
 
 

@@ -16,6 +16,7 @@ def inspect_machine() -> MachineFacts:
     has_cuda = torch.cuda.is_available()
     cuda_free, cuda_total = torch.cuda.mem_get_info() if has_cuda else (0, 0)
     return MachineFacts(
+        has_bf16_tiles=ops.has_bf16_tiles(),
         num_cores=ops.num_usable_cores(),
         available_memory_bytes=available_memory_bytes(),
         has_cuda=has_cuda,

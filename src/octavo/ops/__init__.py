@@ -11,7 +11,17 @@ from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.dispatch import available_isas, isa
 from octavo.ops.elementwise import add, softcap, take_rows
 from octavo.ops.errors import OpArgumentError
-from octavo.ops.linear import dequantize, embedding, linear, linear_int8, pack_weight, quantize_activations
+from octavo.ops.linear import (
+    dequantize,
+    embedding,
+    has_bf16_tiles,
+    linear,
+    linear_bf16,
+    linear_int8,
+    pack_weight,
+    quantize_activations,
+    round_bf16,
+)
 from octavo.ops.logits import log_softmax, softmax, tile_max
 from octavo.ops.norms import add_rms_norm, layer_norm, rms_norm
 from octavo.ops.quantized_activations import QuantizedActivations
@@ -41,9 +51,11 @@ __all__ = [
     "dequantize",
     "embedding",
     "gelu_tanh_mul",
+    "has_bf16_tiles",
     "isa",
     "layer_norm",
     "linear",
+    "linear_bf16",
     "linear_int8",
     "log_softmax",
     "make_program",
@@ -53,6 +65,7 @@ __all__ = [
     "paged_attention",
     "quantize_activations",
     "rms_norm",
+    "round_bf16",
     "set_num_threads",
     "silu_mul",
     "softcap",

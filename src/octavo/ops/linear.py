@@ -5,6 +5,7 @@ from torch import Tensor
 
 from octavo.ops import table
 from octavo.ops.checks import FLOAT_DTYPES, INDEX_DTYPES, check_indices, check_tensor
+from octavo.ops.dispatch import NATIVE
 from octavo.ops.errors import OpArgumentError
 from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
@@ -50,6 +51,31 @@ def linear(x_TK: Tensor, weight: PackedWeight, bias: Tensor | None = None, *, ou
     if out is not None:
         check_tensor("out", out, (x_TK.shape[0], weight.out_features), (x_TK.dtype,), x_TK.device)
     return table.LINEAR(x_TK, weight, bias, out)
+
+
+def round_bf16(x_TK: Tensor) -> Tensor:
+    """x rounded to bf16, to nearest even; (T, K), new."""
+    check_tensor("x", x_TK, (None, None), FLOAT_DTYPES, x_TK.device)
+    return table.ROUND_BF16(x_TK)
+
+
+def linear_bf16(x_TK: Tensor, weight: PackedWeight, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
+    """y = x·Wᵀ + b, (T, N) fp32, of bf16 activations; y is new, or `out`, whose rows may be apart.
+
+    On AMX's tiles W is rounded to bf16 as well; elsewhere it is dequantised to fp32. Products are summed in fp32, every
+    y[t, n] in one order over k, whatever T and the number of threads.
+    """
+    check_tensor("x", x_TK, (None, weight.in_features), (torch.bfloat16,), weight.data.device)
+    if bias is not None:
+        check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, x_TK.device)
+    if out is not None:
+        check_tensor("out", out, (x_TK.shape[0], weight.out_features), (torch.float32,), x_TK.device)
+    return table.LINEAR_BF16(x_TK, weight, bias, out)
+
+
+def has_bf16_tiles() -> bool:
+    """Whether this processor multiplies bf16 on AMX's tiles, in the instruction set in use."""
+    return NATIVE is not None and bool(NATIVE.has_bf16_tiles())
 
 
 def quantize_activations(x_TK: Tensor) -> QuantizedActivations:

@@ -26,6 +26,8 @@ def _always(*args: object, **kwargs: object) -> bool:
 PACK_WEIGHT: Final = _op(reference.pack_weight, lambda: Kernel("cpu", linear.can_pack_weight, linear.pack_weight))
 DEQUANTIZE: Final = _op(reference.dequantize, lambda: Kernel("cpu", linear.can_dequantize, linear.dequantize))
 LINEAR: Final = _op(reference.linear, lambda: Kernel("cpu", linear.can_linear, linear.linear))
+ROUND_BF16: Final = _op(reference.round_bf16, lambda: Kernel("cpu", linear.can_round_bf16, linear.round_bf16))
+LINEAR_BF16: Final = _op(reference.linear_bf16, lambda: Kernel("cpu", linear.can_linear_bf16, linear.linear_bf16))
 QUANTIZE_ACTIVATIONS: Final = _op(
     reference.quantize_activations, lambda: Kernel("cpu", linear.can_quantize_activations, linear.quantize_activations)
 )

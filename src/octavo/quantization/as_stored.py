@@ -26,12 +26,7 @@ class AsStored:
         return StackedWeight(tuple(packed))
 
     def apply(self, x_TK: Tensor, weight: StackedWeight, bias_N: Tensor | None) -> Tensor:
-        if len(weight.parts) == 1:
-            return ops.linear(x_TK, weight.parts[0], bias_N)
-        y_TN = x_TK.new_empty(x_TK.shape[0], weight.out_features)
-        for part, columns in weight.columns():
-            ops.linear(x_TK, part, None if bias_N is None else bias_N[columns], out=y_TN[:, columns])
-        return y_TN
+        return weight.apply(x_TK, bias_N, lambda part, bias, out: ops.linear(x_TK, part, bias, out=out))
 
 
 def _stack(weights: Sequence[StoredWeight]) -> StoredWeight:

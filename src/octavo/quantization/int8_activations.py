@@ -25,16 +25,15 @@ class Int8Activations:
         if not any(takes_int8(part) for part in weight.parts):
             return self.as_stored.apply(x_TK, weight, bias_N)
         quantized = ops.quantize_activations(x_TK)
-        if len(weight.parts) == 1:
-            return ops.linear_int8(quantized, weight.parts[0], bias_N)
-        y_TN = x_TK.new_empty(x_TK.shape[0], weight.out_features)
-        for part, columns in weight.columns():
-            bias = None if bias_N is None else bias_N[columns]
-            if takes_int8(part):
-                ops.linear_int8(quantized, part, bias, out=y_TN[:, columns])
-            else:
-                ops.linear(x_TK, part, bias, out=y_TN[:, columns])
-        return y_TN
+
+        def linear(part: PackedWeight, bias: Tensor | None, out: Tensor | None) -> Tensor:
+            return (
+                ops.linear_int8(quantized, part, bias, out=out)
+                if takes_int8(part)
+                else ops.linear(x_TK, part, bias, out=out)
+            )
+
+        return weight.apply(x_TK, bias_N, linear)
 
 
 def takes_int8(weight: PackedWeight) -> bool:

@@ -1,12 +1,15 @@
 """The plug point of weight formats."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from octavo.ops import PackedWeight, StoredWeight
+
+PartLinear = Callable[[PackedWeight, Tensor | None, Tensor | None], Tensor]
+"""(weight, bias, out or None) → outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +22,17 @@ class StackedWeight:
     def out_features(self) -> int:
         return sum(part.out_features for part in self.parts)
 
-    def columns(self) -> Iterator[tuple[PackedWeight, slice]]:
-        """Each part, and which of the stacked outputs are its own."""
+    def apply(self, x_TK: Tensor, bias_N: Tensor | None, linear: PartLinear) -> Tensor:
+        """The parts' outputs side by side, (T, out_features); `linear` multiplies x with one of them."""
+        if len(self.parts) == 1:
+            return linear(self.parts[0], bias_N, None)
+        y_TN = x_TK.new_empty(x_TK.shape[0], self.out_features)
         start = 0
         for part in self.parts:
-            yield part, slice(start, start + part.out_features)
-            start += part.out_features
+            columns = slice(start, start + part.out_features)
+            linear(part, None if bias_N is None else bias_N[columns], y_TN[:, columns])
+            start = columns.stop
+        return y_TN
 
 
 class LinearMethod(Protocol):

@@ -32,6 +32,7 @@ def _gate(x_T2F: Tensor, activation: _native.GatedActivation) -> Tensor:
         q=None,
         scales=None,
         sums=None,
+        bf16=None,
         rows=y_TF.shape[0],
         features=y_TF.shape[1],
         activation=activation,

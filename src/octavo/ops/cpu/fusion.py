@@ -2,7 +2,7 @@
 
 A pass is recorded op by op, as the layers are written. Three runs of neighbouring launches are replaced:
 
-    rms_norm | gated, quantize          →  rms_norm | gated, which leaves bytes
+    rms_norm | gated, quantize | round  →  rms_norm | gated, which leaves bytes or bf16
     [rms_norm q, rms_norm k,] rotary q, rotary k, store k, store v  →  heads
 
 An output that no other launch reads is then not written at all.
@@ -23,23 +23,31 @@ def fuse(launches: Sequence[Launch], outputs: Iterable[RecordedTensor]) -> list[
     index = 0
     while index < len(launches):
         rest = launches[index:]
-        launch, length = _quantized(rest, uses) or _heads(rest) or (launches[index], 1)
+        launch, length = _narrowed(rest, uses) or _heads(rest) or (launches[index], 1)
         fused.append(launch)
         index += length
     return fused
 
 
-def _quantized(launches: Sequence[Launch], uses: Counter[Buffer]) -> tuple[Launch, int] | None:
-    """A norm or gated activation, and the quantisation of all it gave."""
-    if len(launches) < 2 or launches[0].kernel not in ("rms_norm", "gated") or launches[1].kernel != "quantize":
+_NARROW_OUTPUTS = {"quantize": {"q": "q", "scales": "scales", "sums": "sums"}, "round": {"bf16": "y"}}
+"""Kernel → where the fused kernel takes its outputs."""
+
+
+def _narrowed(launches: Sequence[Launch], uses: Counter[Buffer]) -> tuple[Launch, int] | None:
+    """A norm or gated activation, and the quantisation or rounding of all it gave."""
+    if (
+        len(launches) < 2
+        or launches[0].kernel not in ("rms_norm", "gated")
+        or launches[1].kernel not in _NARROW_OUTPUTS
+    ):
         return None
     first, second = launches[0], launches[1]
     y, x = first.arguments["y"], second.arguments["x"]
     if x.buffer is not y.buffer or x.shape != y.shape:
         return None
     is_kept = uses[y.buffer] > 2
-    bytes_out = {name: second.arguments[name] for name in ("q", "scales", "sums")}
-    return Launch(first.kernel, {**first.arguments, **bytes_out, "y": y if is_kept else None}, first.outputs), 2
+    narrow = {to: second.arguments[name] for to, name in _NARROW_OUTPUTS[second.kernel].items()}
+    return Launch(first.kernel, {**first.arguments, **narrow, "y": y if is_kept else None}, first.outputs), 2
 
 
 _HEAD_KERNELS = ("rotary", "rotary", "store", "store")

@@ -21,6 +21,8 @@ class NativeKernel:
 
 
 LINEAR = NativeKernel("linear", _native.LinearArguments, ("y",))
+ROUND = NativeKernel("round", _native.RoundArguments, ("y",))
+LINEAR_BF16 = NativeKernel("linear_bf16", _native.LinearBf16Arguments, ("y",))
 QUANTIZE = NativeKernel("quantize", _native.QuantizeArguments, ("q", "scales", "sums"))
 LINEAR_INT8 = NativeKernel("linear_int8", _native.LinearInt8Arguments, ("y",))
 EMBEDDING = NativeKernel("embedding", _native.EmbeddingArguments, ("y",))
@@ -29,10 +31,10 @@ ADD = NativeKernel("add", _native.AddArguments, ("total",))
 SOFTCAP = NativeKernel("softcap", _native.SoftcapArguments, ("y",))
 TILE_MAX = NativeKernel("tile_max", _native.TileMaxArguments, ("maximums",))
 SOFTMAX = NativeKernel("softmax", _native.SoftmaxArguments, ("y",))
-RMS_NORM = NativeKernel("rms_norm", _native.RmsNormArguments, ("total", "y", "q", "scales", "sums"))
+RMS_NORM = NativeKernel("rms_norm", _native.RmsNormArguments, ("total", "y", "q", "scales", "sums", "bf16"))
 LAYER_NORM = NativeKernel("layer_norm", _native.LayerNormArguments, ("y",))
 ROTARY = NativeKernel("rotary", _native.RotaryArguments, ("x",))
-GATED = NativeKernel("gated", _native.GatedArguments, ("y", "q", "scales", "sums"))
+GATED = NativeKernel("gated", _native.GatedArguments, ("y", "q", "scales", "sums", "bf16"))
 STORE = NativeKernel("store", _native.StoreArguments, ())
 HEADS = NativeKernel("heads", _native.HeadsArguments, ("q_out",))
 ATTENTION = NativeKernel("attention", _native.AttentionArguments, ("o",))
@@ -41,6 +43,8 @@ KERNELS = {
     kernel.name: kernel
     for kernel in (
         LINEAR,
+        ROUND,
+        LINEAR_BF16,
         QUANTIZE,
         LINEAR_INT8,
         EMBEDDING,

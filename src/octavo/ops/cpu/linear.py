@@ -4,10 +4,13 @@ import torch
 from torch import Tensor
 
 from octavo import _native
-from octavo.ops.cpu.launch import EMBEDDING, LINEAR, LINEAR_INT8, QUANTIZE, launch
-from octavo.ops.cpu.tensors import address, as_fp32, as_index, optional_vector, with_dense_rows
+from octavo.ops.cpu.launch import EMBEDDING, LINEAR, LINEAR_BF16, LINEAR_INT8, QUANTIZE, ROUND, launch
+from octavo.ops.cpu.tensors import address, as_fp32, as_index, is_fp32_on_cpu, optional_vector, with_dense_rows
 from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
+
+BF16_TILE = 32
+"""in_features that AMX's tiles take are multiples of it."""
 
 _FORMAT = {weight_format: _native.Format[weight_format.value] for weight_format in WeightFormat}
 
@@ -63,6 +66,43 @@ def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Te
     if out_TN is not None and not is_direct:
         return out_TN.copy_(y_TN)
     return y_TN if y_TN.dtype == x_TK.dtype else y_TN.to(x_TK.dtype)
+
+
+def can_round_bf16(x_TK: Tensor) -> bool:
+    return is_fp32_on_cpu(x_TK)
+
+
+def round_bf16(x_TK: Tensor) -> Tensor:
+    """x in bf16, new."""
+    x = with_dense_rows(x_TK)
+    y_TK = x.new_empty(x.shape, dtype=torch.bfloat16)
+    launch(ROUND, x=x, x_stride=x.stride(0), y=y_TK, rows=x.shape[0], channels=x.shape[1])
+    return y_TK
+
+
+def can_linear_bf16(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> bool:
+    return weight.layout is WeightLayout.PANELS and (out_TN is None or out_TN.stride(1) == 1)
+
+
+def linear_bf16(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
+    """y = x·Wᵀ + b in fp32: products of bf16 on AMX tiles, else of x widened and W dequantised to fp32."""
+    if not _native.has_bf16_tiles() or weight.in_features % BF16_TILE:
+        return linear(x_TK.float(), weight, bias_N, out_TN)
+    x = x_TK.contiguous()
+    y_TN = x.new_empty(x.shape[0], weight.out_features, dtype=torch.float32) if out_TN is None else out_TN
+    launch(
+        LINEAR_BF16,
+        x=x,
+        weight=weight.data,
+        format=_FORMAT[weight.format],
+        bias=optional_vector(bias_N),
+        y=y_TN,
+        y_stride=y_TN.stride(0),
+        rows=x.shape[0],
+        in_features=weight.in_features,
+        out_features=weight.out_features,
+    )
+    return y_TN
 
 
 def can_quantize_activations(x_TK: Tensor) -> bool:

@@ -39,6 +39,16 @@ def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Te
     return y_TN if out_TN is None else out_TN.copy_(y_TN)
 
 
+def round_bf16(x_TK: Tensor) -> Tensor:
+    """x in bf16."""
+    return x_TK.to(torch.bfloat16)
+
+
+def linear_bf16(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
+    """y = x·Wᵀ + b in fp32, of x widened."""
+    return linear(x_TK.float(), weight, bias_N, out_TN)
+
+
 def embedding(ids_T: Tensor, weight: PackedWeight, scale: float) -> Tensor:
     """Rows `ids_T` of W, times scale, (T, K): only these are dequantised. fp32, or the dtype of a dense weight."""
     rows = weight.data.index_select(0, ids_T.long())

@@ -1,4 +1,4 @@
-"""`linear_activations="int8"` end to end: law 2, the paths of the kernels, and what it costs in quality."""
+"""`linear_activations="int8"` and `"bf16"` end to end: law 2, the paths of the kernels, and what it costs in quality."""
 
 import math
 import random
@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 
-from octavo import LLM, RequestOutput, SamplingParams
+from octavo import LLM, RequestOutput, SamplingParams, ops
 from octavo.core.errors import ConfigError
 from octavo.ops.dispatch import NATIVE
 
@@ -91,6 +91,9 @@ def int8_path() -> Iterator[Callable[[str], None]]:
     NATIVE.force_int8_path("")
 
 
+KINDS = ["int8", pytest.param("bf16", marks=pytest.mark.skipif(not ops.has_bf16_tiles(), reason="no AMX here"))]
+
+
 def run(path: Path, requests: list[tuple[list[int], SamplingParams]], **options: Any) -> list[RequestOutput]:
     options = {"kv_cache_memory": "4M", "max_model_len": 256, "linear_activations": "int8", "threads": 1} | options
     with LLM(str(path), skip_tokenizer_init=True, **options) as llm:
@@ -121,25 +124,36 @@ def some_requests() -> list[tuple[list[int], SamplingParams]]:
     return requests
 
 
-def test_every_way_of_running_gives_the_same_bits(quantised: Path, int8_path: Callable[[str], None]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_way_of_running_gives_the_same_bits(kind: str, quantised: Path, int8_path: Callable[[str], None]) -> None:
     """Law 2, whichever kernel the number of rows chooses, and whichever is forced."""
     requests = some_requests()
-    expected = [answers(run(quantised, [request], enable_prefix_caching=False))[0] for request in requests]
+    given: dict[str, Any] = {"linear_activations": kind}
+    expected = [answers(run(quantised, [request], enable_prefix_caching=False, **given))[0] for request in requests]
     variants: list[dict[str, Any]] = [{}, {"threads": 2}, *({"max_num_batched_tokens": n} for n in (5, 37, 300))]
-    for variant in variants:
-        assert answers(run(quantised, requests, **variant)) == expected, variant
+    for variant in [*variants, {"enforce_eager": True}]:
+        assert answers(run(quantised, requests, **given, **variant)) == expected, variant
+    if kind != "int8":
+        return
     assert NATIVE is not None
     for path in NATIVE.int8_paths():
         int8_path(path)
         assert answers(run(quantised, requests)) == expected, path
 
 
-def test_it_is_near_native_but_not_the_same(quantised: Path) -> None:
+def test_auto_is_bf16_where_there_are_tiles_for_it_and_int8_elsewhere(quantised: Path) -> None:
+    requests = some_requests()
+    kind = "bf16" if ops.has_bf16_tiles() else "int8"
+    auto = run(quantised, requests, linear_activations="auto")
+    assert answers(auto) == answers(run(quantised, requests, linear_activations=kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_near_native_but_not_the_same(kind: str, quantised: Path) -> None:
     requests = some_requests()
     native = run(quantised, requests, linear_activations="native")
-    assert answers(run(quantised, requests)) == answers(run(quantised, requests, linear_activations="auto"))
     errors = []
-    for exact, got in zip(native, run(quantised, requests), strict=True):
+    for exact, got in zip(native, run(quantised, requests, linear_activations=kind), strict=True):
         for before, after in zip(exact.prompt_logprobs or (), got.prompt_logprobs or (), strict=True):
             if before and after:
                 token = next(iter(before))  # the prompt's own
@@ -151,6 +165,12 @@ def test_the_engine_says_what_it_does(quantised: Path) -> None:
     with LLM(str(quantised), skip_tokenizer_init=True, linear_activations="int8", kv_cache_memory="1M") as llm:
         assert llm.info.options["linear_activations"] == "int8"
         assert llm.info.reasons["linear_activations"] == "given; F32, F16 and BF16 weights keep native activations"
+
+
+@pytest.mark.skipif(ops.has_bf16_tiles(), reason="AMX is here")
+def test_bf16_without_amx_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a CPU with AMX"):
+        LLM("smollm2", linear_activations="bf16")
 
 
 def test_an_unknown_value_is_refused() -> None:
@@ -168,12 +188,13 @@ def perplexity(path: Path, linear_activations: str) -> float:
     return math.exp(sum(losses) / len(losses))
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("alias", ["smollm2", "gemma3-270m"])
-def test_perplexity_is_within_one_per_cent_of_native(alias: str, real_model: Callable[[str], Path]) -> None:
-    native, int8 = (perplexity(real_model(alias), each) for each in ("native", "int8"))
-    print(f"{alias}: perplexity {native:.4f} native, {int8:.4f} int8 activations")
+def test_perplexity_is_within_one_per_cent_of_native(alias: str, kind: str, real_model: Callable[[str], Path]) -> None:
+    native, narrow = (perplexity(real_model(alias), each) for each in ("native", kind))
+    print(f"{alias}: perplexity {native:.4f} native, {narrow:.4f} {kind} activations")
     assert native < 30
-    assert abs(int8 - native) < 0.01 * native
+    assert abs(narrow - native) < 0.01 * native
 
 
 def test_paris(real_model: Callable[[str], Path]) -> None:

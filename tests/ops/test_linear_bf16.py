@@ -1,0 +1,100 @@
+"""Activations in bf16: at least torch's accuracy in bf16, and a row's bits are its own."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo import ops
+from octavo.ops import OpArgumentError, WeightFormat, reference
+
+FORMATS = list(WeightFormat)
+
+
+def randn(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(a.view(torch.int32), b.view(torch.int32))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (1, 1), (3, 17), (33, 576)])
+def test_rounding_is_to_nearest_even(shape, backend):
+    x = randn(*shape)
+    x.view(-1)[:1] = torch.nan
+    got = ops.round_bf16(x)
+    assert got.dtype == torch.bfloat16
+    assert torch.equal(got.nan_to_num(7), x.bfloat16().nan_to_num(7))
+    assert torch.equal(ops.round_bf16(x[:, 1:]).nan_to_num(7), x[:, 1:].bfloat16().nan_to_num(7))
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+@pytest.mark.parametrize("num_tokens", [0, 1, 15, 16, 17, 33, 530])
+def test_it_is_accurate(weight_format, num_tokens, isa, stored_weight, assert_accurate):
+    stored = stored_weight(weight_format, 45, 1280)
+    w_NK, weight = reference.dequantize(stored), ops.pack_weight(stored, device="cpu")
+    x_TK, bias_N = randn(num_tokens, 1280).bfloat16(), torch.linspace(-1, 1, 45)
+    got = ops.linear_bf16(x_TK, weight, bias_N)
+    assert got.dtype == torch.float32
+    in_bf16 = (x_TK @ w_NK.bfloat16().T).float() + bias_N
+    assert_accurate(got, in_bf16, x_TK.double() @ w_NK.double().T + bias_N.double())
+    wide = torch.full((num_tokens, 60), 7.0)
+    assert same_bits(ops.linear_bf16(x_TK, weight, bias_N, out=wide[:, 5:50]), got)
+    assert same_bits(wide[:, 5:50].contiguous(), got)
+    assert (wide[:, :5] == 7).all()
+    assert (wide[:, 50:] == 7).all()
+    whole = torch.full((num_tokens, 45), 7.0)
+    assert same_bits(ops.linear_bf16(x_TK, weight, out=whole) + bias_N, got)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    weight_format=st.sampled_from([WeightFormat.F32, WeightFormat.F16, WeightFormat.BF16]),
+    num_tokens=st.integers(0, 40),
+    n=st.integers(1, 70),
+    k=st.one_of(st.integers(0, 600), st.integers(0, 80).map(lambda tiles: 32 * tiles)),
+)
+def test_any_size_of_a_float_weight(weight_format, num_tokens, n, k, stored_weight, assert_accurate):
+    stored = stored_weight(weight_format, n, k)
+    w_NK, x_TK = reference.dequantize(stored), randn(num_tokens, k, seed=k).bfloat16()
+    got = ops.linear_bf16(x_TK, ops.pack_weight(stored, device="cpu"))
+    assert_accurate(got, (x_TK @ w_NK.bfloat16().T).float(), x_TK.double() @ w_NK.double().T)
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+def test_a_row_does_not_know_its_batch(weight_format, isa, stored_weight, threads):
+    weight = ops.pack_weight(stored_weight(weight_format, 83, 1280), device="cpu")
+    x_TK = randn(600, 1280).bfloat16()
+    threads(2)
+    whole = ops.linear_bf16(x_TK, weight)
+    for size in (*range(1, 20), 31, 32, 33, 47, 48, 49, 511, 512, 513):
+        assert same_bits(ops.linear_bf16(x_TK[:size], weight), whole[:size])
+    assert same_bits(ops.linear_bf16(x_TK[500:503], weight), whole[500:503])
+    threads(1)
+    assert same_bits(ops.linear_bf16(x_TK, weight), whole)
+
+
+def test_what_is_not_finite_stays_in_its_row(isa, stored_weight):
+    weight = ops.pack_weight(stored_weight(WeightFormat.Q4_1, 40, 64), device="cpu")
+    x_TK = randn(20, 64).bfloat16()
+    want = ops.linear_bf16(x_TK, weight)
+    x_TK[3, 5], x_TK[17, 63] = torch.nan, torch.inf
+    got = ops.linear_bf16(x_TK, weight)
+    assert not got[[3, 17]].isfinite().any()
+    others = [row for row in range(20) if row not in (3, 17)]
+    assert same_bits(got[others], want[others])
+
+
+def test_wrong_arguments(stored_weight):
+    weight = ops.pack_weight(stored_weight(WeightFormat.BF16, 40, 64), device="cpu")
+    x = torch.zeros(2, 64, dtype=torch.bfloat16)
+    for call in (
+        lambda: ops.linear_bf16(x.float(), weight),
+        lambda: ops.linear_bf16(x[:, 1:], weight),
+        lambda: ops.linear_bf16(x, weight, torch.zeros(39)),
+        lambda: ops.linear_bf16(x, weight, out=torch.zeros(2, 39)),
+        lambda: ops.round_bf16(torch.zeros(3)),
+    ):
+        with pytest.raises(OpArgumentError):
+            call()
