@@ -135,13 +135,17 @@ def test_cache_kernels(dtype, size, isa):
         assert torch.equal(cache.tensor.view(25, kv_heads, d)[4:], x.tensor.to(dtype))
         assert cache.tensor.view(25, kv_heads, d)[:4].isnan().all()
     # Read from the cache's start: position p at slot p + 5, so that block 0 is never read.
-    o = empty(3, heads, size + 2)
     starts, lens = torch.tensor([0, 3], dtype=torch.int32), torch.tensor([num_tokens - 1], dtype=torch.int32)
     table = torch.tensor([1, 2, 3, 4], dtype=torch.int32)
-    _native.attention(
-        q.address, heads * size, size, k_cache.address, *k_cache.tensor.stride()[:3], v_cache.address,
-        *v_cache.tensor.stride()[:3], cache_type, o.address, starts.data_ptr(), lens.data_ptr(), table.data_ptr(),
-        1, 4, block_size, heads, kv_heads, size, size + 2, 0.3, 0.0, 0, 0,
-    )  # fmt: skip
-    o.assert_whole()
-    assert o.tensor.isfinite().all()
+    for path in _native.attention_paths():
+        _native.force_attention_path(path)
+        for is_causal in (True, False):
+            o = empty(3, heads, size + 2)
+            _native.attention(
+                q.address, heads * size, size, k_cache.address, *k_cache.tensor.stride()[:3], v_cache.address,
+                *v_cache.tensor.stride()[:3], cache_type, o.address, starts.data_ptr(), lens.data_ptr(),
+                table.data_ptr(), 1, 4, block_size, heads, kv_heads, size, size + 2, 0.3, 0.0, 0, 0, is_causal,
+            )  # fmt: skip
+            o.assert_whole()
+            assert o.tensor.isfinite().all()
+    _native.force_attention_path("")
