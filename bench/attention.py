@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from octavo import ops
 from octavo.ops import AttentionPlan
@@ -95,7 +95,7 @@ def prefill(tokens: int, heads: int, kv_heads: int, size: int, dtype: str, is_ca
     ours, theirs = timed(
         [
             lambda: ops.paged_attention(q, k_cache, v_cache, chunk, scale=size**-0.5, is_causal=is_causal),
-            lambda: F.scaled_dot_product_attention(torch_q, k, v, is_causal=is_causal, enable_gqa=heads != kv_heads),
+            lambda: scaled_dot_product_attention(torch_q, k, v, is_causal=is_causal, enable_gqa=heads != kv_heads),
         ],
         seconds,
     )
@@ -145,7 +145,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     limits = {"bf16_GFLOP_s": bf16_peak(), "read_GB_s": read_bandwidth()}
-    print(f"{ops.isa()}, {options.threads} threads; {limits['bf16_GFLOP_s']:.0f} GFLOP/s, {limits['read_GB_s']:.1f} GB/s")
+    print(
+        f"{ops.isa()}, {options.threads} threads; {limits['bf16_GFLOP_s']:.0f} GFLOP/s, {limits['read_GB_s']:.1f} GB/s"
+    )
     results = []
     if options.only != "decode":
         for dtype, lengths in (("bf16", (1024, 4096, 8192)), ("fp16", (1024,)), ("fp32", (1024, 4096))):
@@ -164,7 +166,9 @@ def main() -> None:
                             results.append(decode(requests, keys, heads, kv_heads, size, dtype, options.seconds / 3))
                             show(results[-1], limits)
     if options.json:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip()
         record = {
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "commit": commit,

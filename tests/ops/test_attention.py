@@ -167,7 +167,9 @@ CASES = [
 WHOLE_CASES = [
     Case(num_tokens=1, is_causal=False),
     Case(num_tokens=130, is_causal=False, softcap=3.0),
-    Case(num_tokens=300, num_heads=9, num_kv_heads=3, key_size=64, value_size=59, dtype=torch.bfloat16, is_causal=False),
+    Case(
+        num_tokens=300, num_heads=9, num_kv_heads=3, key_size=64, value_size=59, dtype=torch.bfloat16, is_causal=False
+    ),
     Case(num_tokens=129, has_sinks=True, dtype=torch.float16, is_causal=False),
 ]
 
@@ -266,7 +268,7 @@ def test_no_requests(backend):
         block_size=4,
     )
     got = ops_of.paged_attention(
-        torch.zeros(0, 2, 8), cache, cache, plan, scale=1.0, window=None, softcap=0.0, sinks_H=None
+        torch.zeros(0, 2, 8), cache, cache, plan, scale=1.0, window=None, softcap=0.0, sinks_H=None, is_causal=True
     )
     assert got.shape == (0, 2, 8)
     ops_of.store_kv(torch.zeros(0, 1, 8), torch.zeros(0, 1, 8), cache, cache, torch.zeros(0, dtype=torch.int64))

@@ -37,7 +37,7 @@ def paged_attention(
     window: int | None,
     softcap: float,
     sinks_H: Tensor | None,
-    is_causal: bool = True,
+    is_causal: bool,
 ) -> Tensor:
     """softmax(mask(cap(scale·q·Kᵀ)))·V for every row, (T, H, E) of q's dtype.
 
