@@ -215,6 +215,7 @@ struct AttentionTile {
     int32_t request, first_row, num_tokens;  // rows counted over the step
     int32_t first_split, num_splits;         // splits without a key that the rows see may be among them
     float* partial;                          // see PartialRows of kernels/attention_state.h; null to write o
+    int32_t partial_tokens, partial_token;   // tokens that share `partial`, and which of them is the tile's first
 };
 
 // One item is (tile, KV head).

@@ -130,7 +130,8 @@ std::vector<AttentionTile> attention_tiles(const AttentionArguments& a, int64_t 
             const int64_t oldest = position < a.window ? 0 : position - a.window + 1;
             const int64_t first = oldest / kKvSplit, stop = ceil_div(a.is_causal ? position + tokens : seq_len, kKvSplit);
             tiles.push_back({static_cast<int32_t>(request), static_cast<int32_t>(row), static_cast<int32_t>(tokens),
-                             static_cast<int32_t>(first), static_cast<int32_t>(stop - first), nullptr});
+                             static_cast<int32_t>(first), static_cast<int32_t>(stop - first), nullptr,
+                             static_cast<int32_t>(tokens), 0});
         }
     }
     return tiles;
@@ -158,7 +159,7 @@ std::vector<AttentionTile> cut_into_splits(const AttentionArguments& a, const st
         cut.push_back(tile);
         cut.back().partial = next;
         for (int32_t split = 0; split < tile.num_splits; ++split, next += floats(tile))
-            pieces.push_back({tile.request, tile.first_row, tile.num_tokens, tile.first_split + split, 1, next});
+            pieces.push_back({tile.request, tile.first_row, tile.num_tokens, tile.first_split + split, 1, next, tile.num_tokens, 0});
     }
     return pieces;
 }
@@ -296,10 +297,8 @@ void run(AttentionArguments a) {
         a.num_tiles = static_cast<int64_t>(some.size());
         parallel_for(a.num_tiles * a.kv_heads, kernel, &a);
     };
-    const auto& paths = current_attention_paths();
-    auto path = paths.rbegin();
-    while (path->is_bf16_only && a.type != CacheType::BF16 && path + 1 != paths.rend()) ++path;
-    run_tiles(path->run, tiles);
+    const AttentionPath& path = current_attention_paths().back();
+    run_tiles(path.is_bf16_only && a.type != CacheType::BF16 ? kernels().attention : path.run, tiles);
     run_tiles(kernels().attention_merge, cut);
 }
 

@@ -45,90 +45,80 @@ public:
     };
 
     AmxProduct() = default;
-    explicit AmxProduct(const Operands& x) : x_(x), left_(x.pairs * x.depth) {}
+    explicit AmxProduct(const Operands& x) : x_(x) {}
 
-    int64_t steps_left() const { return left_; }
+    // Of one tile of k for one pair of columns.
+    int64_t steps() const { return x_.pairs * x_.depth; }
 
-    // One tile of k for one pair of columns. Its sums are stored by a later step, or by flush: a store of tiles that are
-    // still being computed would hold up every later load whose address has the same last 12 bits.
-    void step() {
-        if (k_ == 0) {
-            flush();
-            if (x_.accumulates) load_sums();
+    // Calls after_step() behind each step, for what is to run beside it. The loops are plain for the sake of the branch
+    // predictor: a wrong guess costs more while tiles are busy.
+    template <class F>
+    [[gnu::always_inline]] void run(F after_step) const {
+        Operands x = x_;
+        for (int64_t pair = 0; pair < x_.pairs; ++pair) {
+            if (x.accumulates) load_sums(x);
             else zero_sums();
+            const uint16_t* a = x.a;
+            const uint16_t* b = x.b;
+            for (int64_t k = 0; k < x.depth; ++k, a += kTileK, b += x.b_stride * kTileElements) {
+                multiply(x, a, b);
+                after_step();
+            }
+            store_sums(x);
+            x.b += 2 * x.b_column_stride * kTileElements;
+            x.c += 2 * kTileColumns;
         }
-        multiply();
-        --left_;
-        if (++k_ == x_.depth) {
-            k_ = 0;
-            is_pending_ = true;
-        }
-    }
-
-    void flush() {
-        if (!is_pending_) return;
-        is_pending_ = false;
-        store_sums();
-        x_.b += 2 * x_.b_column_stride * kTileElements;
-        x_.c += 2 * kTileColumns;
-    }
-
-    void finish() {
-        while (left_ > 0) step();
-        flush();
     }
 
 private:
     static constexpr int64_t kBlockRows = 16;
 
-    void zero_sums() {
+    static void zero_sums() {
         if constexpr (Blocks == 2)
             asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" ::: "memory");
         else
             asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1" ::: "memory");
     }
 
-    void load_sums() {
-        asm volatile("tileloadd (%0,%1,1), %%tmm0\n\ttileloadd 64(%0,%1,1), %%tmm1" ::"r"(x_.c), "r"(x_.c_stride) : "memory");
+    static void load_sums(const Operands& x) {
+        asm volatile("tileloadd (%0,%1,1), %%tmm0\n\ttileloadd 64(%0,%1,1), %%tmm1" ::"r"(x.c), "r"(x.c_stride) : "memory");
         if constexpr (Blocks == 2)
-            asm volatile("tileloadd (%0,%1,1), %%tmm2\n\ttileloadd 64(%0,%1,1), %%tmm3" ::"r"(lower(x_.c, x_.c_stride)),
-                         "r"(x_.c_stride) : "memory");
+            asm volatile("tileloadd (%0,%1,1), %%tmm2\n\ttileloadd 64(%0,%1,1), %%tmm3" ::"r"(lower(x.c, x.c_stride)),
+                         "r"(x.c_stride) : "memory");
     }
 
-    void store_sums() {
-        asm volatile("tilestored %%tmm0, (%0,%1,1)\n\ttilestored %%tmm1, 64(%0,%1,1)" ::"r"(x_.c), "r"(x_.c_stride) : "memory");
+    static void store_sums(const Operands& x) {
+        asm volatile("tilestored %%tmm0, (%0,%1,1)\n\ttilestored %%tmm1, 64(%0,%1,1)" ::"r"(x.c), "r"(x.c_stride) : "memory");
         if constexpr (Blocks == 2)
-            asm volatile("tilestored %%tmm2, (%0,%1,1)\n\ttilestored %%tmm3, 64(%0,%1,1)" ::"r"(lower(x_.c, x_.c_stride)),
-                         "r"(x_.c_stride) : "memory");
+            asm volatile("tilestored %%tmm2, (%0,%1,1)\n\ttilestored %%tmm3, 64(%0,%1,1)" ::"r"(lower(x.c, x.c_stride)),
+                         "r"(x.c_stride) : "memory");
     }
 
-    void multiply() {
-        const uint16_t* a = x_.a + k_ * kTileK;
-        const uint16_t* b = x_.b + k_ * x_.b_stride * kTileElements;
-        const uint16_t* right = b + x_.b_column_stride * kTileElements;
+    static void multiply(const Operands& x, const uint16_t* a, const uint16_t* b) {
+        const uint16_t* right = b + x.b_column_stride * kTileElements;
         if constexpr (Blocks == 2)
             asm volatile(
-                "tileloadd (%[b],%[line],1), %%tmm6\n\t"
+                "tileloaddt1 (%[b],%[line],1), %%tmm6\n\t"
                 "tileloadd (%[a],%[a_stride],1), %%tmm4\n\t"
                 "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
-                "tileloadd (%[right],%[line],1), %%tmm7\n\t"
+                "tileloaddt1 (%[right],%[line],1), %%tmm7\n\t"
                 "tdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"
                 "tileloadd (%[lower],%[a_stride],1), %%tmm5\n\t"
                 "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\t"
                 "tdpbf16ps %%tmm7, %%tmm5, %%tmm3"
                 :
-                : [a] "r"(a), [lower] "r"(lower(a, x_.a_stride)), [a_stride] "r"(x_.a_stride), [b] "r"(b),
+                : [a] "r"(a), [lower] "r"(lower(a, x.a_stride)), [a_stride] "r"(x.a_stride), [b] "r"(b),
                   [right] "r"(right), [line] "r"(int64_t{64})
                 : "memory");
         else
             asm volatile(
                 "tileloadd (%[a],%[a_stride],1), %%tmm4\n\t"
-                "tileloadd (%[b],%[line],1), %%tmm6\n\t"
+                "tileloaddt1 (%[b],%[line],1), %%tmm6\n\t"
                 "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
-                "tileloadd (%[right],%[line],1), %%tmm7\n\t"
+                "tileloaddt1 (%[right],%[line],1), %%tmm7\n\t"
                 "tdpbf16ps %%tmm7, %%tmm4, %%tmm1"
                 :
-                : [a] "r"(a), [a_stride] "r"(x_.a_stride), [b] "r"(b), [right] "r"(right), [line] "r"(int64_t{64})
+                : [a] "r"(a), [a_stride] "r"(x.a_stride), [b] "r"(b), [right] "r"(right), [line] "r"(int64_t{64})
                 : "memory");
     }
 
@@ -136,8 +126,6 @@ private:
     static T* lower(T* p, int64_t stride_bytes) { return p + kBlockRows * stride_bytes / static_cast<int64_t>(sizeof(T)); }
 
     Operands x_{};
-    int64_t k_ = 0, left_ = 0;
-    bool is_pending_ = false;  // sums of a pair of columns lie in the tiles
 };
 
 }  // namespace octavo::OCTAVO_ISA

@@ -4,12 +4,13 @@
 // Rows go in groups of 32, and keys in tiles of 128 at fixed positions. Two groups take turns, tile after tile: the softmax
 // of one runs on the vector units while the AMX tiles work for the other (Shah et al. 2024, arXiv 2407.08608, section 3.1),
 //
-//     o(last) += p · V              ┐ a step after every row of
+//     o(last) += p · V              ┐ a few rows after each step:
 //     scores(next) = q · Kᵀ         ┘ p(this) = 2^(scores(this)·scale·log₂e − m)
 //
 // A key that a row does not see has p = 0, and o + 0·v = o: a row's bits depend on its position and on the keys it sees.
+// Only 0·∞ is not 0; where a result is NaN, the tokens are done again one by one, among no keys but their own.
 // m need not be the maximum, only near it: it is raised when a score passes it by more than kSlack, so that o is seldom
-// rescaled (Zadouri et al. 2026, FlashAttention-4).
+// rescaled.
 #pragma once
 
 #include <type_traits>
@@ -52,7 +53,8 @@ public:
         }
     }
 
-    void run() {
+    // False where a result is NaN. Beside tokens that see others' keys that may be those' doing: an infinite value times p = 0.
+    bool run() {
         std::memset(q_, 0, static_cast<size_t>(2 * num_groups_ * group_rows_ * key_depth_ * kTileK));
         for (int64_t row = 0; row < rows_; ++row) pack_query(queries_.query(row), a_.key_size, q_ + row * key_depth_ * kTileK);
         AmxShapes(smaller(rows_, 16)).load();
@@ -61,6 +63,7 @@ public:
             else walk<1>(part, keys);
         });
         asm volatile("tilerelease" ::: "memory");
+        return is_clean_;
     }
 
 private:
@@ -111,7 +114,7 @@ private:
         }
         for (int64_t row = 0; row < rows_; ++row) {
             part.sum[row] = Vector::reduce_add(Vector::load(sums_ + row * kLanes));
-            unpack_columns(o_ + row * value_columns_, a_.value_size, part.o + row * part.o_stride);
+            is_clean_ &= unpack_columns(o_ + row * value_columns_, a_.value_size, part.o + row * part.o_stride);
         }
     }
 
@@ -123,7 +126,7 @@ private:
         if (!advance(next, keys)) return;
         int64_t buffer = 0;
         auto scores_of_next = score_product<Blocks>(next, start, buffer);
-        scores_of_next.finish();
+        scores_of_next.run([] {});
         AmxProduct<Blocks> output_of_last;
         for (bool is_left = true; is_left; buffer ^= 1) {
             const Visit v = next;
@@ -131,9 +134,12 @@ private:
             scores_of_next = is_left ? score_product<Blocks>(next, start, buffer ^ 1) : AmxProduct<Blocks>();
             soften_rows<Blocks>(part, v, scores_ + buffer * 32 * kScoreStride, output_of_last, scores_of_next);
             output_of_last = output_product<Blocks>(v, start, buffer);
-            if (is_left && next.row == v.row) output_of_last.finish();  // the softmax may rescale what it adds to
+            if (is_left && next.row == v.row) {  // the softmax may rescale what it adds to
+                output_of_last.run([] {});
+                output_of_last = {};
+            }
         }
-        output_of_last.finish();
+        output_of_last.run([] {});
     }
 
     template <int Blocks>
@@ -157,32 +163,22 @@ private:
     // Scores of the visit's rows to p, and in between the products, evenly. Maxima come first, of all rows: the exponentials of
     // a row would wait for its maximum, and fill the processor's window meanwhile.
     template <int Blocks>
-    void soften_rows(const PartialRows& part, const Visit& v, float* scores, AmxProduct<Blocks>& output,
-                     AmxProduct<Blocks>& next_scores) {
-        constexpr int64_t kMaximumShare = 1, kPowersShare = 5;  // of the time
-        const int64_t steps = output.steps_left() + next_scores.steps_left();
-        const int64_t price = v.num_rows * (kMaximumShare + kPowersShare);
-        int64_t credit = 0;
-        const auto multiply = [&](int64_t share) {
-            for (credit += steps * share; credit >= price; credit -= price) {
-                if (output.steps_left() > 0) {
-                    output.step();
-                } else {
-                    output.flush();
-                    next_scores.step();
-                }
-            }
+    void soften_rows(const PartialRows& part, const Visit& v, float* scores, const AmxProduct<Blocks>& output,
+                     const AmxProduct<Blocks>& next_scores) {
+        constexpr int64_t kUnit = 1 << 16;
+        const int64_t rows_a_step = kUnit * v.num_rows / larger(1, output.steps() + next_scores.steps());
+        int64_t done = 0, credit = 0;
+        const auto take_powers_until = [&](int64_t end) {
+            for (; done < end; ++done) take_powers(part, v, v.row + done, scores + done * kScoreStride);
         };
-        for (int64_t r = 0; r < v.num_rows; ++r) {
-            update_maximum(part, v, v.row + r, scores + r * kScoreStride);
-            multiply(kMaximumShare);
-        }
-        for (int64_t r = 0; r < v.num_rows; ++r) {
-            take_powers(part, v, v.row + r, scores + r * kScoreStride);
-            multiply(kPowersShare);
-        }
-        output.flush();
-        next_scores.flush();
+        const auto after_step = [&] {
+            credit += rows_a_step;
+            take_powers_until(credit / kUnit);
+        };
+        for (int64_t r = 0; r < v.num_rows; ++r) update_maximum(part, v, v.row + r, scores + r * kScoreStride);
+        output.run(after_step);
+        next_scores.run(after_step);
+        take_powers_until(v.num_rows);
     }
 
     [[gnu::always_inline]] void update_maximum(const PartialRows& part, const Visit& v, int64_t row, float* s) {
@@ -259,13 +255,23 @@ private:
     int64_t rows_, group_rows_, num_groups_, key_depth_, value_columns_, chunk_;
     bool is_plain_;
     float factor_;
+    bool is_clean_ = true;
     uint16_t *q_, *k_, *v_;
     float *scores_, *sums_, *o_, *partials_;
 };
 
 inline void attention_amx(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const AttentionArguments*>(arguments);
-    AmxAttentionItem(a, a.tiles[item % a.num_tiles], item / a.num_tiles).run();
+    const AttentionTile& tile = a.tiles[item % a.num_tiles];
+    const int64_t kv_head = item / a.num_tiles;
+    if (AmxAttentionItem(a, tile, kv_head).run() || tile.num_tokens == 1) return;
+    for (int32_t token = 0; token < tile.num_tokens; ++token) {
+        AttentionTile one = tile;
+        one.first_row += token;
+        one.num_tokens = 1;
+        one.partial_token += token;
+        AmxAttentionItem(a, one, kv_head).run();
+    }
 }
 
 }  // namespace octavo::OCTAVO_ISA

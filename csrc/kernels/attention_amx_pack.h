@@ -81,15 +81,18 @@ inline void pack_values(const QueryTile& queries, int64_t value_size, int64_t st
     }
 }
 
-// A row of sums over pack_values' columns, in order.
-inline void unpack_columns(const float* from, int64_t value_size, float* to) {
+// A row of sums over pack_values' columns, in order; false where one is NaN.
+inline bool unpack_columns(const float* from, int64_t value_size, float* to) {
     const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
     const __m512i high = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+    __mmask16 is_nan = 0;
     for (int64_t e = 0; e < value_size; e += 32) {
         const __m512 first = _mm512_loadu_ps(from + e), second = _mm512_loadu_ps(from + e + 16);
+        is_nan |= _mm512_cmp_ps_mask(first, second, _CMP_UNORD_Q);
         _mm512_storeu_ps(to + e, _mm512_permutex2var_ps(first, low, second));
         _mm512_storeu_ps(to + e + 16, _mm512_permutex2var_ps(first, high, second));
     }
+    return is_nan == 0;
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -27,9 +27,15 @@ struct PartialRows {
           o_stride(round_up(value_size, kPartialAlignment)) {}
 };
 
-inline float* partial_at(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, int64_t split) {
-    const int64_t rows = tile.num_tokens * (a.heads / a.kv_heads);
-    return tile.partial + ((split - tile.first_split) * a.kv_heads + kv_head) * PartialRows::floats(rows, a.value_size);
+// The rows of a tile in the partial results of one of its splits.
+inline PartialRows partial_rows(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, int64_t split) {
+    const int64_t group = a.heads / a.kv_heads, rows = tile.partial_tokens * group, row = tile.partial_token * group;
+    const int64_t index = (split - tile.first_split) * a.kv_heads + kv_head;
+    PartialRows part(tile.partial + index * PartialRows::floats(rows, a.value_size), rows, a.value_size);
+    part.o += row * part.o_stride;
+    part.max += row;
+    part.sum += row;
+    return part;
 }
 
 template <class V>
@@ -75,9 +81,9 @@ inline void for_splits(const AttentionArguments& a, const AttentionTile& tile, i
     for (int64_t split = tile.first_split; split < tile.first_split + tile.num_splits; ++split) {
         const KeyRange all = queries.keys(0, queries.tokens());
         const KeyRange keys{larger(all.first, split * kKvSplit), smaller(all.stop, (split + 1) * kKvSplit)};
-        float* own = tile.partial ? partial_at(a, tile, kv_head, split)
-                                  : memory + PartialRows::floats(rows, a.value_size);
-        const PartialRows part(own, rows, a.value_size);
+        const PartialRows part =
+            tile.partial ? partial_rows(a, tile, kv_head, split)
+                         : PartialRows(memory + PartialRows::floats(rows, a.value_size), rows, a.value_size);
         start_rows(part, rows);
         if (keys.is_empty()) continue;
         walk(part, keys);
@@ -119,7 +125,7 @@ void attention_merge(const void* arguments, int64_t item) {
         static_cast<size_t>(PartialRows::floats(rows, a.value_size)) * sizeof(float))), rows, a.value_size);
     start_rows(total, rows);
     for (int64_t split = tile.first_split; split < tile.first_split + tile.num_splits; ++split) {
-        const PartialRows part(partial_at(a, tile, kv_head, split), rows, a.value_size);
+        const PartialRows part = partial_rows(a, tile, kv_head, split);
         for (int64_t row = 0; row < rows; ++row) merge_row<V>(total, part, row);
     }
     finish_rows<V>(a, queries, total);

@@ -137,7 +137,7 @@ constexpr int64_t kTileRows = 16;
 inline void multiply_slab(const uint16_t* x, int64_t x_stride, int64_t rows, const uint16_t* tiles, int64_t depth,
                           float* sums, int64_t sums_stride, bool accumulates) {
     const auto run = [&]<int Blocks>(int64_t row_block) {
-        AmxProduct<Blocks>({x, x_stride, tiles, 2, 1, sums, sums_stride, 1, depth, accumulates}).finish();
+        AmxProduct<Blocks>({x, x_stride, tiles, 2, 1, sums, sums_stride, 1, depth, accumulates}).run([] {});
         x += Blocks * row_block * x_stride / 2;
         sums += Blocks * row_block * sums_stride / 4;
         rows -= Blocks * row_block;

@@ -19,11 +19,11 @@ alignas(64) inline constexpr float kPowers[32] = {
 
 class PowerOfTwo {
 public:
-    // x up to 100. Below −2¹⁷ the table's index is anything, and the result 0; so at −∞.
+    // x up to 100. At −∞, r and so the factor are NaN, and VSCALEF gives 0 for them.
     __m512 operator()(__m512 x) const {
         const __m512 shifted = _mm512_add_ps(x, round_);  // its last five bits count 1/32
         const __m512 k = _mm512_sub_ps(shifted, round_);
-        const __m512 r = _mm512_sub_ps(x, k);  // not NaN at −∞
+        const __m512 r = _mm512_sub_ps(x, k);
         const __m512 power = _mm512_permutex2var_ps(low_, _mm512_castps_si512(shifted), high_);
         return _mm512_scalef_ps(_mm512_mul_ps(power, _mm512_fmadd_ps(r, ln2_, one_)), k);
     }
@@ -31,7 +31,6 @@ public:
 private:
     __m512 low_ = _mm512_load_ps(kPowers), high_ = _mm512_load_ps(kPowers + 16);
     __m512 round_ = _mm512_set1_ps(1.5f * (1 << 18)), ln2_ = _mm512_set1_ps(0.693147181f), one_ = _mm512_set1_ps(1.0f);
-    __m512 lowest_ = _mm512_set1_ps(-1.0f);
 };
 
 }  // namespace octavo::OCTAVO_ISA

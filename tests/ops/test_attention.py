@@ -13,6 +13,32 @@ from octavo.ops import AttentionPlan, OpArgumentError, reference
 from octavo.ops.dispatch import NATIVE
 
 
+def attention_paths() -> list[str]:
+    """Instruction sets and the paths of attention on each: "avx2 vector"."""
+    if NATIVE is None:
+        return []
+    before, found = NATIVE.isa(), []
+    for isa in NATIVE.available_isas():
+        NATIVE.force_isa(isa)
+        found += [f"{isa} {path}" for path in NATIVE.attention_paths()]
+    NATIVE.force_isa(before)
+    return found
+
+
+@pytest.fixture(params=[*attention_paths(), "reference"])
+def backend(request):
+    """Runs the test once a path of attention, and with the reference."""
+    if request.param == "reference":
+        yield request.param
+        return
+    before = NATIVE.isa()
+    isa, _, path = request.param.partition(" ")
+    NATIVE.force_isa(isa)
+    NATIVE.force_attention_path(path)
+    yield request.param
+    NATIVE.force_isa(before)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One sequence's heads and the options of its attention."""
@@ -28,6 +54,7 @@ class Case:
     window: int | None = None
     softcap: float = 0.0
     has_sinks: bool = False
+    is_causal: bool = True
     seed: int = 0
 
     def tensors(self):
@@ -38,7 +65,7 @@ class Case:
         return q, k, v, torch.randn(self.num_heads, generator=generator) if self.has_sinks else None
 
     def options(self):
-        return {"scale": self.scale, "window": self.window, "softcap": self.softcap}
+        return {"scale": self.scale, "window": self.window, "softcap": self.softcap, "is_causal": self.is_causal}
 
 
 class Sequence:
@@ -63,52 +90,57 @@ class Sequence:
         slots = self.table[positions // self.case.block_size].long() * self.case.block_size
         slots += positions % self.case.block_size
         self.ops.store_kv(self.k[start:end], self.v[start:end], self.k_cache, self.v_cache, slots)
+        return self.attend(self.q[start:end], self.plan(num_tokens, end))
+
+    def plan(self, num_tokens: int, end: int) -> AttentionPlan:
         table = self.table.clone()
         if self.case.window is not None:
-            table[: max(0, start - self.case.window + 1) // self.case.block_size] = 0
-        plan = AttentionPlan(
+            table[: max(0, end - num_tokens - self.case.window + 1) // self.case.block_size] = 0
+        return AttentionPlan(
             query_starts=torch.tensor([0, num_tokens], dtype=torch.int32),
             seq_lens=torch.tensor([end], dtype=torch.int32),
             block_tables=table[None],
             block_size=self.case.block_size,
         )
+
+    def attend(self, q_THD: torch.Tensor, plan: AttentionPlan) -> torch.Tensor:
         return self.ops.paged_attention(
-            self.q[start:end],
-            self.k_cache,
-            self.v_cache,
-            plan,
-            **self.case.options(),
-            sinks_H=self.sinks,
-            is_causal=True,
+            q_THD, self.k_cache, self.v_cache, plan, **self.case.options(), sinks_H=self.sinks
         )
 
     def steps(self, *sizes: int) -> torch.Tensor:
         return torch.cat([self.step(size) for size in sizes])
 
 
-def formula(case: Case, dtype: torch.dtype) -> torch.Tensor:
-    """softmax over the whole score matrix, of keys and values rounded to the cache's dtype."""
+def formula(case: Case, dtype: torch.dtype, rounds_to_bf16: bool = False) -> torch.Tensor:
+    """softmax over the whole score matrix, of keys and values rounded to the cache's dtype; q and e^(s − max s), too."""
+
+    def rounded(x: torch.Tensor) -> torch.Tensor:
+        return x.bfloat16().to(dtype) if rounds_to_bf16 else x
+
     q, k, v, sinks = case.tensors()
+    q = rounded(q)
     q, k, v = q.to(dtype), k.to(case.dtype).to(dtype), v.to(case.dtype).to(dtype)
     group = case.num_heads // case.num_kv_heads
     s = torch.einsum("thd,shd->hts", q, k.repeat_interleave(group, 1)) * case.scale
     if case.softcap:
         s = case.softcap * torch.tanh(s / case.softcap)
     distance = torch.arange(case.num_tokens)[:, None] - torch.arange(case.num_tokens)
-    hidden = distance < 0
+    hidden = (distance < 0) & case.is_causal
     if case.window is not None:
         hidden |= distance >= case.window
     s = s.masked_fill(hidden, -torch.inf)
     if sinks is not None:
         s = torch.cat((s, sinks.to(dtype)[:, None, None].expand(-1, case.num_tokens, 1)), dim=-1)
-    p = s.softmax(-1)[..., : case.num_tokens]
-    return torch.einsum("hts,shd->thd", p, v.repeat_interleave(group, 1))
+    p = (s - s.amax(-1, keepdim=True)).exp()
+    o = torch.einsum("hts,shd->thd", rounded(p[..., : case.num_tokens]), v.repeat_interleave(group, 1))
+    return o / p.sum(-1).T[..., None]
 
 
-def precision(case: Case, backend: str) -> torch.dtype:
-    """What the kernel that runs the case multiplies in: AMX's tiles take bf16."""
-    is_amx = NATIVE is not None and backend != "reference" and "amx" in NATIVE.attention_paths()
-    return torch.bfloat16 if is_amx and case.dtype == torch.bfloat16 else torch.float32
+def assert_accurate_by(check, got: torch.Tensor, case: Case, backend: str) -> None:
+    """Beside the formula in fp32 torch, with the roundings that the path makes."""
+    rounds = backend.endswith(" amx") and case.dtype == torch.bfloat16
+    check(got, formula(case, torch.float32, rounds), formula(case, torch.float64))
 
 
 CASES = [
@@ -123,13 +155,40 @@ CASES = [
     Case(num_tokens=150, key_size=32, value_size=40, dtype=torch.bfloat16, softcap=30.0, scale=2.0),
     Case(num_tokens=20, num_heads=1, num_kv_heads=1, key_size=512, value_size=512, scale=0.05, has_sinks=True),
     Case(num_tokens=90, num_heads=60, num_kv_heads=1, key_size=8, value_size=8, has_sinks=True, window=64),
+    Case(num_tokens=300, num_heads=9, num_kv_heads=3, key_size=64, value_size=64, dtype=torch.bfloat16, scale=0.125),
+    Case(num_tokens=129, num_heads=17, num_kv_heads=1, key_size=33, value_size=1, block_size=7, dtype=torch.bfloat16),
+    Case(num_tokens=200, key_size=128, value_size=96, dtype=torch.bfloat16, window=70, softcap=2.0, has_sinks=True),
+    Case(num_tokens=140, num_heads=5, num_kv_heads=1, key_size=512, value_size=300, dtype=torch.bfloat16, scale=0.05),
+    Case(num_tokens=70, dtype=torch.bfloat16, scale=-0.3, block_size=1),
+    Case(num_tokens=2100, num_heads=2, num_kv_heads=1, dtype=torch.bfloat16),
+    Case(num_tokens=2100, num_heads=2, num_kv_heads=1, dtype=torch.bfloat16, window=1500, has_sinks=True),
+    Case(num_tokens=2100, num_heads=1, num_kv_heads=1),
+]
+WHOLE_CASES = [
+    Case(num_tokens=1, is_causal=False),
+    Case(num_tokens=130, is_causal=False, softcap=3.0),
+    Case(
+        num_tokens=300, num_heads=9, num_kv_heads=3, key_size=64, value_size=59, dtype=torch.bfloat16, is_causal=False
+    ),
+    Case(num_tokens=129, has_sinks=True, dtype=torch.float16, is_causal=False),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_attention_is_accurate(case, backend, assert_accurate):
     got = Sequence(case, backend).step(case.num_tokens)
-    assert_accurate(got, formula(case, precision(case, backend)), formula(case, torch.float64))
+    assert_accurate_by(assert_accurate, got, case, backend)
+
+
+@pytest.mark.parametrize("case", WHOLE_CASES, ids=range(len(WHOLE_CASES)))
+def test_attention_that_is_not_causal(case, backend, threads, assert_accurate):
+    whole = Sequence(case, backend)
+    got = whole.step(case.num_tokens)
+    assert_accurate_by(assert_accurate, got, case, backend)
+    threads(1)
+    for first in {0, case.num_tokens // 2, case.num_tokens - 1}:  # the last rows alone, over all keys
+        plan = whole.plan(case.num_tokens - first, case.num_tokens)
+        assert torch.equal(whole.attend(whole.q[first:], plan), got[first:])
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
@@ -138,11 +197,28 @@ def test_chunks_give_the_same_bits(case, backend, threads):
     whole = Sequence(case, backend).step(case.num_tokens)
     threads(1)
     sizes = (7, 64) if backend == "reference" else (1, 7, 64)
+    if case.num_tokens > 1000:
+        sizes = (700,)
     for size in sizes:
         chunks = [size] * (case.num_tokens // size) + [case.num_tokens % size] * (case.num_tokens % size > 0)
         assert torch.equal(Sequence(case, backend).steps(*chunks), whole), size
     if case.num_tokens > 2:
+        threads(2)
         assert torch.equal(Sequence(case, backend).steps(case.num_tokens - 2, 1, 1), whole)
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_value_that_is_not_finite_is_seen_by_no_row_before_it(dtype, value, backend):
+    if backend == "reference":
+        pytest.skip("multiplies what it hides by 0")
+    case = Case(num_tokens=150, dtype=dtype)
+    want = Sequence(case, backend).step(150)
+    broken = Sequence(case, backend)
+    broken.v[70] = value
+    got = broken.step(150)
+    assert torch.equal(got[:70], want[:70])
+    assert not got[70:].isfinite().any()
 
 
 def test_requests_do_not_see_each_other(backend):
@@ -192,7 +268,7 @@ def test_no_requests(backend):
         block_size=4,
     )
     got = ops_of.paged_attention(
-        torch.zeros(0, 2, 8), cache, cache, plan, scale=1.0, window=None, softcap=0.0, sinks_H=None
+        torch.zeros(0, 2, 8), cache, cache, plan, scale=1.0, window=None, softcap=0.0, sinks_H=None, is_causal=True
     )
     assert got.shape == (0, 2, 8)
     ops_of.store_kv(torch.zeros(0, 1, 8), torch.zeros(0, 1, 8), cache, cache, torch.zeros(0, dtype=torch.int64))
@@ -208,8 +284,11 @@ def test_no_requests(backend):
     block_size=st.integers(1, 20),
     window=st.none() | st.integers(1, 150),
     cut=st.integers(0, 139),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
 )
-def test_any_shape(num_tokens, num_kv_heads, group, key_size, value_size, block_size, window, cut, assert_accurate):
+def test_any_shape(
+    num_tokens, num_kv_heads, group, key_size, value_size, block_size, window, cut, dtype, assert_accurate
+):
     case = Case(
         num_tokens=num_tokens,
         num_heads=num_kv_heads * group,
@@ -218,12 +297,14 @@ def test_any_shape(num_tokens, num_kv_heads, group, key_size, value_size, block_
         value_size=value_size,
         block_size=block_size,
         window=window,
+        dtype=dtype,
     )
-    got = Sequence(case, "native").step(num_tokens)
-    assert_accurate(got, formula(case, torch.float32), formula(case, torch.float64))
+    backend = f"native {NATIVE.attention_paths()[-1]}"
+    got = Sequence(case, backend).step(num_tokens)
+    assert_accurate_by(assert_accurate, got, case, backend)
     cut %= num_tokens
     if cut:
-        assert torch.equal(Sequence(case, "native").steps(cut, num_tokens - cut), got)
+        assert torch.equal(Sequence(case, backend).steps(cut, num_tokens - cut), got)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -269,13 +350,22 @@ def test_arguments_are_checked():
         block_size=4,
     )
 
-    def call(q=q, k_cache=cache, v_cache=cache, window=None, softcap=0.0, sinks_H=None, **changes):
+    def call(q=q, k_cache=cache, v_cache=cache, window=None, softcap=0.0, sinks_H=None, is_causal=True, **changes):
         changed = dataclasses.replace(plan, **changes)
         return ops.paged_attention(
-            q, k_cache, v_cache, changed, scale=1.0, window=window, softcap=softcap, sinks_H=sinks_H
+            q,
+            k_cache,
+            v_cache,
+            changed,
+            scale=1.0,
+            window=window,
+            softcap=softcap,
+            sinks_H=sinks_H,
+            is_causal=is_causal,
         )
 
     assert call().shape == (3, 4, 8)
+    assert call(is_causal=False).shape == (3, 4, 8)
     for wrong in (
         {"q": q[:2]},
         {"q": q[..., :7]},
@@ -285,6 +375,7 @@ def test_arguments_are_checked():
         {"v_cache": cache[:4]},
         {"v_cache": cache.bfloat16()},
         {"window": 0},
+        {"window": 5, "is_causal": False},
         {"softcap": -1.0},
         {"sinks_H": torch.zeros(2)},
         {"block_size": 8},

@@ -179,19 +179,23 @@ def test_cache_kernels(dtype, size, isa):
         assert torch.equal(cache.tensor.view(25, kv_heads, d)[4:], x.tensor.to(dtype))
         assert cache.tensor.view(25, kv_heads, d)[:4].isnan().all()
     # Read from the cache's start: position p at slot p + 5, so that block 0 is never read.
-    o = empty(3, heads, size + 2)
     starts, lens = torch.tensor([0, 3], dtype=torch.int32), torch.tensor([num_tokens - 1], dtype=torch.int32)
     table = torch.tensor([1, 2, 3, 4], dtype=torch.int32)
     plan = _native.AttentionPlan(
         query_starts=starts.data_ptr(), seq_lens=lens.data_ptr(), block_tables=table.data_ptr(), num_requests=1,
         max_blocks=4,
     )  # fmt: skip
-    _native.run(
-        _native.AttentionArguments(
-            q=q.address, q_token_stride=heads * size, q_head_stride=size, k=view(k_cache), v=view(v_cache),
-            type=cache_type, o=o.address, plan=plan, block_size=block_size, heads=heads, kv_heads=kv_heads,
-            key_size=size, value_size=size + 2, scale=0.3, softcap=0.0, window=0, sinks=0, is_causal=True,
-        )
-    )  # fmt: skip
-    o.assert_whole()
-    assert o.tensor.isfinite().all()
+    for path in _native.attention_paths():
+        _native.force_attention_path(path)
+        for is_causal in (True, False):
+            o = empty(3, heads, size + 2)
+            _native.run(
+                _native.AttentionArguments(
+                    q=q.address, q_token_stride=heads * size, q_head_stride=size, k=view(k_cache), v=view(v_cache),
+                    type=cache_type, o=o.address, plan=plan, block_size=block_size, heads=heads, kv_heads=kv_heads,
+                    key_size=size, value_size=size + 2, scale=0.3, softcap=0.0, window=0, sinks=0, is_causal=is_causal,
+                )
+            )  # fmt: skip
+            o.assert_whole()
+            assert o.tensor.isfinite().all()
+    _native.force_attention_path("")

@@ -128,7 +128,7 @@ def test_replays_give_the_bits_of_the_ops(layer, is_fused, isa):
     check()
 
 
-def test_fusion_leaves_fewer_launches_and_less_memory(layer):
+def test_fusion_leaves_fewer_launches(layer):
     fused, plain = record(layer), record(layer, is_fused=False)
     kernels = [facts.kernel for facts, _ in fused.time(0, 0, [step(0, 0)[3]])]
     unfused = [facts.kernel for facts, _ in plain.time(0, 0, [step(0, 0)[3]])]
@@ -138,7 +138,6 @@ def test_fusion_leaves_fewer_launches_and_less_memory(layer):
     narrow = {"native": "", "int8": "quantize", "bf16": "round"}[layer.activations]
     if narrow:  # left are the sampled rows after a layer norm, and v's x again
         assert unfused.count(narrow) - kernels.count(narrow) == 3
-    assert fused.arena_bytes <= plain.arena_bytes
 
 
 def test_buffers_that_live_together_do_not_overlap(layer):
