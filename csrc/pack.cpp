@@ -112,6 +112,12 @@ void pack_block(Format format, const uint8_t* source, int64_t column, uint8_t* o
     }
 }
 
+void pack_i8_row(const uint8_t* row, int64_t k, int64_t column, uint8_t* out) {
+    std::memcpy(out + 4 * column, row, 4);
+    out += 4 * kPanelColumns;
+    for (int64_t i = 0; i < k; ++i) out[(i / 4 * kPanelColumns + column) * 4 + i % 4] = row[4 + i];
+}
+
 // Asks for huge pages where whole ones fit, before they are written: reading large weights is bound by memory, and a
 // hardware prefetcher stops at a page's end. Advice only: nothing depends on its being taken.
 void advise_huge_pages(std::byte* data, int64_t bytes) {
@@ -136,12 +142,16 @@ void pack_panel(const void* arguments, int64_t panel) {
     const auto& a = *static_cast<const PackArguments*>(arguments);
     const PanelBlock& layout = kPanelBlocks[static_cast<int>(a.format)];
     const int64_t num_blocks = a.k / layout.k;
-    auto* out = reinterpret_cast<uint8_t*>(a.out) + panel * num_blocks * layout.bytes();
-    std::memset(out, 0, num_blocks * layout.bytes());
+    auto* out = reinterpret_cast<uint8_t*>(a.out) + panel * panel_bytes(a.format, a.k);
+    std::memset(out, 0, static_cast<size_t>(panel_bytes(a.format, a.k)));
     const int64_t first = panel * kPanelColumns;
     const int64_t columns = a.n - first < kPanelColumns ? a.n - first : kPanelColumns;
     for (int64_t column = 0; column < columns; ++column) {
         const auto* row = reinterpret_cast<const uint8_t*>(a.rows) + (first + column) * a.row_stride_bytes;
+        if (a.format == Format::I8) {
+            pack_i8_row(row, a.k, column, out);
+            continue;
+        }
         for (int64_t block = 0; block < num_blocks; ++block)
             pack_block(a.format, row + block * layout.source_bytes, column, out + block * layout.bytes());
     }
@@ -150,8 +160,7 @@ void pack_panel(const void* arguments, int64_t panel) {
 }  // namespace
 
 int64_t packed_bytes(Format format, int64_t n, int64_t k) {
-    const PanelBlock& layout = kPanelBlocks[static_cast<int>(format)];
-    return (n + kPanelColumns - 1) / kPanelColumns * (k / layout.k) * layout.bytes();
+    return (n + kPanelColumns - 1) / kPanelColumns * panel_bytes(format, k);
 }
 
 void pack(Format format, const std::byte* rows, int64_t row_stride_bytes, int64_t n, int64_t k, std::byte* out) {

@@ -133,10 +133,26 @@ inline void with_block_format(Format format, F f) {
 
 inline bool is_block_format(Format format) { return kPanelBlocks[static_cast<int>(format)].low_words > 0; }
 
+// k0 is a multiple of four.
+template <class V>
+[[gnu::noinline]] void dequantize_i8(const std::byte* panel, int64_t k0, int64_t k, float* out) {
+    const auto* scales = reinterpret_cast<const float*>(panel);
+    const auto* codes = reinterpret_cast<const uint32_t*>(panel) + kPanelColumns;
+    for (int64_t column = 0; column < kPanelColumns; column += V::kLanes) {
+        const auto scale = V::load(scales + column);
+        for (int64_t i = 0; i < k; ++i) {
+            const auto words = V::load_words(codes + (k0 + i) / 4 * kPanelColumns + column);
+            const auto code = V::top_byte_to_float(V::shift_left(words, static_cast<int>(24 - 8 * (i % 4))));
+            V::store(out + i * kPanelColumns + column, V::mul(scale, code));
+        }
+    }
+}
+
 // k0 and k are multiples of the format's block.
 template <class V>
 inline void dequantize_slab(Format format, const std::byte* panel, int64_t k0, int64_t k, float* out) {
     const PanelBlock& block = kPanelBlocks[static_cast<int>(format)];
+    if (format == Format::I8) return dequantize_i8<V>(panel, k0, k, out);
     const std::byte* from = panel + k0 / block.k * block.bytes();
     const auto convert = [&](auto load) {
         for (int64_t i = 0; i < k * kPanelColumns; i += V::kLanes) {
@@ -165,8 +181,7 @@ inline void dot_slab(Format format, const std::byte* panel, int64_t k0, int64_t 
 }
 
 inline const std::byte* panel_at(const std::byte* weight, Format format, int64_t panel, int64_t k) {
-    const PanelBlock& block = kPanelBlocks[static_cast<int>(format)];
-    return weight + panel * (k / block.k) * block.bytes();
+    return weight + panel * panel_bytes(format, k);
 }
 
 }  // namespace octavo::OCTAVO_ISA

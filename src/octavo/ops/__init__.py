@@ -11,10 +11,20 @@ from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.dispatch import available_isas, isa
 from octavo.ops.elementwise import add, softcap, take_rows
 from octavo.ops.errors import OpArgumentError
-from octavo.ops.linear import dequantize, embedding, linear, linear_int8, pack_weight, quantize_activations
+from octavo.ops.linear import (
+    dequantize,
+    embedding,
+    linear,
+    linear_i8,
+    linear_int8,
+    pack_weight,
+    quantize_activations,
+    quantize_rows,
+    quantize_weight,
+)
 from octavo.ops.logits import log_softmax, softmax, tile_max
 from octavo.ops.norms import add_rms_norm, layer_norm, rms_norm
-from octavo.ops.quantized_activations import QuantizedActivations
+from octavo.ops.quantized_activations import QuantizedActivations, QuantizedRows
 from octavo.ops.recording import NotRecordableError, RecordedTensor, Recording, RowSet
 from octavo.ops.replay import can_replay, make_program
 from octavo.ops.rotary import apply_rotary
@@ -27,6 +37,7 @@ __all__ = [
     "OpArgumentError",
     "PackedWeight",
     "QuantizedActivations",
+    "QuantizedRows",
     "RecordedTensor",
     "Recording",
     "RowSet",
@@ -44,6 +55,7 @@ __all__ = [
     "isa",
     "layer_norm",
     "linear",
+    "linear_i8",
     "linear_int8",
     "log_softmax",
     "make_program",
@@ -52,6 +64,8 @@ __all__ = [
     "pack_weight",
     "paged_attention",
     "quantize_activations",
+    "quantize_rows",
+    "quantize_weight",
     "rms_norm",
     "set_num_threads",
     "silu_mul",

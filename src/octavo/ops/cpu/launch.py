@@ -23,6 +23,8 @@ class NativeKernel:
 LINEAR = NativeKernel("linear", _native.LinearArguments, ("y",))
 QUANTIZE = NativeKernel("quantize", _native.QuantizeArguments, ("q", "scales", "sums"))
 LINEAR_INT8 = NativeKernel("linear_int8", _native.LinearInt8Arguments, ("y",))
+QUANTIZE_ROWS = NativeKernel("quantize_rows", _native.QuantizeRowsArguments, ("q", "scales", "sums"))
+LINEAR_I8 = NativeKernel("linear_i8", _native.LinearI8Arguments, ("y",))
 EMBEDDING = NativeKernel("embedding", _native.EmbeddingArguments, ("y",))
 TAKE_ROWS = NativeKernel("take_rows", _native.TakeRowsArguments, ("y",))
 ADD = NativeKernel("add", _native.AddArguments, ("total",))
@@ -43,6 +45,8 @@ KERNELS = {
         LINEAR,
         QUANTIZE,
         LINEAR_INT8,
+        QUANTIZE_ROWS,
+        LINEAR_I8,
         EMBEDDING,
         TAKE_ROWS,
         ADD,
