@@ -24,7 +24,7 @@ from octavo.loader.checkpoint import Checkpoint, open_checkpoint
 from octavo.loader.fetch import resolve_model
 from octavo.models.decoder import DecoderSpec
 from octavo.models.registry import family_of, load_decoder, read_spec
-from octavo.quantization import AsStored, Int8Activations, LinearMethod
+from octavo.quantization import AsStored, Int8Activations, Int8Weights, LinearMethod
 from octavo.scheduler import Scheduler, SchedulerLimits
 from octavo.scheduler.policy import POLICIES
 from octavo.worker import ModelRunner, RunnerLimits
@@ -125,7 +125,8 @@ class _Phases:
 
 def _linear_method(resolved: ResolvedConfig, device: torch.device) -> LinearMethod:
     as_stored = AsStored(device, getattr(torch, resolved.dtype))
-    return Int8Activations(as_stored) if resolved.linear_activations == "int8" else as_stored
+    method: LinearMethod = Int8Activations(as_stored) if resolved.linear_activations == "int8" else as_stored
+    return Int8Weights(method) if resolved.quantization == "int8" else method
 
 
 def _cache_layout(spec: DecoderSpec, block_size: int, dtype: KVDtype) -> CacheLayout:
