@@ -10,7 +10,7 @@
 
 namespace octavo {
 
-enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K };
+enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, I8 };
 enum class CacheType : int32_t { F32, BF16, F16 };
 enum class GatedActivation : int32_t { SiLU, GELUTanh };
 
@@ -63,6 +63,28 @@ struct LinearBf16Arguments {
     const uint16_t* x;  // contiguous
     const std::byte* weight;
     Format format;
+    const float* bias;
+    float* y;
+    int64_t y_stride;
+    int64_t rows, in_features, out_features;
+};
+
+// x (rows, in_features) to bytes, one scale a row: x ≈ scale·q with scale = max|x| / 127.
+struct QuantizeRowsArguments {
+    const float* x;
+    int64_t x_stride;
+    int8_t* q;      // (rows, in_features up to a multiple of kRowPadding)
+    float* scales;  // (rows)
+    int32_t* sums;  // (rows): of q
+    int64_t rows, in_features;
+};
+
+// y (rows, out_features) = quantised x · Wᵀ + bias, for I8.
+struct LinearI8Arguments {
+    const int8_t* q;  // as QuantizeRowsArguments leaves them
+    const float* scales;
+    const int32_t* sums;
+    const std::byte* weight;
     const float* bias;
     float* y;
     int64_t y_stride;
@@ -245,6 +267,8 @@ struct KernelTable {
     void (*round)(const void* arguments, int64_t item);
     void (*quantize)(const void* arguments, int64_t item);
     void (*linear_int8)(const void* arguments, int64_t item);
+    void (*quantize_rows)(const void* arguments, int64_t item);
+    void (*linear_i8)(const void* arguments, int64_t item);
     void (*embedding)(const void* arguments, int64_t item);
     void (*take_rows)(const void* arguments, int64_t item);
     void (*add)(const void* arguments, int64_t item);
@@ -261,11 +285,13 @@ struct KernelTable {
     void (*attention_merge)(const void* arguments, int64_t item);
 };
 
-// One of several ways to run linear_int8 on one instruction set; they differ in speed only.
+// One of several ways to run linear_int8 and linear_i8 on one instruction set; they differ in speed only.
 struct Int8Path {
     const char* name;
     void (*run)(const void* arguments, int64_t item);
     int64_t min_rows;  // from how many rows on it is the faster one
+    void (*run_i8)(const void* arguments, int64_t item);  // the same for linear_i8
+    int64_t min_rows_i8;
 };
 
 // One of several ways to run attention on one instruction set; their bits may differ. The splits are merged by the table's
@@ -281,6 +307,7 @@ constexpr int64_t kPanelColumns = 32;
 constexpr int64_t kLinearRowsPerItem = 240;
 constexpr int64_t kInt8RowsPerItem = 256;
 constexpr int64_t kBf16RowsPerItem = 512;
+constexpr int64_t kRowPadding = 64;  // of rows of bytes: K of an AMX tile
 constexpr int64_t kElementsPerItem = 16384;  // of row-wise kernels
 constexpr int64_t kMinAttentionRows = 64, kMaxAttentionRows = 512;  // of an item: tokens · heads a group
 

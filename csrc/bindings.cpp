@@ -40,7 +40,8 @@ NB_MODULE(_native, m) {
         .value("F32", Format::F32).value("F16", Format::F16).value("BF16", Format::BF16)
         .value("Q4_0", Format::Q4_0).value("Q4_1", Format::Q4_1).value("Q5_0", Format::Q5_0)
         .value("Q5_1", Format::Q5_1).value("Q8_0", Format::Q8_0).value("Q4_K", Format::Q4_K)
-        .value("Q5_K", Format::Q5_K).value("Q6_K", Format::Q6_K);
+        .value("Q5_K", Format::Q5_K).value("Q6_K", Format::Q6_K)
+        .value("I8", Format::I8);
     nb::enum_<CacheType>(m, "CacheType")
         .value("F32", CacheType::F32).value("BF16", CacheType::BF16).value("F16", CacheType::F16);
     nb::enum_<GatedActivation>(m, "GatedActivation")
@@ -114,6 +115,23 @@ NB_MODULE(_native, m) {
     },
         nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"),
         nb::arg("y"), nb::arg("y_stride"), nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"));
+    define_block(m, "QuantizeRowsArguments", +[](
+        uintptr_t x, int64_t x_stride, uintptr_t q, uintptr_t scales, uintptr_t sums, int64_t rows, int64_t
+        in_features) {
+        return QuantizeRowsArguments{
+            at<const float>(x), x_stride, at<int8_t>(q), at<float>(scales), at<int32_t>(sums), rows, in_features};
+    },
+        nb::arg("x"), nb::arg("x_stride"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("rows"),
+        nb::arg("in_features"));
+    define_block(m, "LinearI8Arguments", +[](
+        uintptr_t q, uintptr_t scales, uintptr_t sums, uintptr_t weight, uintptr_t bias, uintptr_t y, int64_t y_stride,
+        int64_t rows, int64_t in_features, int64_t out_features) {
+        return LinearI8Arguments{
+            at<const int8_t>(q), at<const float>(scales), at<const int32_t>(sums), at<const std::byte>(weight),
+            at<const float>(bias), at<float>(y), y_stride, rows, in_features, out_features};
+    },
+        nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("weight"), nb::arg("bias"), nb::arg("y"),
+        nb::arg("y_stride"), nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"));
     define_block(m, "EmbeddingArguments", +[](
         uintptr_t ids, uintptr_t weight, Format format, float scale, uintptr_t y, int64_t rows, int64_t in_features,
         int64_t out_features) {

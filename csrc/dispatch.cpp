@@ -83,7 +83,7 @@ std::atomic<const KernelTable*>& current() {
 const KernelTable& kernels() { return *current().load(std::memory_order_relaxed); }
 
 std::vector<Int8Path> available_int8_paths(const KernelTable& table) {
-    std::vector<Int8Path> paths{{"vector", table.linear_int8, 1}};
+    std::vector<Int8Path> paths{{"vector", table.linear_int8, 1, table.linear_i8, 1}};
 #if defined(OCTAVO_X86)
     if (&table == &avx2::table && has_avx_vnni()) paths.push_back(avx2_vnni::int8_path);
     if (&table == &avx512::table && __builtin_cpu_supports("avx512vnni")) {
@@ -244,6 +244,17 @@ void run(const LinearInt8Arguments& a) {
     auto path = paths.rbegin();
     while (path->min_rows > a.rows && path + 1 != paths.rend()) ++path;
     parallel_for(ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kInt8RowsPerItem), path->run, &a);
+}
+
+void run(const QuantizeRowsArguments& a) {
+    parallel_for(num_row_items(a.rows, a.in_features), kernels().quantize_rows, &a);
+}
+
+void run(const LinearI8Arguments& a) {
+    const auto& paths = current_int8_paths();
+    auto path = paths.rbegin();
+    while (path->min_rows_i8 > a.rows && path + 1 != paths.rend()) ++path;
+    parallel_for(ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kInt8RowsPerItem), path->run_i8, &a);
 }
 
 void run(const EmbeddingArguments& a) {

@@ -14,7 +14,7 @@ std::string isa();
 // Throws std::invalid_argument for a name that is not available. Not while a kernel runs.
 void force_isa(const std::string& name);
 
-// The ways to run linear_int8 on the instruction set in use; the last one that the number of rows allows is taken,
+// The ways to run linear_int8 and linear_i8 on the instruction set in use; the last one that the number of rows allows is taken,
 // unless one is forced ("" for none). force_isa ends the force. Throws std::invalid_argument as force_isa does.
 std::vector<std::string> int8_paths();
 void force_int8_path(const std::string& name);
@@ -32,6 +32,8 @@ void run(const RoundArguments& arguments);
 void run(const LinearBf16Arguments& arguments);  // where has_bf16_tiles()
 void run(const QuantizeArguments& arguments);
 void run(const LinearInt8Arguments& arguments);
+void run(const QuantizeRowsArguments& arguments);
+void run(const LinearI8Arguments& arguments);
 void run(const EmbeddingArguments& arguments);
 void run(const TakeRowsArguments& arguments);
 void run(const AddArguments& arguments);

@@ -14,6 +14,9 @@
 // So one shift and one mask of a word give four codes of neighbouring k, a byte each: the operand of a dot product
 // of bytes. The kernels that multiply fp32 activations read the same words, a code at a time.
 //
+// I8 lies as the scales [32] fp32, then bytes [k/4][32][4], K filled up with zeros to a multiple of kRowPadding: what dot
+// products of bytes and AMX's tiles read as it is. Its rows as given are a scale (4 bytes), then bytes; w = scale·byte.
+//
 // An element is step·code + offset, in one fma; step and offset per 32 (Q6_K: 16) elements. The
 // product is exact, so this is bitwise ggml's value, but for the sign of a zero.
 #pragma once
@@ -46,7 +49,15 @@ constexpr PanelBlock kPanelBlocks[] = {
     {256, 20, 0, 4, 144},   // Q4_K
     {256, 20, 1, 4, 176},   // Q5_K
     {256, 18, 2, 4, 210},   // Q6_K
+    {4, 4, 0, 0, 4},        // I8: a block is a word, beside the scales
 };
+
+// Bytes of a panel.
+[[gnu::always_inline]] constexpr int64_t panel_bytes(Format format, int64_t k) {
+    const PanelBlock& block = kPanelBlocks[static_cast<int>(format)];
+    if (format == Format::I8) return (4 + (k + kRowPadding - 1) / kRowPadding * kRowPadding) * kPanelColumns;
+    return k / block.k * block.bytes();
+}
 
 // Bytes of the packed form of an (n, k) weight.
 int64_t packed_bytes(Format format, int64_t n, int64_t k);

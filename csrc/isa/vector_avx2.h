@@ -133,6 +133,7 @@ struct Vector {
         half = _mm_max_epu32(half, _mm_shuffle_epi32(half, 0xb1));
         return static_cast<uint32_t>(_mm_cvtsi128_si32(half));
     }
+    static void store_words(void* p, Word v) { _mm256_storeu_si256(static_cast<Word*>(p), v); }
     static Word round_to_words(Float v) { return _mm256_cvtps_epi32(v); }
     // The low bytes of 16 words, signed; returns their sum.
     static int32_t store_sixteen_bytes(int8_t* p, const Word* words) {

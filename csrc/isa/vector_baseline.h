@@ -119,6 +119,7 @@ struct Vector {
         const uint32_t a = v[0] < v[1] ? v[1] : v[0], b = v[2] < v[3] ? v[3] : v[2];
         return a < b ? b : a;
     }
+    static void store_words(void* p, Word v) { std::memcpy(p, &v, 16); }
     static Word round_to_words(Float v) { return reinterpret_cast<Word>(__builtin_convertvector(round(v), Int)); }
     // The low bytes of 16 words, signed; returns their sum.
     static int32_t store_sixteen_bytes(int8_t* p, const Word* words) {

@@ -115,6 +115,21 @@ template <class V, Format F>
         V::store(sums, accumulates ? V::add(V::load(sums), chain[v]) : chain[v]);
 }
 
+// The same of floats of two bytes: load(i) gives the vector that starts at element i of [k][32].
+template <class V, class Load>
+inline void dot_halves(const std::byte* from, int64_t k, const float* x, float* sums, bool accumulates, Load load) {
+    constexpr int kVectors = static_cast<int>(kPanelColumns / V::kLanes);
+    typename V::Float chain[kVectors];
+    for (int v = 0; v < kVectors; ++v) chain[v] = V::broadcast(0.0f);
+    for (int64_t i = 0; i < k; ++i) {
+        __builtin_prefetch(from + kPrefetchBytes + i * 2 * kPanelColumns);
+        const auto factor = V::broadcast(x[i]);
+        for (int v = 0; v < kVectors; ++v) chain[v] = V::fma(factor, load(i * kPanelColumns + v * V::kLanes), chain[v]);
+    }
+    for (int v = 0; v < kVectors; ++v, sums += V::kLanes)
+        V::store(sums, accumulates ? V::add(V::load(sums), chain[v]) : chain[v]);
+}
+
 // Calls f<Format>() for a block format.
 template <class F>
 inline void with_block_format(Format format, F f) {
@@ -131,12 +146,29 @@ inline void with_block_format(Format format, F f) {
     }
 }
 
-inline bool is_block_format(Format format) { return kPanelBlocks[static_cast<int>(format)].low_words > 0; }
+// Whether dot_slab takes the format: fp32 is multiplied where it lies, and I8's scales wait for its exact sums.
+inline bool can_dot_slab(Format format) { return format != Format::F32 && format != Format::I8; }
+
+// k0 is a multiple of four.
+template <class V>
+[[gnu::noinline]] void dequantize_i8(const std::byte* panel, int64_t k0, int64_t k, float* out) {
+    const auto* scales = reinterpret_cast<const float*>(panel);
+    const auto* codes = reinterpret_cast<const uint32_t*>(panel) + kPanelColumns;
+    for (int64_t column = 0; column < kPanelColumns; column += V::kLanes) {
+        const auto scale = V::load(scales + column);
+        for (int64_t i = 0; i < k; ++i) {
+            const auto words = V::load_words(codes + (k0 + i) / 4 * kPanelColumns + column);
+            const auto code = V::top_byte_to_float(V::shift_left(words, static_cast<int>(24 - 8 * (i % 4))));
+            V::store(out + i * kPanelColumns + column, V::mul(scale, code));
+        }
+    }
+}
 
 // k0 and k are multiples of the format's block.
 template <class V>
 inline void dequantize_slab(Format format, const std::byte* panel, int64_t k0, int64_t k, float* out) {
     const PanelBlock& block = kPanelBlocks[static_cast<int>(format)];
+    if (format == Format::I8) return dequantize_i8<V>(panel, k0, k, out);
     const std::byte* from = panel + k0 / block.k * block.bytes();
     const auto convert = [&](auto load) {
         for (int64_t i = 0; i < k * kPanelColumns; i += V::kLanes) {
@@ -155,18 +187,24 @@ inline void dequantize_slab(Format format, const std::byte* panel, int64_t k0, i
     }
 }
 
-// sums (32) = or += x (k) · slab, for block formats.
+// sums (32) = or += x (k) · slab, where can_dot_slab.
 template <class V>
 inline void dot_slab(Format format, const std::byte* panel, int64_t k0, int64_t k, const float* x, float* sums,
                      bool accumulates) {
     const PanelBlock& block = kPanelBlocks[static_cast<int>(format)];
     const std::byte* from = panel + k0 / block.k * block.bytes();
-    with_block_format(format, [&]<Format F>() { dot_blocks<V, F>(from, k / block.k, x, sums, accumulates); });
+    const auto dot = [&](auto load) { dot_halves<V>(from, k, x, sums, accumulates, load); };
+    const auto* halves = reinterpret_cast<const uint16_t*>(from);
+    switch (format) {
+        case Format::F16: return dot([&](int64_t i) { return V::load_f16(halves + i); });
+        case Format::BF16: return dot([&](int64_t i) { return V::load_bf16(halves + i); });
+        default:
+            with_block_format(format, [&]<Format F>() { dot_blocks<V, F>(from, k / block.k, x, sums, accumulates); });
+    }
 }
 
 inline const std::byte* panel_at(const std::byte* weight, Format format, int64_t panel, int64_t k) {
-    const PanelBlock& block = kPanelBlocks[static_cast<int>(format)];
-    return weight + panel * (k / block.k) * block.bytes();
+    return weight + panel * panel_bytes(format, k);
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -19,7 +19,7 @@ void linear(const void* arguments, int64_t item) {
     const std::byte* weight = panel_at(a.weight, a.format, panel, a.in_features);
     auto* slab = static_cast<float*>(thread_scratch((kSlab + kLinearRowsPerItem) * kPanelColumns * sizeof(float)));
     float* sums = slab + kSlab * kPanelColumns;
-    const bool is_dot = rows == 1 && is_block_format(a.format);
+    const bool is_dot = rows == 1 && can_dot_slab(a.format);
     if (a.in_features == 0)
         for (int64_t i = 0; i < rows * kPanelColumns; ++i) sums[i] = 0.0f;
     for (int64_t k = 0; k < a.in_features; k += kSlab) {

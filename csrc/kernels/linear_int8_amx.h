@@ -3,7 +3,8 @@
 // A panel is unpacked once an item to signed codes (code − zero), so that no correction is needed: word w of a group
 // holds k = 4·w … 4·w + 3 of its 32 columns, which is what a tile reads (row w, stride 128 bytes). The int32 sums of a
 // unit, 16 rows and twice 16 columns, pass through memory: stores of tiles are not forwarded to loads, so one batch of
-// units is multiplied while the one before it is scaled, with the fp32 sums of 16 columns in sixteen registers.
+// units is multiplied while the one before it is scaled, with the fp32 sums of 16 columns in sixteen registers. A store
+// waits for its product, and the tiles with it: so each follows the next product, by another tile.
 #pragma once
 
 #include "linear_int8.h"
@@ -60,23 +61,34 @@ struct alignas(64) TileShapes {
 // The sums of one unit: rows × 16 columns, and the other 16.
 using UnitSums = int32_t[2][kTileRows * 16];
 
-// sums = q · codes of one unit, by one of two sets of tiles. Not by intrinsics: GCC's do not say what memory they read.
+// Multiplies q by the codes of one unit, to one of two sets of tiles, and stores the other set, the unit before, to
+// `before`. Not by intrinsics: GCC's do not say what memory they read.
 template <int Set>
-[[gnu::always_inline]] inline void multiply_unit(const int8_t* q, int64_t q_stride, const int8_t* codes, UnitSums& sums) {
+[[gnu::always_inline]] inline void multiply_unit(const int8_t* q, int64_t q_stride, const int8_t* codes, UnitSums& before) {
     asm volatile(
-        "tilezero %%tmm%c[sum]\n\t"
-        "tilezero %%tmm%c[other]\n\t"
         "tileloadd (%[q],%[q_stride],1), %%tmm%c[left]\n\t"
         "tileloadd (%[codes],%[codes_stride],1), %%tmm6\n\t"
-        "tileloadd 64(%[codes],%[codes_stride],1), %%tmm7\n\t"
+        "tilezero %%tmm%c[sum]\n\t"
         "tdpbssd %%tmm6, %%tmm%c[left], %%tmm%c[sum]\n\t"
+        "tilestored %%tmm%c[before_sum], (%[before],%[before_stride],1)\n\t"
+        "tileloadd 64(%[codes],%[codes_stride],1), %%tmm7\n\t"
+        "tilezero %%tmm%c[other]\n\t"
         "tdpbssd %%tmm7, %%tmm%c[left], %%tmm%c[other]\n\t"
-        "tilestored %%tmm%c[sum], (%[sums],%[sums_stride],1)\n\t"
-        "tilestored %%tmm%c[other], 1024(%[sums],%[sums_stride],1)"
+        "tilestored %%tmm%c[before_other], 1024(%[before],%[before_stride],1)"
         :
-        : [sum] "n"(2 * Set), [other] "n"(2 * Set + 1), [left] "n"(4 + Set), [q] "r"(q), [q_stride] "r"(q_stride),
-          [codes] "r"(codes), [codes_stride] "r"(int64_t{4 * kPanelColumns}), [sums] "r"(&sums),
-          [sums_stride] "r"(int64_t{64})
+        : [sum] "n"(2 * Set), [other] "n"(2 * Set + 1), [before_sum] "n"(2 - 2 * Set), [before_other] "n"(3 - 2 * Set),
+          [left] "n"(4 + Set), [q] "r"(q), [q_stride] "r"(q_stride), [codes] "r"(codes),
+          [codes_stride] "r"(int64_t{4 * kPanelColumns}), [before] "r"(&before), [before_stride] "r"(int64_t{64})
+        : "memory");
+}
+
+template <int Set>
+[[gnu::always_inline]] inline void store_unit(UnitSums& sums) {
+    asm volatile(
+        "tilestored %%tmm%c[sum], (%[sums],%[stride],1)\n\t"
+        "tilestored %%tmm%c[other], 1024(%[sums],%[stride],1)"
+        :
+        : [sum] "n"(2 * Set), [other] "n"(2 * Set + 1), [sums] "r"(&sums), [stride] "r"(int64_t{64})
         : "memory");
 }
 
@@ -115,13 +127,18 @@ inline void amx_tile(const QuantizedRows& x, int rows, const UnpackedSlab& slab,
     using C = Codes<Vector, F>;
     constexpr int64_t kUnitBytes = kGroup / C::units, kUnitCodes = kUnitBytes * kPanelColumns;
     const int64_t num_units = num_groups * C::units;
+    UnitSums* before = sums[1];  // what the first unit stores there is of no use, and overwritten
     const auto multiply = [&](int64_t begin, UnitSums* to) {
+        if (begin >= num_units) return num_units % 2 ? store_unit<0>(*before) : store_unit<1>(*before);
         const int64_t end = smaller(num_units, begin + kAmxBatch);
         for (int64_t unit = begin; unit < end; unit += 2, to += 2) {
             const int8_t* q = x.q + unit * kUnitBytes;
             const int8_t* codes = slab.codes + unit * kUnitCodes;
-            multiply_unit<0>(q, x.q_stride, codes, to[0]);
-            if (unit + 1 < end) multiply_unit<1>(q + kUnitBytes, x.q_stride, codes + kUnitCodes, to[1]);
+            multiply_unit<0>(q, x.q_stride, codes, *before);
+            before = to;
+            if (unit + 1 == end) break;
+            multiply_unit<1>(q + kUnitBytes, x.q_stride, codes + kUnitCodes, *before);
+            before = to + 1;
         }
     };
     multiply(0, sums[0]);

@@ -26,6 +26,8 @@ class Format(enum.Enum):
 
     Q6_K = 10
 
+    I8 = 11
+
 class CacheType(enum.Enum):
     F32 = 0
 
@@ -108,6 +110,27 @@ class LinearInt8Arguments:
         sums: int,
         weight: int,
         format: Format,
+        bias: int,
+        y: int,
+        y_stride: int,
+        rows: int,
+        in_features: int,
+        out_features: int,
+    ) -> None: ...
+
+class QuantizeRowsArguments:
+    def __init__(
+        self, *, x: int, x_stride: int, q: int, scales: int, sums: int, rows: int, in_features: int
+    ) -> None: ...
+
+class LinearI8Arguments:
+    def __init__(
+        self,
+        *,
+        q: int,
+        scales: int,
+        sums: int,
+        weight: int,
         bias: int,
         y: int,
         y_stride: int,
@@ -283,6 +306,8 @@ def run(
     | LinearBf16Arguments
     | QuantizeArguments
     | LinearInt8Arguments
+    | QuantizeRowsArguments
+    | LinearI8Arguments
     | EmbeddingArguments
     | TakeRowsArguments
     | AddArguments
@@ -312,6 +337,8 @@ class Program:
         | LinearBf16Arguments
         | QuantizeArguments
         | LinearInt8Arguments
+        | QuantizeRowsArguments
+        | LinearI8Arguments
         | EmbeddingArguments
         | TakeRowsArguments
         | AddArguments

@@ -60,6 +60,8 @@ def stored_weight() -> Callable[..., StoredWeight]:
 
     def make(weight_format: WeightFormat, n: int, k: int, seed: int = 0) -> StoredWeight:
         generator = torch.Generator().manual_seed(seed)
+        if weight_format is WeightFormat.I8:
+            return ops.quantize_weight(make(WeightFormat.F32, n, k, seed))
         if not weight_format.is_block_format:
             data = torch.randn(n, k, generator=generator).to(FLOAT_DTYPES[weight_format])
             return StoredWeight(data, weight_format, n, k)

@@ -30,6 +30,7 @@ PANELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "device",
             "dtype",
             "linear_activations",
+            "quantization",
             "threads",
             "enforce_eager",
             "chat_template",

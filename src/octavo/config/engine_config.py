@@ -66,7 +66,10 @@ class EngineConfig:
     chat_template: str | None = option_field(None, "A file with a Jinja chat template, instead of the model's own.")
     skip_tokenizer_init: bool = option_field(False, "Token ids in and out; no tokenizer is loaded.")
     quantization: str | None = option_field(
-        None, "Packs weights further at load; default: weights stay as stored.", not_built=True
+        None,
+        "int8 makes F32, F16 and BF16 weights bytes at load, one scale an output feature; weights that a file holds "
+        "quantised (GGUF) stay as they are. Default: all stay as stored.",
+        choices=("int8",),
     )
     tensor_parallel_size: int = option_field(1, "GPUs that share each layer.", not_built=True)
     pipeline_parallel_size: int = option_field(1, "GPUs that share the layers out.", not_built=True)

@@ -52,7 +52,7 @@ def check_option(option: Field[Any], value: Any) -> None:
             f"{option.name}{shown} has type {type(value).__name__}; expected {type_name(option)}", param=option.name
         )
     choices = option.metadata["choices"]
-    if choices and value not in choices:
+    if choices and value is not None and value not in choices:
         raise ConfigError(f"{option.name}={value!r} is not one of {', '.join(choices)}", param=option.name)
 
 

@@ -66,6 +66,7 @@ class ResolvedConfig:
     dtype: str
     kv_cache_dtype: KVDtype
     linear_activations: str
+    quantization: str | None
     max_model_len: int
     max_num_batched_tokens: int
     max_num_seqs: int
@@ -105,6 +106,7 @@ def resolve(config: EngineConfig, model: ModelFacts, machine: MachineFacts) -> R
     threads = config.threads or machine.num_cores
     why["threads"] = "given" if config.threads else "the cores that this process may use"
     linear_activations = _linear_activations(config, machine, device, why)
+    _check_quantization(config, device, why)
     for option in fields(config):
         why.setdefault(option.name, "default" if getattr(config, option.name) == option.default else "given")
     return ResolvedConfig(
@@ -113,6 +115,7 @@ def resolve(config: EngineConfig, model: ModelFacts, machine: MachineFacts) -> R
         dtype=dtype,
         kv_cache_dtype=kv_dtype,
         linear_activations=linear_activations,
+        quantization=config.quantization,
         max_model_len=max_model_len,
         max_num_batched_tokens=budget,
         max_num_seqs=config.max_num_seqs,
@@ -177,6 +180,17 @@ def _linear_activations(config: EngineConfig, machine: MachineFacts, device: str
     reason = "given" if asked == "int8" else "two to three times as fast as native"
     why["linear_activations"] = f"{reason}; F32, F16 and BF16 weights keep native activations"
     return "int8"
+
+
+def _check_quantization(config: EngineConfig, device: str, why: dict[str, str]) -> None:
+    if config.quantization is None:
+        why["quantization"] = "weights stay as stored"
+        return
+    if device != "cpu":
+        raise ConfigError(
+            f"quantization={config.quantization} on {device} is not built yet; leave it out", param="quantization"
+        )
+    why["quantization"] = "given; F32, F16 and BF16 weights become int8, others stay as stored"
 
 
 def _kv_dtype(config: EngineConfig, device: str, dtype: str, why: dict[str, str]) -> KVDtype:

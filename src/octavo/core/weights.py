@@ -2,7 +2,8 @@
 
 A weight is a matrix (out_features N, in_features K), one row an output feature. Block formats
 pack a row as K / block_size blocks of `block_bytes` bytes, little-endian, as ggml defines them
-(ggml-common.h of llama.cpp); K must be a multiple of the block size.
+(ggml-common.h of llama.cpp); K must be a multiple of the block size. I8 is in no file: float weights are
+made I8 at load, a row being its scale (fp32), then K signed bytes.
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class WeightFormat(StrEnum):
     Q4_K = "Q4_K"
     Q5_K = "Q5_K"
     Q6_K = "Q6_K"
+    I8 = "I8"
 
     @property
     def block_size(self) -> int:
@@ -42,6 +44,8 @@ class WeightFormat(StrEnum):
 
     def row_bytes(self, in_features: int) -> int:
         """Bytes of one packed row of `in_features` elements."""
+        if self is WeightFormat.I8:
+            return 4 + in_features
         return in_features // self.block_size * self.block_bytes
 
 
@@ -57,12 +61,13 @@ _LAYOUT = {  # format: (elements, bytes) a block
     "Q4_K": (256, 144),
     "Q5_K": (256, 176),
     "Q6_K": (256, 210),
+    "I8": (1, 1),
 }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredWeight:
-    """A weight as its file holds it. `data` is (N, K) of its dtype, or (N, row_bytes) uint8 for block formats.
+    """A weight as its file holds it. `data` is (N, K) of its dtype, or (N, row_bytes) uint8 for block formats and I8.
 
     Rows may be gathered or sliced without unpacking: a row never shares a byte with another.
     """

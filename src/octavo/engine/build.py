@@ -24,7 +24,7 @@ from octavo.loader.checkpoint import Checkpoint, open_checkpoint
 from octavo.loader.fetch import resolve_model
 from octavo.models.decoder import DecoderSpec
 from octavo.models.registry import family_of, load_decoder, read_spec
-from octavo.quantization import AsStored, Bf16Activations, Int8Activations, LinearMethod
+from octavo.quantization import ActivationKind, AsStored, Int8Weights, LinearMethod, NarrowActivations
 from octavo.scheduler import Scheduler, SchedulerLimits
 from octavo.scheduler.policy import POLICIES
 from octavo.worker import ModelRunner, RunnerLimits
@@ -125,9 +125,10 @@ class _Phases:
 
 def _linear_method(resolved: ResolvedConfig, device: torch.device) -> LinearMethod:
     as_stored = AsStored(device, getattr(torch, resolved.dtype))
-    if resolved.linear_activations == "bf16":
-        return Bf16Activations(as_stored)
-    return Int8Activations(as_stored) if resolved.linear_activations == "int8" else as_stored
+    method: LinearMethod = as_stored
+    if resolved.linear_activations != "native":
+        method = NarrowActivations(as_stored, ActivationKind(resolved.linear_activations))
+    return Int8Weights(method) if resolved.quantization == "int8" else method
 
 
 def _cache_layout(spec: DecoderSpec, block_size: int, dtype: KVDtype) -> CacheLayout:

@@ -17,14 +17,17 @@ from octavo.ops.linear import (
     has_bf16_tiles,
     linear,
     linear_bf16,
+    linear_i8,
     linear_int8,
     pack_weight,
     quantize_activations,
+    quantize_rows,
+    quantize_weight,
     round_bf16,
 )
 from octavo.ops.logits import log_softmax, softmax, tile_max
 from octavo.ops.norms import add_rms_norm, layer_norm, rms_norm
-from octavo.ops.quantized_activations import QuantizedActivations
+from octavo.ops.quantized_activations import QuantizedActivations, QuantizedRows
 from octavo.ops.recording import NotRecordableError, RecordedTensor, Recording, RowSet
 from octavo.ops.replay import can_replay, make_program
 from octavo.ops.rotary import apply_rotary
@@ -37,6 +40,7 @@ __all__ = [
     "OpArgumentError",
     "PackedWeight",
     "QuantizedActivations",
+    "QuantizedRows",
     "RecordedTensor",
     "Recording",
     "RowSet",
@@ -56,6 +60,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "linear_bf16",
+    "linear_i8",
     "linear_int8",
     "log_softmax",
     "make_program",
@@ -64,6 +69,8 @@ __all__ = [
     "pack_weight",
     "paged_attention",
     "quantize_activations",
+    "quantize_rows",
+    "quantize_weight",
     "rms_norm",
     "round_bf16",
     "set_num_threads",

@@ -7,8 +7,11 @@ from octavo.ops import table
 from octavo.ops.checks import FLOAT_DTYPES, INDEX_DTYPES, check_indices, check_tensor
 from octavo.ops.dispatch import NATIVE
 from octavo.ops.errors import OpArgumentError
-from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations
+from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations, QuantizedRows, padded_size
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
+
+MAX_I8_FEATURES = 65_536
+"""255·127·K stays below 2³¹."""
 
 _FLOAT_DTYPE = {
     WeightFormat.F32: torch.float32,
@@ -118,6 +121,58 @@ def linear_int8(
     return table.LINEAR_INT8(x, weight, bias, out)
 
 
+def quantize_weight(weight: StoredWeight) -> StoredWeight:
+    """A float weight as I8: for every output feature scale = max|w| / 127 and w / scale as a byte, to nearest even.
+
+    Raises `OpArgumentError` for a weight that is quantised already, or rows too long for exact sums in 32 bits.
+    """
+    _check_stored(weight)
+    if weight.format not in _FLOAT_DTYPE or weight.in_features > MAX_I8_FEATURES:
+        raise OpArgumentError(
+            f"weight: got {weight.format} with {weight.in_features} in features; allowed F32, F16 and BF16 with at most "
+            f"{MAX_I8_FEATURES}; use pack_weight as it is",
+            param="weight",
+        )
+    return table.QUANTIZE_WEIGHT(weight)
+
+
+def quantize_rows(x_TK: Tensor) -> QuantizedRows:
+    """x as bytes: for every token scale = max|x| / 127 and q = x / scale to nearest even.
+
+    Rounding, zeros, infinities and NaNs are as `quantize_activations` has them. The bits are the same for every backend.
+    """
+    check_tensor("x", x_TK, (None, None), FLOAT_DTYPES, x_TK.device)
+    return table.QUANTIZE_ROWS(x_TK)
+
+
+def linear_i8(
+    x: QuantizedRows, weight: PackedWeight, bias: Tensor | None = None, *, out: Tensor | None = None
+) -> Tensor:
+    """y = x·Wᵀ + b, (T, N) fp32, of activations quantised by row and an I8 weight.
+
+    y is new, or `out`, whose rows may be apart. A sum over K is one exact integer, scaled once: the bits are the same for
+    every backend, T and number of threads.
+    """
+    if weight.format is not WeightFormat.I8 or weight.layout is WeightLayout.DENSE:
+        raise OpArgumentError(
+            f"weight: got format {weight.format} in layout {weight.layout}; allowed I8 as rows or panels; use linear",
+            param="weight",
+        )
+    device = weight.data.device
+    check_tensor("x.q_TP", x.q_TP, (None, padded_size(weight.in_features)), (torch.int8,), device)
+    check_tensor("x.scales_T", x.scales_T, (x.num_tokens,), (torch.float32,), device)
+    check_tensor("x.sums_T", x.sums_T, (x.num_tokens,), (torch.int32,), device)
+    if not (x.q_TP.is_contiguous() and x.scales_T.is_contiguous() and x.sums_T.is_contiguous()):
+        raise OpArgumentError(
+            "x: got tensors that are not contiguous; allowed what quantize_rows gives; copy them", param="x"
+        )
+    if bias is not None:
+        check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, device)
+    if out is not None:
+        check_tensor("out", out, (x.num_tokens, weight.out_features), (torch.float32,), device)
+    return table.LINEAR_I8(x, weight, bias, out)
+
+
 def embedding(ids_T: Tensor, weight: PackedWeight, scale: float = 1.0) -> Tensor:
     """Rows ids_T of W, times `scale`, (T, K) in fp32 (elsewhere than on a CPU: the packed dtype). O(T·K), whatever N."""
     check_tensor("ids", ids_T, (None,), INDEX_DTYPES, weight.data.device)
@@ -143,7 +198,7 @@ def _check_stored(weight: StoredWeight) -> None:
             f"in_features of a {fmt} weight: got {k}; allowed multiples of {fmt.block_size}; use another format",
             param="weight",
         )
-    if fmt.is_block_format:
+    if fmt.is_block_format or fmt is WeightFormat.I8:
         check_tensor("weight.data", weight.data, (n, fmt.row_bytes(k)), (torch.uint8,), weight.data.device)
     else:
         check_tensor("weight.data", weight.data, (n, k), (_FLOAT_DTYPE[fmt],), weight.data.device)

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+ROW_PADDING = 64
+"""Rows of bytes with one scale are filled up with zeros to a multiple of this."""
+
 GROUP_SIZE = 32
 """Elements along K that share a scale."""
 
@@ -32,3 +35,24 @@ class QuantizedActivations:
     @property
     def in_features(self) -> int:
         return self.q_TK.shape[1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantizedRows:
+    """x (T, K) as bytes, one scale a token: x ≈ scale · q. For I8 weights, whose scales are as far apart."""
+
+    q_TP: "Tensor"
+    """int8, −127 … 127, contiguous; P is K up to a multiple of `ROW_PADDING`, filled up with zeros."""
+    scales_T: "Tensor"
+    """fp32, contiguous."""
+    sums_T: "Tensor"
+    """int32, contiguous: sums of q."""
+
+    @property
+    def num_tokens(self) -> int:
+        return self.q_TP.shape[0]
+
+
+def padded_size(in_features: int) -> int:
+    """P of `QuantizedRows`."""
+    return -(-in_features // ROW_PADDING) * ROW_PADDING

@@ -19,6 +19,10 @@ def _op(run_reference: Callable[P, R], cpu: Callable[[], Kernel[P, R]]) -> Op[P,
     return Op((fallback,) if NATIVE is None else (cpu(), fallback))
 
 
+def _reference_only(run: Callable[P, R]) -> Op[P, R]:
+    return Op((Kernel("reference", _always, run),))
+
+
 def _always(*args: object, **kwargs: object) -> bool:
     return True
 
@@ -32,6 +36,11 @@ QUANTIZE_ACTIVATIONS: Final = _op(
     reference.quantize_activations, lambda: Kernel("cpu", linear.can_quantize_activations, linear.quantize_activations)
 )
 LINEAR_INT8: Final = _op(reference.linear_int8, lambda: Kernel("cpu", linear.can_linear_int8, linear.linear_int8))
+QUANTIZE_WEIGHT: Final = _reference_only(reference.quantize_weight)
+QUANTIZE_ROWS: Final = _op(
+    reference.quantize_rows, lambda: Kernel("cpu", linear.can_quantize_rows, linear.quantize_rows)
+)
+LINEAR_I8: Final = _op(reference.linear_i8, lambda: Kernel("cpu", linear.can_linear_i8, linear.linear_i8))
 EMBEDDING: Final = _op(reference.embedding, lambda: Kernel("cpu", linear.can_embedding, linear.embedding))
 ADD: Final = _op(reference.add, lambda: Kernel("cpu", elementwise.can_add, elementwise.add))
 SOFTCAP: Final = _op(reference.softcap, lambda: Kernel("cpu", elementwise.can_softcap, elementwise.softcap))

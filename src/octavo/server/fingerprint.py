@@ -29,7 +29,8 @@ def system_fingerprint(info: "EngineInfo") -> str:
         "num_parameters": info.num_parameters,
         "weight_bytes": info.weight_bytes,
         "options": {
-            name: info.options.get(name) for name in ("device", "dtype", "kv_cache_dtype", "linear_activations")
+            name: info.options.get(name)
+            for name in ("device", "dtype", "kv_cache_dtype", "linear_activations", "quantization")
         },
     }
     key.update(json.dumps(facts, sort_keys=True, default=str).encode())

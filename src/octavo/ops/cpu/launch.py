@@ -25,6 +25,8 @@ ROUND = NativeKernel("round", _native.RoundArguments, ("y",))
 LINEAR_BF16 = NativeKernel("linear_bf16", _native.LinearBf16Arguments, ("y",))
 QUANTIZE = NativeKernel("quantize", _native.QuantizeArguments, ("q", "scales", "sums"))
 LINEAR_INT8 = NativeKernel("linear_int8", _native.LinearInt8Arguments, ("y",))
+QUANTIZE_ROWS = NativeKernel("quantize_rows", _native.QuantizeRowsArguments, ("q", "scales", "sums"))
+LINEAR_I8 = NativeKernel("linear_i8", _native.LinearI8Arguments, ("y",))
 EMBEDDING = NativeKernel("embedding", _native.EmbeddingArguments, ("y",))
 TAKE_ROWS = NativeKernel("take_rows", _native.TakeRowsArguments, ("y",))
 ADD = NativeKernel("add", _native.AddArguments, ("total",))
@@ -47,6 +49,8 @@ KERNELS = {
         LINEAR_BF16,
         QUANTIZE,
         LINEAR_INT8,
+        QUANTIZE_ROWS,
+        LINEAR_I8,
         EMBEDDING,
         TAKE_ROWS,
         ADD,

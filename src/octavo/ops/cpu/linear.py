@@ -4,9 +4,19 @@ import torch
 from torch import Tensor
 
 from octavo import _native
-from octavo.ops.cpu.launch import EMBEDDING, LINEAR, LINEAR_BF16, LINEAR_INT8, QUANTIZE, ROUND, launch
+from octavo.ops.cpu.launch import (
+    EMBEDDING,
+    LINEAR,
+    LINEAR_BF16,
+    LINEAR_I8,
+    LINEAR_INT8,
+    QUANTIZE,
+    QUANTIZE_ROWS,
+    ROUND,
+    launch,
+)
 from octavo.ops.cpu.tensors import address, as_fp32, as_index, is_fp32_on_cpu, optional_vector, with_dense_rows
-from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations
+from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations, QuantizedRows, padded_size
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
 
 BF16_TILE = 32
@@ -86,7 +96,7 @@ def can_linear_bf16(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, o
 
 def linear_bf16(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
     """y = x·Wᵀ + b in fp32: products of bf16 on AMX tiles, else of x widened and W dequantised to fp32."""
-    if not _native.has_bf16_tiles() or weight.in_features % BF16_TILE:
+    if not _native.has_bf16_tiles() or weight.in_features % BF16_TILE or weight.format is WeightFormat.I8:
         return linear(x_TK.float(), weight, bias_N, out_TN)
     x = x_TK.contiguous()
     y_TN = x.new_empty(x.shape[0], weight.out_features, dtype=torch.float32) if out_TN is None else out_TN
@@ -147,6 +157,55 @@ def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | 
         sums=x.sums_HT,
         weight=weight.data,
         format=_FORMAT[weight.format],
+        bias=optional_vector(bias_N),
+        y=y_TN,
+        y_stride=y_TN.stride(0),
+        rows=x.num_tokens,
+        in_features=weight.in_features,
+        out_features=weight.out_features,
+    )
+    return y_TN
+
+
+def can_quantize_rows(x_TK: Tensor) -> bool:
+    return x_TK.device.type == "cpu"
+
+
+def quantize_rows(x_TK: Tensor) -> QuantizedRows:
+    """Bytes, scale and sum of every token's row."""
+    x = with_dense_rows(as_fp32(x_TK))
+    num_tokens, in_features = x.shape
+    quantized = QuantizedRows(
+        x.new_empty(num_tokens, padded_size(in_features), dtype=torch.int8),
+        x.new_empty(num_tokens),
+        x.new_empty(num_tokens, dtype=torch.int32),
+    )
+    launch(
+        QUANTIZE_ROWS,
+        x=x,
+        x_stride=x.stride(0),
+        q=quantized.q_TP,
+        scales=quantized.scales_T,
+        sums=quantized.sums_T,
+        rows=num_tokens,
+        in_features=in_features,
+    )
+    return quantized
+
+
+def can_linear_i8(x: QuantizedRows, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> bool:
+    return weight.layout is WeightLayout.PANELS and (out_TN is None or out_TN.stride(1) == 1)
+
+
+def linear_i8(x: QuantizedRows, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
+    """y = scale·q·Wᵀ + b in fp32, by dot products of bytes over all of K."""
+    y_TN = x.scales_T.new_empty(x.num_tokens, weight.out_features) if out_TN is None else out_TN
+    launch(
+        LINEAR_I8,
+        q=x.q_TP,
+        scales=x.scales_T,
+        sums=x.sums_T,
+        weight=weight.data,
         bias=optional_vector(bias_N),
         y=y_TN,
         y_stride=y_TN.stride(0),

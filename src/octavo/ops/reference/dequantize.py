@@ -30,11 +30,19 @@ class CodedRows:
 
 def dequantize_rows(data: Tensor, weight_format: WeightFormat) -> Tensor:
     """Rows as stored, (N, K) floats or (N, row_bytes) uint8, to (N, K) fp32. Result is new or `data` itself."""
+    if weight_format is WeightFormat.I8:
+        codes_NK, scales_N1 = split_i8(data)
+        return scales_N1 * codes_NK.float()
     if not weight_format.is_block_format:
         return data.to(torch.float32)
     rows = split_rows(data, weight_format)
     w_NK = _spread(rows.steps_NU, rows.codes_NK) * rows.codes_NK.float()
     return w_NK if rows.minimums_NG is None else w_NK + _spread(rows.minimums_NG, rows.codes_NK)
+
+
+def split_i8(data: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (N, 4 + K) uint8 of an I8 weight: codes (N, K) int8 and scales (N, 1) fp32."""
+    return data[:, 4:].view(torch.int8), data[:, :4].clone(memory_format=torch.contiguous_format).view(torch.float32)
 
 
 def split_rows(data: Tensor, weight_format: WeightFormat) -> CodedRows:

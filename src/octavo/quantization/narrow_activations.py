@@ -1,0 +1,78 @@
+"""Packed weights are multiplied with activations of fewer bits: bytes, or bf16 on AMX's tiles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+from torch import Tensor
+
+from octavo import ops
+from octavo.ops import PackedWeight, QuantizedActivations, QuantizedRows, StoredWeight, WeightFormat
+from octavo.quantization.as_stored import AsStored
+from octavo.quantization.method import StackedWeight
+
+TILE_SIZE = 32
+"""in_features of a weight that AMX's tiles take are multiples of it."""
+
+
+class ActivationKind(Enum):
+    """What weights other than I8 are multiplied with."""
+
+    INT8 = "int8"
+    """Block formats: bytes with a scale a token and group of 32. Others: as stored."""
+    BF16 = "bf16"
+    """All but F32: bf16, the weight made bf16 inside the kernel; less error than bytes. Needs `ops.has_bf16_tiles`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NarrowActivations:
+    """An input is narrowed once for all the weights stacked on it that take it in one form.
+
+    I8 weights take bytes with one scale a token, whatever the kind.
+    """
+
+    as_stored: AsStored
+    """Loads all weights, and applies those that take no narrow form."""
+    kind: ActivationKind
+
+    def load(self, weights: Sequence[StoredWeight]) -> StackedWeight:
+        return self.as_stored.load(weights)
+
+    def apply(self, x_TK: Tensor, weight: StackedWeight, bias_N: Tensor | None) -> Tensor:
+        x = _Forms(x_TK)
+
+        def linear(part: PackedWeight, bias: Tensor | None, out: Tensor | None) -> Tensor:
+            if part.format is WeightFormat.I8:
+                return ops.linear_i8(x.rows, part, bias, out=out)
+            if self.kind is ActivationKind.BF16 and takes_bf16(part):
+                return ops.linear_bf16(x.bf16, part, bias, out=out)
+            if self.kind is ActivationKind.INT8 and part.format.is_block_format:
+                return ops.linear_int8(x.groups, part, bias, out=out)
+            return ops.linear(x_TK, part, bias, out=out)
+
+        return weight.apply(x_TK, bias_N, linear)
+
+
+class _Forms:
+    """The narrow forms of one input, each made when it is first asked for."""
+
+    def __init__(self, x_TK: Tensor) -> None:
+        self._x_TK = x_TK
+
+    @cached_property
+    def groups(self) -> QuantizedActivations:
+        return ops.quantize_activations(self._x_TK)
+
+    @cached_property
+    def rows(self) -> QuantizedRows:
+        return ops.quantize_rows(self._x_TK)
+
+    @cached_property
+    def bf16(self) -> Tensor:
+        return ops.round_bf16(self._x_TK)
+
+
+def takes_bf16(weight: PackedWeight) -> bool:
+    """Not F32, which would lose by it, and not widths that tiles cannot take."""
+    return weight.format is not WeightFormat.F32 and weight.in_features % TILE_SIZE == 0
