@@ -240,7 +240,7 @@ struct AttentionTile {
     int32_t partial_tokens, partial_token;   // tokens that share `partial`, and which of them is the tile's first
 };
 
-// One item is (tile, KV head).
+// One item is (tile, KV head), the heads of a tile one after the other: their keys are neighbours in memory.
 struct AttentionArguments {
     const float* q;
     int64_t q_token_stride, q_head_stride;

@@ -19,7 +19,7 @@ template <class V>
 class AttentionItem {
 public:
     AttentionItem(const AttentionArguments& a, int64_t item)
-        : a_(a), tile_(a.tiles[item % a.num_tiles]), kv_head_(item / a.num_tiles), queries_(a, tile_, kv_head_),
+        : a_(a), tile_(a.tiles[item / a.kv_heads]), kv_head_(item % a.kv_heads), queries_(a, tile_, kv_head_),
           rows_(queries_.rows()), value_lanes_(round_up(a.value_size, V::kLanes)) {
         const int64_t sizes[] = {rows_ * a.key_size, round_up(a.key_size, V::kLanes) * kKvTile, kKvTile * value_lanes_,
                                  rows_ * kKvTile, 2 * PartialRows::floats(rows_, a.value_size)};

@@ -108,8 +108,10 @@ private:
         for (int64_t start = keys.first / kAmxKvTile * kAmxKvTile; start < keys.stop; start += chunk_) {
             const KeyRange own{larger(keys.first, start), smaller(keys.stop, start + chunk_)};
             const KeyRange packed{own.first - start, own.stop - start};
-            pack_keys(queries_, a_.key_size, start, packed, k_);
-            pack_values(queries_, a_.value_size, start, packed, v_);
+            const int64_t ahead = larger(0, smaller(chunk_, keys.stop - own.stop));
+            const int64_t next = ahead ? own.stop : start;  // a position that has a block, in any case
+            pack_keys(queries_, a_.key_size, start, packed, {queries_.keys_from(next), ahead, a_.key_size}, k_);
+            pack_values(queries_, a_.value_size, start, packed, {queries_.values_from(next), ahead, a_.value_size}, v_);
             add_keys<Blocks>(part, own);
         }
         for (int64_t row = 0; row < rows_; ++row) {
@@ -262,8 +264,8 @@ private:
 
 inline void attention_amx(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const AttentionArguments*>(arguments);
-    const AttentionTile& tile = a.tiles[item % a.num_tiles];
-    const int64_t kv_head = item / a.num_tiles;
+    const AttentionTile& tile = a.tiles[item / a.kv_heads];
+    const int64_t kv_head = item % a.kv_heads;
     if (AmxAttentionItem(a, tile, kv_head).run() || tile.num_tokens == 1) return;
     for (int32_t token = 0; token < tile.num_tokens; ++token) {
         AttentionTile one = tile;

@@ -27,6 +27,23 @@ inline void take_rows(CacheRows& cache, int64_t first, KeyRange keys, const std:
         rows[i] = first + i < keys.first || first + i >= keys.stop ? reinterpret_cast<const std::byte*>(kZeroRow) : cache.next();
 }
 
+// Rows that will be packed later, called for while others are packed.
+class RowsAhead {
+public:
+    RowsAhead(const CacheRows& rows, int64_t count, int64_t size) : rows_(rows), left_(count), bytes_(2 * size) {}
+
+    void fetch(int64_t count) {
+        for (; count > 0 && left_ > 0; --count, --left_) {
+            const std::byte* row = rows_.next();
+            for (int64_t i = 0; i < bytes_; i += 64) _mm_prefetch(reinterpret_cast<const char*>(row + i), _MM_HINT_T1);
+        }
+    }
+
+private:
+    CacheRows rows_;
+    int64_t left_, bytes_;
+};
+
 // A row of fp32 rounded to bf16; depth is n rounded up to 32.
 inline void pack_query(const float* from, int64_t n, uint16_t* to) {
     for (int64_t i = 0; i < n; i += 32) {
@@ -41,13 +58,15 @@ inline void pack_query(const float* from, int64_t n, uint16_t* to) {
 
 // The keys counted from `start` as Kᵀ: tiles [16 keys][32 of D], depth = D rounded up to 32. Whole pairs of column blocks
 // are written.
-inline void pack_keys(const QueryTile& queries, int64_t key_size, int64_t start, KeyRange keys, uint16_t* to) {
+inline void pack_keys(const QueryTile& queries, int64_t key_size, int64_t start, KeyRange keys, RowsAhead ahead,
+                      uint16_t* to) {
     const int64_t depth = round_up(key_size, kTileK) / kTileK;
     CacheRows cache = queries.keys_from(start + keys.first);
     to += keys.first / 32 * 2 * depth * kTileElements;
     for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 16) {
         const std::byte* rows[16];
         take_rows(cache, key, keys, rows);
+        ahead.fetch(16);
         for (int64_t d = 0; d < key_size; d += kTileK, to += kTileElements) {
             const __mmask32 mask = chunk_mask(d, key_size);
             __m512 words[16];
@@ -62,7 +81,8 @@ inline void pack_keys(const QueryTile& queries, int64_t key_size, int64_t start,
 
 // The values likewise as V: tiles [32 keys][16 of E]. Of each 32 columns the first tile holds 0–3, 8–11, 16–19, 24–27 and
 // the second the others, as UNPACK leaves them; unpack_columns puts them in order.
-inline void pack_values(const QueryTile& queries, int64_t value_size, int64_t start, KeyRange keys, uint16_t* to) {
+inline void pack_values(const QueryTile& queries, int64_t value_size, int64_t start, KeyRange keys, RowsAhead ahead,
+                        uint16_t* to) {
     CacheRows cache = queries.values_from(start + keys.first);
     const int64_t columns = round_up(value_size, 32);
     to += keys.first / 32 * 32 * columns;
@@ -70,6 +90,7 @@ inline void pack_values(const QueryTile& queries, int64_t value_size, int64_t st
         for (int64_t pair = 0; pair < 16; ++pair) {
             const std::byte* rows[2];
             take_rows(cache, key + 2 * pair, keys, rows);
+            ahead.fetch(2);
             for (int64_t e = 0; e < value_size; e += 32) {
                 const __mmask32 mask = chunk_mask(e, value_size);
                 const __m512i even = load_chunk(rows[0], e, mask), odd = load_chunk(rows[1], e, mask);

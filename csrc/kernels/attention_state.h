@@ -117,8 +117,8 @@ inline void finish_rows(const AttentionArguments& a, const QueryTile& tile, cons
 template <class V>
 void attention_merge(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const AttentionArguments*>(arguments);
-    const int64_t kv_head = item / a.num_tiles;
-    const AttentionTile& tile = a.tiles[item % a.num_tiles];
+    const int64_t kv_head = item % a.kv_heads;
+    const AttentionTile& tile = a.tiles[item / a.kv_heads];
     const QueryTile queries(a, tile, kv_head);
     const int64_t rows = queries.rows();
     const PartialRows total(static_cast<float*>(thread_scratch(

@@ -1,6 +1,6 @@
 // 2^x beside busy AMX tiles, within 6e-5: finer than the rounding of the result to bf16.
 //
-// While tiles work, multiplications and FMAs of full width have one port of two (measured on Granite Rapids: half the
+// While tiles work, multiplications and FMAs of full width have one port of two (measured on a Xeon with AMX: half the
 // rate), additions and permutations both. So x = k + r with k the nearest multiple of 1/32 and 2^k from a table:
 // 2^x ≈ 2^⌊k⌋ · 2^(k − ⌊k⌋) · (1 + r·ln 2), four of the one and four of the other.
 #pragma once
