@@ -164,6 +164,26 @@ std::vector<AttentionTile> cut_into_splits(const AttentionArguments& a, const st
     return pieces;
 }
 
+struct Run {
+    void (*kernel)(const void* arguments, int64_t item);
+    const void* arguments;
+    int64_t num_items, length;
+};
+
+void run_items(const void* of, int64_t index) {
+    const auto& run = *static_cast<const Run*>(of);
+    const int64_t end = std::min(run.num_items, (index + 1) * run.length);
+    for (int64_t item = index * run.length; item < end; ++item) run.kernel(run.arguments, item);
+}
+
+// parallel_for over the panels of a weight, a thread taking several neighbours at a time: what a kernel prefetches behind a
+// panel's end is then its own next one.
+void for_panels(int64_t num_items, void (*kernel)(const void*, int64_t), const void* arguments) {
+    constexpr int64_t kRunsPerThread = 4;
+    const Run run{kernel, arguments, num_items, std::max<int64_t>(1, num_items / (num_threads() * kRunsPerThread))};
+    parallel_for(ceil_div(num_items, run.length), run_items, &run);
+}
+
 }  // namespace
 
 std::vector<std::string> available_isas() {
@@ -213,7 +233,7 @@ void force_attention_path(const std::string& name) {
 
 void run(const LinearArguments& a) {
     const int64_t items = ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kLinearRowsPerItem);
-    parallel_for(items, kernels().linear, &a);
+    for_panels(items, kernels().linear, &a);
 }
 
 bool has_bf16_tiles() {
@@ -230,7 +250,7 @@ void run(const RoundArguments& a) { parallel_for(num_row_items(a.rows, a.channel
 void run(const LinearBf16Arguments& a) {
 #if defined(OCTAVO_X86)
     const int64_t items = ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kBf16RowsPerItem);
-    if (has_bf16_tiles()) return parallel_for(items, avx512_amx_bf16::linear_bf16, &a);
+    if (has_bf16_tiles()) return for_panels(items, avx512_amx_bf16::linear_bf16, &a);
 #endif
     throw std::invalid_argument("no bf16 tiles here");
 }
@@ -243,7 +263,7 @@ void run(const LinearInt8Arguments& a) {
     const auto& paths = current_int8_paths();
     auto path = paths.rbegin();
     while (path->min_rows > a.rows && path + 1 != paths.rend()) ++path;
-    parallel_for(ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kInt8RowsPerItem), path->run, &a);
+    for_panels(ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kInt8RowsPerItem), path->run, &a);
 }
 
 void run(const QuantizeRowsArguments& a) {
