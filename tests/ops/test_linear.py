@@ -142,3 +142,23 @@ def test_arguments_are_checked(stored_weight):
     ):
         with pytest.raises(OpArgumentError):
             call()
+
+
+@pytest.mark.parametrize("weight_format", FORMATS)
+@pytest.mark.parametrize("sizes", [(32, 64, 7), (64,), (33, 40), (32, 31, 1)])
+def test_stacked_weights_are_packed_as_one(weight_format, sizes, stored_weight):
+    whole = stored_weight(weight_format, sum(sizes), 256)
+    starts = np.cumsum((0, *sizes))
+    parts = [
+        StoredWeight(whole.data[start : start + size], weight_format, size, 256)
+        for start, size in zip(starts, sizes, strict=False)
+    ]
+    packed = ops.pack_stacked(parts, device="cpu")
+    assert torch.equal(packed.data, ops.pack_weight(whole, device="cpu").data)
+    assert (packed.out_features, packed.in_features) == (sum(sizes), 256)
+
+
+def test_weights_of_two_kinds_are_not_stacked(stored_weight):
+    for other in (stored_weight(WeightFormat.Q4_1, 32, 256), stored_weight(WeightFormat.Q4_0, 32, 512)):
+        with pytest.raises(OpArgumentError):
+            ops.pack_stacked([stored_weight(WeightFormat.Q4_0, 32, 256), other], device="cpu")

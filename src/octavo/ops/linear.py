@@ -1,5 +1,7 @@
 """Matrix products with packed weights: checked signatures. Legend: T tokens, K in features, N out features."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,21 @@ def pack_weight(weight: StoredWeight, *, device: torch.device | str, dtype: torc
     if dtype is not None and dtype not in FLOAT_DTYPES:
         raise OpArgumentError(f"dtype: got {dtype}; allowed a float dtype, or None for fp32", param="dtype")
     return table.PACK_WEIGHT(weight, torch.device(device), dtype)
+
+
+def pack_stacked(
+    weights: Sequence[StoredWeight], *, device: torch.device | str, dtype: torch.dtype | None = None
+) -> PackedWeight:
+    """Stored weights of one format and width, stacked by output features and packed as `pack_weight` does."""
+    for weight in weights:
+        _check_stored(weight)
+        if (weight.format, weight.in_features) != (weights[0].format, weights[0].in_features):
+            raise OpArgumentError(
+                f"weights: got {weight.format} of {weight.in_features} in features beside {weights[0].format} of "
+                f"{weights[0].in_features}; allowed one format and width",
+                param="weights",
+            )
+    return table.PACK_STACKED(weights, torch.device(device), dtype)
 
 
 def dequantize(weight: PackedWeight | StoredWeight) -> Tensor:

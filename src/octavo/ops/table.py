@@ -28,6 +28,7 @@ def _always(*args: object, **kwargs: object) -> bool:
 
 
 PACK_WEIGHT: Final = _op(reference.pack_weight, lambda: Kernel("cpu", linear.can_pack_weight, linear.pack_weight))
+PACK_STACKED: Final = _op(reference.pack_stacked, lambda: Kernel("cpu", linear.can_pack_stacked, linear.pack_stacked))
 DEQUANTIZE: Final = _op(reference.dequantize, lambda: Kernel("cpu", linear.can_dequantize, linear.dequantize))
 LINEAR: Final = _op(reference.linear, lambda: Kernel("cpu", linear.can_linear, linear.linear))
 ROUND_BF16: Final = _op(reference.round_bf16, lambda: Kernel("cpu", linear.can_round_bf16, linear.round_bf16))

@@ -1,5 +1,7 @@
 """Native matrix products. Legend: T tokens, K in features, N out features."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -17,8 +19,11 @@ from octavo.ops.cpu.launch import (
 )
 from octavo.ops.cpu.tensors import address, as_fp32, as_index, is_fp32_on_cpu, optional_vector, with_dense_rows
 from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations, QuantizedRows, padded_size
+from octavo.ops.reference.linear import stacked
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
 
+PANEL_COLUMNS = 32
+"""Output features side by side in a panel."""
 BF16_TILE = 32
 """in_features that AMX's tiles take are multiples of it."""
 
@@ -31,12 +36,28 @@ def can_pack_weight(weight: StoredWeight, device: torch.device, dtype: torch.dty
 
 def pack_weight(weight: StoredWeight, device: torch.device, dtype: torch.dtype | None) -> PackedWeight:
     """Panels of csrc/panel.h, in new memory; the weight's codes are regrouped, not expanded. O(N·K)."""
-    rows = with_dense_rows(weight.data)
-    n, k = weight.out_features, weight.in_features
-    code = _FORMAT[weight.format]
+    return pack_stacked([weight], device, dtype)
+
+
+def can_pack_stacked(weights: Sequence[StoredWeight], device: torch.device, dtype: torch.dtype | None) -> bool:
+    return device.type == "cpu" and all(weight.data.device.type == "cpu" for weight in weights)
+
+
+def pack_stacked(weights: Sequence[StoredWeight], device: torch.device, dtype: torch.dtype | None) -> PackedWeight:
+    """Each packed straight to its place among the panels; where one ends within a panel, all are copied together first."""
+    if any(weight.out_features % PANEL_COLUMNS for weight in weights[:-1]):
+        weights = [stacked(weights)]
+    k, weight_format = weights[0].in_features, weights[0].format
+    n, code = sum(weight.out_features for weight in weights), _FORMAT[weight_format]
     data = torch.empty(_native.packed_bytes(code, n, k), dtype=torch.uint8)
-    _native.pack(code, address(rows), rows.stride(0) * rows.element_size(), n, k, address(data))
-    return PackedWeight(data, weight.format, WeightLayout.PANELS, n, k)
+    start = 0
+    for weight in weights:
+        rows = with_dense_rows(weight.data)
+        _native.pack(
+            code, address(rows), rows.stride(0) * rows.element_size(), weight.out_features, k, address(data) + start
+        )
+        start += _native.packed_bytes(code, weight.out_features, k)
+    return PackedWeight(data, weight_format, WeightLayout.PANELS, n, k)
 
 
 def can_dequantize(weight: PackedWeight | StoredWeight) -> bool:

@@ -8,7 +8,15 @@ from octavo.ops.reference.activations import gelu_tanh_mul, silu_mul
 from octavo.ops.reference.arithmetic import fused_multiply_add
 from octavo.ops.reference.attention import paged_attention, store_kv
 from octavo.ops.reference.elementwise import add, softcap, take_rows
-from octavo.ops.reference.linear import dequantize, embedding, linear, linear_bf16, pack_weight, round_bf16
+from octavo.ops.reference.linear import (
+    dequantize,
+    embedding,
+    linear,
+    linear_bf16,
+    pack_stacked,
+    pack_weight,
+    round_bf16,
+)
 from octavo.ops.reference.linear_i8 import linear_i8, quantize_rows, quantize_weight
 from octavo.ops.reference.linear_int8 import linear_int8, quantize_activations
 from octavo.ops.reference.logits import log_softmax, softmax, tile_max
@@ -29,6 +37,7 @@ __all__ = [
     "linear_i8",
     "linear_int8",
     "log_softmax",
+    "pack_stacked",
     "pack_weight",
     "paged_attention",
     "quantize_activations",

@@ -1,5 +1,8 @@
 """Matrix products with packed weights. Legend: T tokens, K in features, N out features."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,6 +20,19 @@ def pack_weight(weight: StoredWeight, device: torch.device, dtype: torch.dtype |
         rows = dequantize_rows(weight.data.to(device), weight.format)
         data, layout = rows.to(dtype or torch.float32), WeightLayout.DENSE
     return PackedWeight(data.contiguous(), weight.format, layout, weight.out_features, weight.in_features)
+
+
+def pack_stacked(weights: Sequence[StoredWeight], device: torch.device, dtype: torch.dtype | None) -> PackedWeight:
+    """The weights one below the other."""
+    return pack_weight(stacked(weights), device, dtype)
+
+
+def stacked(weights: Sequence[StoredWeight]) -> StoredWeight:
+    """The same rows as one weight; shares memory with it where there is one."""
+    if len(weights) == 1:
+        return weights[0]
+    data, out_features = torch.cat([weight.data for weight in weights]), sum(weight.out_features for weight in weights)
+    return replace(weights[0], data=data, out_features=out_features)
 
 
 def dequantize(weight: PackedWeight | StoredWeight) -> Tensor:
