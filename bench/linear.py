@@ -1,17 +1,20 @@
-"""What linear layers reach: every format, with native and with int8 activations, beside the bandwidth measured in the same run.
+"""What linear layers reach: every format, with activations as they are, as bytes and as bf16, beside the machine's peaks.
 
-    python bench/linear.py [--json FILE] [--formats Q4_1,Q8_0] [--rows 1,8,32,128,512] [--threads N]
+    python bench/linear.py [--json FILE] [--formats Q4_1,BF16,I8] [--rows 1,8,32,128,512] [--threads N]
 
 For one row the weights cycle through copies larger than the second cache, as a model's layers do, and the rate is GB/s
-of packed weights; for more rows it is GOP/s (2·rows·K·N a product). int8 includes the quantisation of the activations.
-The two are run in turn, and medians given.
+of packed weights; for more rows it is GOP/s (2·rows·K·N a product). int8 and bf16 include the narrowing of the
+activations. All are run in turn, and medians given. The peaks are those of peaks.cpp, built here with $CXX or c++.
 """
 
 import argparse
 import json
+import os
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +26,21 @@ from octavo.ops import PackedWeight, StoredWeight, WeightFormat
 from octavo.ops.dispatch import NATIVE
 
 SHAPES = ((960, 576), (576, 576), (3072, 576), (576, 1536))  # of a layer of SmolLM2-135M, (N, K)
-WORKING_SET_BYTES = 64 << 20
+FLOAT_DTYPES = {
+    WeightFormat.F32: torch.float32,
+    WeightFormat.F16: torch.float16,
+    WeightFormat.BF16: torch.bfloat16,
+}
+WORKING_SET_BYTES = 128 << 20
 SECONDS = 0.25
 
 
 def random_weight(weight_format: WeightFormat, n: int, k: int) -> StoredWeight:
-    """Random codes, scales of about 0.01."""
+    """Random codes, scales of about 0.01; floats of a normal distribution."""
+    if not weight_format.is_block_format:
+        stored = WeightFormat.F32 if weight_format is WeightFormat.I8 else weight_format
+        weight = StoredWeight(torch.randn(n, k).to(FLOAT_DTYPES[stored]), stored, n, k)
+        return ops.quantize_weight(weight) if weight_format is WeightFormat.I8 else weight
     data = torch.randint(0, 256, (n, weight_format.row_bytes(k)), dtype=torch.uint8)
     half = torch.full((n, k // weight_format.block_size, 1), 0.01).half().view(torch.uint8)
     blocks = data.view(n, -1, weight_format.block_bytes)
@@ -65,14 +77,37 @@ def median_seconds(runs: list[Callable[[], None]]) -> list[float]:
     return [statistics.median(own) for own in times]
 
 
-def read_bandwidth() -> float:
-    """GB/s of a reduction over memory that no cache holds."""
-    data = torch.ones(48 << 20, dtype=torch.int64)
-    return data.numel() * 8 / median_seconds([lambda: void(data.max())])[0] / 1e9
+def peaks(threads: int) -> dict[str, float]:
+    """What peaks.cpp prints."""
+    with tempfile.TemporaryDirectory() as directory:
+        program = Path(directory) / "peaks"
+        source = Path(__file__).parent / "peaks.cpp"
+        compiler = [os.environ.get("CXX", "c++"), "-std=c++20", "-O3", "-march=native", "-pthread"]
+        subprocess.run([*compiler, str(source), "-o", str(program)], check=True)
+        return dict(json.loads(subprocess.run([program, str(threads)], check=True, stdout=subprocess.PIPE).stdout))
 
 
-def void(_: object) -> None:
-    """Drops a result."""
+def paths(weight_format: WeightFormat, *, has_all: bool) -> list[str]:
+    """native; int8 with the path that the rows choose, or each; bf16 where there are tiles."""
+    assert NATIVE is not None
+    found = ["native"]
+    if weight_format.is_block_format or weight_format is WeightFormat.I8:
+        found += ["int8", *(f"int8 {path}" for path in NATIVE.int8_paths() if has_all)]
+    if ops.has_bf16_tiles() and weight_format not in (WeightFormat.F32, WeightFormat.I8):
+        found.append("bf16")
+    return found
+
+
+def multiply(path: str, x_TK: torch.Tensor, weight: PackedWeight) -> None:
+    """One product, what narrows its activations included."""
+    if path == "native":
+        ops.linear(x_TK, weight)
+    elif path == "bf16":
+        ops.linear_bf16(ops.round_bf16(x_TK), weight)
+    elif weight.format is WeightFormat.I8:
+        ops.linear_i8(ops.quantize_rows(x_TK), weight)
+    else:
+        ops.linear_int8(ops.quantize_activations(x_TK), weight)
 
 
 def measure(weight_format: WeightFormat, rows: int, paths: list[str]) -> list[float]:
@@ -83,15 +118,10 @@ def measure(weight_format: WeightFormat, rows: int, paths: list[str]) -> list[fl
     def runner(path: str) -> Callable[[], None]:
         def run() -> None:
             assert NATIVE is not None
-            if path != "native":
-                NATIVE.force_int8_path(path.partition(" ")[2])
+            NATIVE.force_int8_path(path.partition(" ")[2])
             for layer in stack:
                 for weight in layer:
-                    x = inputs[weight.in_features]
-                    if path == "native":
-                        ops.linear(x, weight)
-                    else:
-                        ops.linear_int8(ops.quantize_activations(x), weight)
+                    multiply(path, inputs[weight.in_features], weight)
 
         return run
 
@@ -103,23 +133,25 @@ def measure(weight_format: WeightFormat, rows: int, paths: list[str]) -> list[fl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--formats", default=",".join(f.value for f in WeightFormat if f.is_block_format))
+    parser.add_argument("--formats", default=",".join(WeightFormat))
     parser.add_argument("--rows", default="1,8,32,128,512")
     parser.add_argument("--threads", type=int, default=ops.num_threads())
-    parser.add_argument("--all-paths", action="store_true", help="every path of linear_int8, not just the one chosen")
+    parser.add_argument(
+        "--all-paths", action="store_true", help="every path of linear_int8 and linear_i8, not just the one chosen"
+    )
     options = parser.parse_args()
     if NATIVE is None:
         sys.exit("octavo._native is not built")
     ops.set_num_threads(options.threads)
-    limits = {"read_GB_s": read_bandwidth()}
-    print(f"{ops.isa()}, {options.threads} threads; memory is read at {limits['read_GB_s']:.1f} GB/s")
-    paths = ["native", "int8", *(f"int8 {path}" for path in NATIVE.int8_paths() if options.all_paths)]
+    limits = peaks(options.threads)
+    print(f"{ops.isa()}, {options.threads} threads; at most {', '.join(f'{name} {v:g}' for name, v in limits.items())}")
     rows = [int(each) for each in options.rows.split(",")]
     print(f"{'':18}" + "".join(f"{'GB/s' if m == 1 else 'GOP/s'} M={m:<6}" for m in rows))
     results = []
     for name in options.formats.split(","):
-        rates = [measure(WeightFormat(name), m, paths) for m in rows]
-        for index, path in enumerate(paths):
+        ways = paths(WeightFormat(name), has_all=options.all_paths)
+        rates = [measure(WeightFormat(name), m, ways) for m in rows]
+        for index, path in enumerate(ways):
             print(f"{name:6}{path:12}" + "".join(f"{rate[index]:10.1f}  " for rate in rates), flush=True)
             results += [
                 {"format": name, "path": path, "rows": m, "rate": rate[index]}
