@@ -76,6 +76,13 @@ def test_a_weight_s_rows_become_the_nearest_bytes(weight_format, stored_weight):
     assert packed.num_bytes == 9 * 74
 
 
+@pytest.mark.parametrize("weight_format", FLOATS)
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (9, 70), (1025, 64), (3, 0)])
+def test_quantising_a_weight_gives_the_reference_s_bits(weight_format, shape, isa, stored_weight):
+    weight = stored_weight(weight_format, *shape)
+    assert torch.equal(ops.quantize_weight(weight).data, reference.quantize_weight(weight).data)
+
+
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 77])
 @pytest.mark.parametrize("k", [1, 4, 63, 64, 70, 320])
 def test_packing_loses_nothing(n, k, backend):

@@ -19,10 +19,6 @@ def _op(run_reference: Callable[P, R], cpu: Callable[[], Kernel[P, R]]) -> Op[P,
     return Op((fallback,) if NATIVE is None else (cpu(), fallback))
 
 
-def _reference_only(run: Callable[P, R]) -> Op[P, R]:
-    return Op((Kernel("reference", _always, run),))
-
-
 def _always(*args: object, **kwargs: object) -> bool:
     return True
 
@@ -37,7 +33,9 @@ QUANTIZE_ACTIVATIONS: Final = _op(
     reference.quantize_activations, lambda: Kernel("cpu", linear.can_quantize_activations, linear.quantize_activations)
 )
 LINEAR_INT8: Final = _op(reference.linear_int8, lambda: Kernel("cpu", linear.can_linear_int8, linear.linear_int8))
-QUANTIZE_WEIGHT: Final = _reference_only(reference.quantize_weight)
+QUANTIZE_WEIGHT: Final = _op(
+    reference.quantize_weight, lambda: Kernel("cpu", linear.can_quantize_weight, linear.quantize_weight)
+)
 QUANTIZE_ROWS: Final = _op(
     reference.quantize_rows, lambda: Kernel("cpu", linear.can_quantize_rows, linear.quantize_rows)
 )

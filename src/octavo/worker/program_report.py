@@ -49,7 +49,7 @@ def report_program(
     recorded: RecordedPass, layout: CacheLayout, num_blocks: int, *, num_requests: int, context_tokens: int
 ) -> ProgramReport:
     """Time the program launch by launch: medians of `REPEATS` decode steps over a cache of zeros."""
-    step = _decode_step(layout, num_blocks, num_requests, context_tokens)
+    step = decode_step(layout, num_blocks, num_requests, context_tokens)
     recorded.fill(step, torch.arange(num_requests))
     plans = [group.plan for group in step.context.groups]
     runs = [recorded.program.time(num_requests, num_requests, plans) for _ in range(WARMUP + REPEATS)][WARMUP:]
@@ -77,7 +77,7 @@ def report_program(
     )
 
 
-def _decode_step(layout: CacheLayout, num_blocks: int, num_requests: int, context_tokens: int) -> StepTensors:
+def decode_step(layout: CacheLayout, num_blocks: int, num_requests: int, context_tokens: int) -> StepTensors:
     """One token of each request, at the end of its context. Where the pool is too small, requests share blocks."""
     block_size = layout.block_size
     per_request = -(-context_tokens // block_size)

@@ -1,6 +1,7 @@
 """Native matrix products. Legend: T tokens, K in features, N out features."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ PANEL_COLUMNS = 32
 """Output features side by side in a panel."""
 BF16_TILE = 32
 """in_features that AMX's tiles take are multiples of it."""
+
+_ROWS_AT_A_TIME = 1024
 
 _FORMAT = {weight_format: _native.Format[weight_format.value] for weight_format in WeightFormat}
 
@@ -186,6 +189,21 @@ def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | 
         out_features=weight.out_features,
     )
     return y_TN
+
+
+def can_quantize_weight(weight: StoredWeight) -> bool:
+    return weight.data.device.type == "cpu"
+
+
+def quantize_weight(weight: StoredWeight) -> StoredWeight:
+    """A weight's rows are quantised as activations are; a few at a time, since they are widened to fp32."""
+    data = torch.empty(weight.out_features, 4 + weight.in_features, dtype=torch.uint8)
+    for start in range(0, weight.out_features, _ROWS_AT_A_TIME):
+        rows = slice(start, start + _ROWS_AT_A_TIME)
+        quantized = quantize_rows(weight.data[rows])
+        data[rows, :4] = quantized.scales_T[:, None].view(torch.uint8)
+        data[rows, 4:] = quantized.q_TP[:, : weight.in_features].view(torch.uint8)
+    return replace(weight, data=data, format=WeightFormat.I8)
 
 
 def can_quantize_rows(x_TK: Tensor) -> bool:

@@ -20,7 +20,9 @@ SMALLEST_MAXIMUM = 2.0**-100
 def quantize_weight(weight: StoredWeight) -> StoredWeight:
     """w = w·(127 / m) to nearest even with the scale m / 127, m = max|w| over a row. O(N·K)."""
     codes_NK, scales_N1 = _quantize(dequantize_rows(weight.data, weight.format))
-    data = torch.cat((scales_N1.view(torch.uint8), codes_NK.view(torch.uint8)), dim=1)
+    data = torch.cat(
+        (scales_N1.clone(memory_format=torch.contiguous_format).view(torch.uint8), codes_NK.view(torch.uint8)), dim=1
+    )
     return replace(weight, data=data, format=WeightFormat.I8)
 
 
