@@ -42,6 +42,11 @@ class WeightFormat(StrEnum):
     def is_block_format(self) -> bool:
         return self.block_size > 1
 
+    @property
+    def is_in_files(self) -> bool:
+        """I8 is not: it is made of float weights at load."""
+        return self is not WeightFormat.I8
+
     def row_bytes(self, in_features: int) -> int:
         """Bytes of one packed row of `in_features` elements."""
         if self is WeightFormat.I8:

@@ -166,7 +166,7 @@ def unsupported_types_error(path: Path, types: dict[str, int], *, param: str | N
     listed = ", ".join(f"{name} ({types[name]} tensor{'s' if types[name] > 1 else ''})" for name in sorted(types)[:10])
     return UnsupportedModelError(
         f"{path}: tensors are stored as {listed}, which Octavo does not know; supported are "
-        f"{', '.join(WeightFormat)}: choose another quantisation of the model, such as Q4_K_M or Q8_0",
+        f"{', '.join(each for each in WeightFormat if each.is_in_files)}: choose another quantisation of the model, such as Q4_K_M or Q8_0",
         param=param,
     )
 
