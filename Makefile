@@ -7,7 +7,7 @@ PORT ?= 8000
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench clean
+.PHONY: help serve test lint format bench peers compare clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,14 @@ format: $(VENV)/.installed-dev ## Sort imports and format
 
 bench: $(VENV)/.installed ## Measure this machine into bench/results and docs/performance.md
 	$(BIN)/python bench/performance.py
+
+peers: $(VENV)/.installed ## Install the engines to compare with, and convert the models for them
+	$(BIN)/octavo pull smollm2
+	$(BIN)/octavo pull gemma3-270m
+	$(BIN)/python bench/peers/install.py
+
+compare: $(VENV)/.installed ## Measure Octavo beside its peers into bench/results and docs/comparison.md
+	$(BIN)/python bench/compare.py $(COMPARE)
 
 clean: ## Remove the environment and everything built
 	rm -rf $(VENV) build src/octavo/_native*.so
