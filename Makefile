@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= smollm2
 PORT ?= 8000
+ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attention.py linear.py linear_int8.py linear_bf16.py linear_i8.py logits.py)
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench peers compare clean
+.PHONY: help serve test asan lint format bench peers compare clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +19,14 @@ serve: $(VENV)/.installed ## Install, fetch the default model, serve it on 127.0
 
 test: $(VENV)/.installed-dev lint ## Install, lint and run all tests
 	$(BIN)/python -m pytest
+
+# In an environment of its own, which borrows the packages of the other: an editable install would hide this build.
+asan: $(VENV)/.installed-dev ## Test the native kernels under the address sanitizer
+	$(PYTHON) -m venv build/asan
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$(build/asan/bin/python -c 'import site; print(site.getsitepackages()[0])')/packages.pth"
+	build/asan/bin/python -m pip install -q --no-deps -C cmake.define.OCTAVO_SANITIZE=address -C build-dir=build/asan-native .
+	cd build && ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" PYTHONPATH=../tests \
+		asan/bin/python -m pytest -q --capture=no -p no:cacheprovider --rootdir .. -c ../pyproject.toml $(ASAN_TESTS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check
