@@ -22,7 +22,7 @@ from octavo.config import EngineConfig
 from octavo.engine.build import build_engine
 from octavo.worker.forward_pass import ForwardPass, PlainPass, RecordedPass
 from octavo.worker.input_batch import StepTensors
-from octavo.worker.program_report import decode_step
+from octavo.worker.program_report import uniform_step
 
 WARM_UP = 5
 
@@ -48,7 +48,7 @@ def main() -> None:
         }
         rows = []
         for count in counts:
-            step = decode_step(layout, num_blocks, count, arguments.context)
+            step = uniform_step(layout, num_blocks, count, arguments.context)
             times = timed(passes, step, torch.arange(count), arguments.steps)
             rows.append({"requests": count, **{name: summary(of) for name, of in times.items()}})
             print(

@@ -29,8 +29,12 @@ def info(
     program: Annotated[
         bool, typer.Option("--program", help="Load the weights and show the recorded forward pass, timed.")
     ] = False,
-    requests: Annotated[int, typer.Option(min=1, help="With --program: requests in the timed decode step.")] = 1,
-    context: Annotated[int, typer.Option(min=1, help="With --program: tokens of each request in the cache.")] = 512,
+    requests: Annotated[int, typer.Option(min=1, help="With --program: requests in the timed step.")] = 1,
+    context: Annotated[int, typer.Option(min=1, help="With --program: tokens of each request, old and new.")] = 512,
+    new_tokens: Annotated[
+        int,
+        typer.Option(min=1, help="With --program: tokens of each request that the step computes; 1: a decode step."),
+    ] = 1,
     *,
     config: EngineConfig,
 ) -> None:
@@ -38,7 +42,7 @@ def info(
     from octavo.bench.circumstances import hardware, software
 
     if program:
-        _print_program(_program_report(config, requests, context), as_json=as_json)
+        _print_program(_program_report(config, requests, context, new_tokens), as_json=as_json)
         return
 
     engine, sampling = _inspect(config)
@@ -66,7 +70,7 @@ def _inspect(config: EngineConfig) -> "tuple[EngineInfo, dict[str, Any]]":
     return engine, dict(load_front_end(text_free, Path(engine.model_path), cache_directory()).sampling_defaults)
 
 
-def _program_report(config: EngineConfig, num_requests: int, context_tokens: int) -> "ProgramReport":
+def _program_report(config: EngineConfig, num_requests: int, context_tokens: int, new_tokens: int) -> "ProgramReport":
     """Raises `ConfigError` where the options ask for sizes that the engine is not made for."""
     from octavo.engine.build import build_engine
 
@@ -74,10 +78,12 @@ def _program_report(config: EngineConfig, num_requests: int, context_tokens: int
     for name, given, most in (
         ("requests", num_requests, engine.max_num_seqs),
         ("context", context_tokens, engine.max_model_len),
+        ("new_tokens", new_tokens, context_tokens),
+        ("new_tokens", num_requests * new_tokens, engine.options["max_num_batched_tokens"]),
     ):
         if given > most:
             raise ConfigError(f"{name}={given} is more than the engine's {most}; lower it", param=name)
-    report = core.runner.report_program(num_requests=num_requests, context_tokens=context_tokens)
+    report = core.runner.report_program(num_requests=num_requests, context_tokens=context_tokens, new_tokens=new_tokens)
     if report is None:
         raise ConfigError(
             "no pass is recorded: passes are on a CPU with the native kernels, and without enforce_eager",
@@ -95,7 +101,8 @@ def _print_program(report: "ProgramReport", *, as_json: bool) -> None:
         [
             (
                 "step",
-                f"{report.num_requests} requests, {report.context_tokens:,} tokens each: {1e3 * report.seconds:.2f} ms",
+                f"{report.num_requests} requests, {report.new_tokens:,} of {report.context_tokens:,} tokens each: "
+                f"{1e3 * report.seconds:.2f} ms",
             ),
             ("launches", f"{report.num_launches:,}"),
             ("buffers", f"{report.num_buffers:,} in {format_bytes(report.arena_bytes)}, shared by lifetime"),

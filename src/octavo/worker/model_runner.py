@@ -83,12 +83,17 @@ class ModelRunner:
                 results[request.request_id] = _result(request.request_id, sampled.get(index), prompt_logprobs)
         return ModelOutput([results[request.request_id] for request in batch.scheduled])
 
-    def report_program(self, *, num_requests: int, context_tokens: int) -> ProgramReport | None:
-        """The recorded pass and a decode step's time in it; None where passes are not recorded. For an idle runner."""
+    def report_program(self, *, num_requests: int, context_tokens: int, new_tokens: int = 1) -> ProgramReport | None:
+        """The recorded pass and a step's time in it; None where passes are not recorded. For an idle runner."""
         if not isinstance(self._pass, RecordedPass):
             return None
         return report_program(
-            self._pass, self._layout, self._num_blocks, num_requests=num_requests, context_tokens=context_tokens
+            self._pass,
+            self._layout,
+            self._num_blocks,
+            num_requests=num_requests,
+            context_tokens=context_tokens,
+            new_tokens=new_tokens,
         )
 
     def _take_in(self, batch: SchedulerOutput) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a recorded pass is made of, and where a decode step's time goes: for people."""
+"""What a recorded pass is made of, and where a step's time goes: for people."""
 
 from dataclasses import dataclass
 from statistics import median
@@ -29,10 +29,11 @@ class LaunchGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramReport:
-    """A program, timed over one decode step of `num_requests` requests with `context_tokens` tokens each."""
+    """A program, timed over one step that computes the last `new_tokens` of `context_tokens` tokens of each request."""
 
     num_requests: int
     context_tokens: int
+    new_tokens: int
     num_launches: int
     num_buffers: int
     arena_bytes: int
@@ -46,13 +47,20 @@ class ProgramReport:
 
 @torch.inference_mode()
 def report_program(
-    recorded: RecordedPass, layout: CacheLayout, num_blocks: int, *, num_requests: int, context_tokens: int
+    recorded: RecordedPass,
+    layout: CacheLayout,
+    num_blocks: int,
+    *,
+    num_requests: int,
+    context_tokens: int,
+    new_tokens: int = 1,
 ) -> ProgramReport:
-    """Time the program launch by launch: medians of `REPEATS` decode steps over a cache of zeros."""
-    step = decode_step(layout, num_blocks, num_requests, context_tokens)
-    recorded.fill(step, torch.arange(num_requests))
+    """Time the program launch by launch: medians of `REPEATS` steps over whatever the cache holds."""
+    step = uniform_step(layout, num_blocks, num_requests, context_tokens, new_tokens)
+    num_tokens = num_requests * new_tokens
+    recorded.fill(step, torch.arange(new_tokens - 1, num_tokens, new_tokens))
     plans = [group.plan for group in step.context.groups]
-    runs = [recorded.program.time(num_requests, num_requests, plans) for _ in range(WARMUP + REPEATS)][WARMUP:]
+    runs = [recorded.program.time(num_tokens, num_requests, plans) for _ in range(WARMUP + REPEATS)][WARMUP:]
     seconds = [median(run[index][1] for run in runs) for index in range(len(runs[0]))]
     by_name: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for (facts, _), each in zip(runs[0], seconds, strict=True):
@@ -70,6 +78,7 @@ def report_program(
     return ProgramReport(
         num_requests=num_requests,
         context_tokens=context_tokens,
+        new_tokens=new_tokens,
         num_launches=len(seconds),
         num_buffers=recorded.program.num_buffers,
         arena_bytes=recorded.program.arena_bytes,
@@ -77,20 +86,21 @@ def report_program(
     )
 
 
-def decode_step(layout: CacheLayout, num_blocks: int, num_requests: int, context_tokens: int) -> StepTensors:
-    """One token of each request, at the end of its context. Where the pool is too small, requests share blocks."""
+def uniform_step(
+    layout: CacheLayout, num_blocks: int, num_requests: int, context_tokens: int, new_tokens: int = 1
+) -> StepTensors:
+    """The last `new_tokens` tokens of each request's context. Where the pool is too small, requests share blocks."""
     block_size = layout.block_size
     per_request = -(-context_tokens // block_size)
     blocks_RB = 1 + torch.arange(num_requests * per_request, dtype=torch.int32).reshape(num_requests, -1) % num_blocks
-    last = context_tokens - 1
-    slots_T = blocks_RB[:, last // block_size].long() * block_size + last % block_size
-    starts = torch.arange(num_requests + 1, dtype=torch.int32)
+    positions_N = torch.arange(context_tokens - new_tokens, context_tokens)
+    slots_T = (blocks_RB[:, positions_N // block_size].long() * block_size + positions_N % block_size).flatten()
+    starts = torch.arange(num_requests + 1, dtype=torch.int32) * new_tokens
     plan = AttentionPlan(
         query_starts=starts,
         seq_lens=torch.full((num_requests,), context_tokens, dtype=torch.int32),
         block_tables=blocks_RB,
         block_size=block_size,
     )
-    positions_T = torch.full((num_requests,), last)
-    context = ForwardContext(positions_T, tuple(GroupStep(plan, slots_T) for _ in layout.groups))
-    return StepTensors(torch.zeros(num_requests, dtype=torch.int64), context, starts.long().numpy())
+    context = ForwardContext(positions_N.repeat(num_requests), tuple(GroupStep(plan, slots_T) for _ in layout.groups))
+    return StepTensors(torch.zeros(len(slots_T), dtype=torch.int64), context, starts.long().numpy())
