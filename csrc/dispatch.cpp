@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <stdexcept>
+#include <utility>
 
 #if defined(OCTAVO_X86)
 #include <cpuid.h>
@@ -82,7 +83,8 @@ std::atomic<const KernelTable*>& current() {
 
 const KernelTable& kernels() { return *current().load(std::memory_order_relaxed); }
 
-std::vector<Int8Path> available_int8_paths(const KernelTable& table) {
+std::vector<Int8Path> available_int8_paths() {
+    const KernelTable& table = kernels();
     std::vector<Int8Path> paths{{"vector", table.linear_int8, 1, table.linear_i8, 1}};
 #if defined(OCTAVO_X86)
     if (&table == &avx2::table && has_avx_vnni()) paths.push_back(avx2_vnni::int8_path);
@@ -94,23 +96,60 @@ std::vector<Int8Path> available_int8_paths(const KernelTable& table) {
     return paths;
 }
 
-// What int8_paths() names, for the table in use; made anew when an instruction set or a path is forced.
-std::vector<Int8Path>& current_int8_paths() {
-    static std::vector<Int8Path> paths = available_int8_paths(kernels());
-    return paths;
-}
-
-std::vector<AttentionPath> available_attention_paths(const KernelTable& table) {
-    std::vector<AttentionPath> paths{{"vector", table.attention, false}};
+std::vector<AttentionPath> available_attention_paths() {
+    std::vector<AttentionPath> paths{{"vector", kernels().attention, false}};
 #if defined(OCTAVO_X86)
-    if (&table == &avx512::table && has_amx(kAmxBf16) && has_avx512_bf16()) paths.push_back(avx512_amx_bf16::attention_path);
+    if (has_bf16_tiles()) paths.push_back(avx512_amx_bf16::attention_path);
 #endif
     return paths;
 }
 
-std::vector<AttentionPath>& current_attention_paths() {
-    static std::vector<AttentionPath> paths = available_attention_paths(kernels());
+// The ways to run an op on the instruction set in use, slowest first, and the choice among them.
+template <class Path>
+class Paths {
+public:
+    Paths(const char* op, std::vector<Path> (*available)()) : op_(op), available_(available), allowed_(available()) {}
+
+    std::vector<std::string> names() const {
+        std::vector<std::string> names;
+        for (const Path& path : available_()) names.emplace_back(path.name);
+        return names;
+    }
+
+    // Allows the path of that name only, or all of them for "".
+    void force(const std::string& name) {
+        std::vector<Path> paths = available_();
+        if (!name.empty()) std::erase_if(paths, [&](const Path& path) { return name != path.name; });
+        if (paths.empty()) throw std::invalid_argument(op_ + " path " + name + " is not available here");
+        allowed_ = std::move(paths);
+    }
+
+    // Never empty.
+    const std::vector<Path>& allowed() const { return allowed_; }
+
+private:
+    std::string op_;
+    std::vector<Path> (*available_)();
+    std::vector<Path> allowed_;  // made anew when an instruction set or a path is forced
+};
+
+Paths<Int8Path>& paths_of_int8() {
+    static Paths<Int8Path> paths("int8", available_int8_paths);
     return paths;
+}
+
+Paths<AttentionPath>& paths_of_attention() {
+    static Paths<AttentionPath> paths("attention", available_attention_paths);
+    return paths;
+}
+
+const std::vector<AttentionPath>& current_attention_paths() { return paths_of_attention().allowed(); }
+
+// The last path whose least number of rows (for linear_int8 or linear_i8) is reached; the first if none is.
+const Int8Path& int8_path_for(int64_t rows, int64_t Int8Path::*min_rows) {
+    const auto& paths = paths_of_int8().allowed();
+    const auto last = std::find_if(paths.rbegin(), paths.rend(), [&](const Int8Path& path) { return path.*min_rows <= rows; });
+    return last == paths.rend() ? paths.front() : *last;
 }
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -118,6 +157,11 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // As for_rows of kernels/rowwise.h cuts them.
 int64_t num_row_items(int64_t rows, int64_t row_elements) {
     return ceil_div(rows, std::max<int64_t>(1, kElementsPerItem / std::max<int64_t>(1, row_elements)));
+}
+
+// Items (panel, chunk of rows) of a kernel that multiplies by a weight's panels.
+int64_t num_panel_items(int64_t out_features, int64_t rows, int64_t rows_per_item) {
+    return ceil_div(out_features, kPanelColumns) * ceil_div(rows, rows_per_item);
 }
 
 // Query tiles of every request, of at most `tile_tokens`, with the splits that hold a key they see.
@@ -198,42 +242,23 @@ void force_isa(const std::string& name) {
     for (const KernelTable* table : available_tables())
         if (name == table->name) {
             current().store(table);
-            current_int8_paths() = available_int8_paths(*table);
-            current_attention_paths() = available_attention_paths(*table);
+            paths_of_int8().force("");
+            paths_of_attention().force("");
             return;
         }
     throw std::invalid_argument("instruction set " + name + " is not available here");
 }
 
-std::vector<std::string> int8_paths() {
-    std::vector<std::string> names;
-    for (const Int8Path& path : available_int8_paths(kernels())) names.emplace_back(path.name);
-    return names;
-}
+std::vector<std::string> int8_paths() { return paths_of_int8().names(); }
 
-void force_int8_path(const std::string& name) {
-    std::vector<Int8Path> paths = available_int8_paths(kernels());
-    if (!name.empty()) std::erase_if(paths, [&](const Int8Path& path) { return name != path.name; });
-    if (paths.empty()) throw std::invalid_argument("int8 path " + name + " is not available here");
-    current_int8_paths() = paths;
-}
+void force_int8_path(const std::string& name) { paths_of_int8().force(name); }
 
-std::vector<std::string> attention_paths() {
-    std::vector<std::string> names;
-    for (const AttentionPath& path : available_attention_paths(kernels())) names.emplace_back(path.name);
-    return names;
-}
+std::vector<std::string> attention_paths() { return paths_of_attention().names(); }
 
-void force_attention_path(const std::string& name) {
-    std::vector<AttentionPath> paths = available_attention_paths(kernels());
-    if (!name.empty()) std::erase_if(paths, [&](const AttentionPath& path) { return name != path.name; });
-    if (paths.empty()) throw std::invalid_argument("attention path " + name + " is not available here");
-    current_attention_paths() = paths;
-}
+void force_attention_path(const std::string& name) { paths_of_attention().force(name); }
 
 void run(const LinearArguments& a) {
-    const int64_t items = ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kLinearRowsPerItem);
-    for_panels(items, kernels().linear, &a);
+    for_panels(num_panel_items(a.out_features, a.rows, kLinearRowsPerItem), kernels().linear, &a);
 }
 
 bool has_bf16_tiles() {
@@ -260,10 +285,8 @@ void run(const QuantizeArguments& a) {
 }
 
 void run(const LinearInt8Arguments& a) {
-    const auto& paths = current_int8_paths();
-    auto path = paths.rbegin();
-    while (path->min_rows > a.rows && path + 1 != paths.rend()) ++path;
-    for_panels(ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kInt8RowsPerItem), path->run, &a);
+    const Int8Path& path = int8_path_for(a.rows, &Int8Path::min_rows);
+    for_panels(num_panel_items(a.out_features, a.rows, kInt8RowsPerItem), path.run, &a);
 }
 
 void run(const QuantizeRowsArguments& a) {
@@ -271,10 +294,8 @@ void run(const QuantizeRowsArguments& a) {
 }
 
 void run(const LinearI8Arguments& a) {
-    const auto& paths = current_int8_paths();
-    auto path = paths.rbegin();
-    while (path->min_rows_i8 > a.rows && path + 1 != paths.rend()) ++path;
-    parallel_for(ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kInt8RowsPerItem), path->run_i8, &a);
+    const Int8Path& path = int8_path_for(a.rows, &Int8Path::min_rows_i8);
+    for_panels(num_panel_items(a.out_features, a.rows, kInt8RowsPerItem), path.run_i8, &a);
 }
 
 void run(const EmbeddingArguments& a) {
