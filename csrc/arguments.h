@@ -28,7 +28,7 @@ struct LinearArguments {
 
 // x (rows, in_features) to bytes, per row and group of 32: x ≈ scale·q with scale = max|x| / 127. in_features is a
 // multiple of 32. Scales and sums lie by group, so that the rows of a tile are neighbours.
-struct QuantizeArguments {
+struct QuantizeGroupsArguments {
     const float* x;
     int64_t x_stride;
     int8_t* q;       // (rows, in_features)
@@ -39,7 +39,7 @@ struct QuantizeArguments {
 
 // y (rows, out_features) = quantised x · Wᵀ + bias, for block formats.
 struct LinearInt8Arguments {
-    const int8_t* q;  // as QuantizeArguments leaves them
+    const int8_t* q;  // as QuantizeGroupsArguments leaves them
     const float* scales;
     const int32_t* sums;
     const std::byte* weight;
@@ -144,7 +144,7 @@ struct SoftmaxArguments {
     bool is_log;
 };
 
-// Where a kernel that is fused with `quantize` or `round` leaves what their arguments describe; q or bf16 null for none.
+// Where a kernel that is fused with `quantize_groups` or `round` leaves what their arguments describe; q or bf16 null for none.
 struct NarrowOutput {
     int8_t* q;
     float* scales;
@@ -265,7 +265,7 @@ struct KernelTable {
     const char* name;
     void (*linear)(const void* arguments, int64_t item);
     void (*round)(const void* arguments, int64_t item);
-    void (*quantize)(const void* arguments, int64_t item);
+    void (*quantize_groups)(const void* arguments, int64_t item);
     void (*linear_int8)(const void* arguments, int64_t item);
     void (*quantize_rows)(const void* arguments, int64_t item);
     void (*linear_i8)(const void* arguments, int64_t item);

@@ -98,10 +98,10 @@ NB_MODULE(_native, m) {
     },
         nb::arg("x"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"), nb::arg("y"), nb::arg("y_stride"),
         nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"));
-    define_block(m, "QuantizeArguments", +[](
+    define_block(m, "QuantizeGroupsArguments", +[](
         uintptr_t x, int64_t x_stride, uintptr_t q, uintptr_t scales, uintptr_t sums, int64_t rows, int64_t
         in_features) {
-        return QuantizeArguments{
+        return QuantizeGroupsArguments{
             at<const float>(x), x_stride, at<int8_t>(q), at<float>(scales), at<int32_t>(sums), rows, in_features};
     },
         nb::arg("x"), nb::arg("x_stride"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("rows"),

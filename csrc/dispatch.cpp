@@ -280,8 +280,8 @@ void run(const LinearBf16Arguments& a) {
     throw std::invalid_argument("no bf16 tiles here");
 }
 
-void run(const QuantizeArguments& a) {
-    parallel_for(num_row_items(a.rows, a.in_features), kernels().quantize, &a);
+void run(const QuantizeGroupsArguments& a) {
+    parallel_for(num_row_items(a.rows, a.in_features), kernels().quantize_groups, &a);
 }
 
 void run(const LinearInt8Arguments& a) {

@@ -30,7 +30,7 @@ bool has_bf16_tiles();
 void run(const LinearArguments& arguments);
 void run(const RoundArguments& arguments);
 void run(const LinearBf16Arguments& arguments);  // where has_bf16_tiles()
-void run(const QuantizeArguments& arguments);
+void run(const QuantizeGroupsArguments& arguments);
 void run(const LinearInt8Arguments& arguments);
 void run(const QuantizeRowsArguments& arguments);
 void run(const LinearI8Arguments& arguments);

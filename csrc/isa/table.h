@@ -17,8 +17,8 @@ namespace octavo::OCTAVO_ISA {
 
 extern const KernelTable table;
 const KernelTable table = {
-    OCTAVO_STRING(OCTAVO_ISA), linear<Vector>, round<Vector>, quantize<Vector>, linear_int8<Vector>,
-    quantize_rows_whole<Vector>, linear_i8<Vector>, embedding<Vector>,
+    OCTAVO_STRING(OCTAVO_ISA), linear<Vector>, round<Vector>, quantize_groups<Vector>, linear_int8<Vector>,
+    quantize_rows<Vector>, linear_i8<Vector>, embedding<Vector>,
     take_rows<Vector>, add<Vector>, softcap<Vector>, tile_max<Vector>, softmax<Vector>, rms_norm<Vector>, layer_norm<Vector>,
     rotary<Vector>, gated<Vector>, store<Vector>, heads<Vector>, attention<Vector>, attention_merge<Vector>,
 };

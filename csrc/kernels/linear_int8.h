@@ -62,8 +62,8 @@ struct Codes {
     }
 };
 
-// Rows of quantised activations, and what is made of their sums: both by unit or group, `stride` apart.
-struct QuantizedRows {
+// Rows of activations quantised by group, and what is made of their sums: both by unit or group, `stride` apart.
+struct GroupedRows {
     const int8_t* q;
     int64_t q_stride;
     const float* scales;  // by group
@@ -103,7 +103,7 @@ struct UnpackedGroup {
         }
     }
 
-    [[gnu::always_inline]] inline void add_row(const QuantizedRows& x, int64_t row, Sums& sum) const {
+    [[gnu::always_inline]] inline void add_row(const GroupedRows& x, int64_t row, Sums& sum) const {
         constexpr int kUnitWords = 8 / C::units;
         const int8_t* q = x.q + row * x.q_stride;
         const auto factor = V::broadcast(x.scales[row]);
@@ -139,12 +139,12 @@ template <class V, Format F, int Vectors, class Use>
 
 // y (rows, 32 columns of stride 32): all of K, the sums in registers for one row and in y, in the first cache, for more.
 template <class V, Format F>
-inline void dot_rows(QuantizedRows x, int64_t rows, const std::byte* blocks, int64_t num_blocks, float* y) {
+inline void dot_rows(GroupedRows x, int64_t rows, const std::byte* blocks, int64_t num_blocks, float* y) {
     constexpr int kVectors = V::kRegisters == 32 ? 2 : 1;
     using Group = UnpackedGroup<V, F, kVectors>;
     const auto zero = V::broadcast(0.0f);
     for (int64_t column = 0; column < kPanelColumns; column += kVectors * V::kLanes, y += kVectors * V::kLanes) {
-        QuantizedRows at = x;
+        GroupedRows at = x;
         typename Group::Sums sum;
         for (int v = 0; v < kVectors; ++v) sum[v] = zero;
         const auto store = [&](int64_t row) {
@@ -170,7 +170,7 @@ inline void dot_rows(QuantizedRows x, int64_t rows, const std::byte* blocks, int
     }
 }
 
-// starts and offsets of `rows` rows from their sums; see QuantizedRows.
+// starts and offsets of `rows` rows from their sums; see GroupedRows.
 template <class V, Format F>
 inline void prepare_rows(const float* scales, const int32_t* sums, int64_t given_stride, int64_t groups, int64_t rows,
                          int32_t* starts, float* offsets, int64_t stride) {

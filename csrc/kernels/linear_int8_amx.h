@@ -94,7 +94,7 @@ template <int Set>
 
 // y (rows, 16 columns of stride 32) += units begin … end, scaled; Rows is kTileRows, or 0 for `rows`.
 template <Format F, int Rows>
-inline void scale_units(const QuantizedRows& x, int rows, const UnpackedSlab& slab, int64_t begin, int64_t end,
+inline void scale_units(const GroupedRows& x, int rows, const UnpackedSlab& slab, int64_t begin, int64_t end,
                         int64_t half, const UnitSums* sums, float* y) {
     using V = Vector;
     using C = Codes<V, F>;
@@ -122,7 +122,7 @@ inline void scale_units(const QuantizedRows& x, int rows, const UnpackedSlab& sl
 
 // y (rows, 32) += a slab; Rows is kTileRows, or 0 for `rows`.
 template <Format F, int Rows>
-inline void amx_tile(const QuantizedRows& x, int rows, const UnpackedSlab& slab, int64_t num_groups,
+inline void amx_tile(const GroupedRows& x, int rows, const UnpackedSlab& slab, int64_t num_groups,
                      UnitSums (*sums)[kAmxBatch], float* y) {
     using C = Codes<Vector, F>;
     constexpr int64_t kUnitBytes = kGroup / C::units, kUnitCodes = kUnitBytes * kPanelColumns;
@@ -175,8 +175,8 @@ template <Format F>
                                     scratch.offsets, kInt8RowsPerItem);
         if (rows >= kTileRows) whole.load();
         for (int64_t row = 0; row < rows; row += kTileRows) {
-            const QuantizedRows x{a.q + (first + row) * a.in_features + k, a.in_features, scales + row, a.rows,
-                                  nullptr, scratch.offsets + row, kInt8RowsPerItem};
+            const GroupedRows x{a.q + (first + row) * a.in_features + k, a.in_features, scales + row, a.rows,
+                                nullptr, scratch.offsets + row, kInt8RowsPerItem};
             float* sums = scratch.sums + row * kPanelColumns;
             const int height = static_cast<int>(smaller(kTileRows, rows - row));
             if (height < kTileRows) rest.load();

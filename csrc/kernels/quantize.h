@@ -39,8 +39,8 @@ inline float quantize_group(const float* x, int8_t* q, int32_t* sums, int64_t st
 // Rows first … end − 1 of x, whose row `first` is at x; groups outermost, since a group's scales are neighbours and a
 // row's far apart.
 template <class V>
-inline void quantize_rows(const float* x, int64_t x_stride, const NarrowOutput& out, int64_t rows, int64_t channels,
-                          int64_t first, int64_t end) {
+inline void quantize_groups_of_rows(const float* x, int64_t x_stride, const NarrowOutput& out, int64_t rows, int64_t channels,
+                                    int64_t first, int64_t end) {
     for (int64_t group = 0; group < channels / kGroup; ++group)
         for (int64_t row = first; row < end; ++row)
             out.scales[group * rows + row] =
@@ -50,11 +50,11 @@ inline void quantize_rows(const float* x, int64_t x_stride, const NarrowOutput& 
 
 // Item: rows as row_range cuts them.
 template <class V>
-void quantize(const void* arguments, int64_t item) {
-    const auto& a = *static_cast<const QuantizeArguments*>(arguments);
+void quantize_groups(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const QuantizeGroupsArguments*>(arguments);
     const RowRange range = row_range(a.rows, a.in_features, item);
-    quantize_rows<V>(a.x + range.first * a.x_stride, a.x_stride, {a.q, a.scales, a.sums, nullptr}, a.rows, a.in_features,
-                     range.first, range.end);
+    quantize_groups_of_rows<V>(a.x + range.first * a.x_stride, a.x_stride, {a.q, a.scales, a.sums, nullptr}, a.rows,
+                               a.in_features, range.first, range.end);
 }
 
 // n floats to bf16.
@@ -92,7 +92,7 @@ inline void for_narrowed_rows(float* y, const NarrowOutput& narrow, int64_t rows
             compute(row, to);
             if (narrow.bf16) round_row<V>(to, narrow.bf16 + row * channels, channels);
         }
-        if (narrow.q) quantize_rows<V>(batch, channels, narrow, rows, channels, first, end);
+        if (narrow.q) quantize_groups_of_rows<V>(batch, channels, narrow, rows, channels, first, end);
     }
 }
 

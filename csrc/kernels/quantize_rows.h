@@ -45,7 +45,7 @@ inline void quantize_row(const float* x, int64_t channels, int8_t* q, float* sca
 
 // Item: rows as row_range cuts them.
 template <class V>
-void quantize_rows_whole(const void* arguments, int64_t item) {
+void quantize_rows(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const QuantizeRowsArguments*>(arguments);
     const RowRange range = row_range(a.rows, a.in_features, item);
     for (int64_t row = range.first; row < range.end; ++row)

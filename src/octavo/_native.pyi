@@ -96,7 +96,7 @@ class LinearBf16Arguments:
         out_features: int,
     ) -> None: ...
 
-class QuantizeArguments:
+class QuantizeGroupsArguments:
     def __init__(
         self, *, x: int, x_stride: int, q: int, scales: int, sums: int, rows: int, in_features: int
     ) -> None: ...
@@ -304,7 +304,7 @@ def run(
     arguments: LinearArguments
     | RoundArguments
     | LinearBf16Arguments
-    | QuantizeArguments
+    | QuantizeGroupsArguments
     | LinearInt8Arguments
     | QuantizeRowsArguments
     | LinearI8Arguments
@@ -335,7 +335,7 @@ class Program:
         arguments: LinearArguments
         | RoundArguments
         | LinearBf16Arguments
-        | QuantizeArguments
+        | QuantizeGroupsArguments
         | LinearInt8Arguments
         | QuantizeRowsArguments
         | LinearI8Arguments

@@ -80,7 +80,7 @@ def test_packing_linear_embedding(weight_format, rows, n, isa, stored_weight):
 
 @pytest.mark.parametrize("weight_format", [f for f in WeightFormat if f.is_block_format])
 @pytest.mark.parametrize(("rows", "n"), [(1, 1), (3, 33), (13, 45), (40, 31), (257, 31)])
-def test_quantize_and_linear_int8(weight_format, rows, n, isa, stored_weight):
+def test_quantize_groups_and_linear_int8(weight_format, rows, n, isa, stored_weight):
     k = 256
     stored = stored_weight(weight_format, n, k)
     packed = Guarded(ops.pack_weight(stored, device="cpu").data)
@@ -88,7 +88,7 @@ def test_quantize_and_linear_int8(weight_format, rows, n, isa, stored_weight):
     q, sums = (Guarded(torch.zeros(size, dtype=torch.uint8)) for size in (rows * k, rows * k // 16 * 4))
     scales = empty(k // 32, rows)
     _native.run(
-        _native.QuantizeArguments(
+        _native.QuantizeGroupsArguments(
             x=x.address, x_stride=k, q=q.address, scales=scales.address, sums=sums.address, rows=rows, in_features=k
         )
     )

@@ -135,7 +135,7 @@ def test_fusion_leaves_fewer_launches(layer):
     assert {"rotary", "store"} <= set(unfused)
     assert not {"rotary", "store"} & set(kernels)
     assert kernels.count("heads") == 1
-    narrow = {"native": "", "int8": "quantize", "bf16": "round"}[layer.activations]
+    narrow = {"native": "", "int8": "quantize_groups", "bf16": "round"}[layer.activations]
     if narrow:  # left are the sampled rows after a layer norm, and v's x again
         assert unfused.count(narrow) - kernels.count(narrow) == 3
 

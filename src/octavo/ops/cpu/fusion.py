@@ -2,7 +2,7 @@
 
 A pass is recorded op by op, as the layers are written. Three runs of neighbouring launches are replaced:
 
-    rms_norm | gated, quantize | round  →  rms_norm | gated, which leaves bytes or bf16
+    rms_norm | gated, quantize_groups | round  →  rms_norm | gated, which leaves bytes or bf16
     [rms_norm q, rms_norm k,] rotary q, rotary k, store k, store v  →  heads
 
 An output that no other launch reads is then not written at all.
@@ -29,7 +29,7 @@ def fuse(launches: Sequence[Launch], outputs: Iterable[RecordedTensor]) -> list[
     return fused
 
 
-_NARROW_OUTPUTS = {"quantize": {"q": "q", "scales": "scales", "sums": "sums"}, "round": {"bf16": "y"}}
+_NARROW_OUTPUTS = {"quantize_groups": {"q": "q", "scales": "scales", "sums": "sums"}, "round": {"bf16": "y"}}
 """Kernel → where the fused kernel takes its outputs."""
 
 

@@ -23,7 +23,7 @@ class NativeKernel:
 LINEAR = NativeKernel("linear", _native.LinearArguments, ("y",))
 ROUND = NativeKernel("round", _native.RoundArguments, ("y",))
 LINEAR_BF16 = NativeKernel("linear_bf16", _native.LinearBf16Arguments, ("y",))
-QUANTIZE = NativeKernel("quantize", _native.QuantizeArguments, ("q", "scales", "sums"))
+QUANTIZE = NativeKernel("quantize_groups", _native.QuantizeGroupsArguments, ("q", "scales", "sums"))
 LINEAR_INT8 = NativeKernel("linear_int8", _native.LinearInt8Arguments, ("y",))
 QUANTIZE_ROWS = NativeKernel("quantize_rows", _native.QuantizeRowsArguments, ("q", "scales", "sums"))
 LINEAR_I8 = NativeKernel("linear_i8", _native.LinearI8Arguments, ("y",))
