@@ -3,47 +3,36 @@
 
 #include "dequantize.h"
 #include "gemm.h"
+#include "panel_item.h"
 
 namespace octavo::OCTAVO_ISA {
 
 constexpr int64_t kSlab = 256;  // k at a time: 32 KiB of fp32, reused by all rows of the item
 
-// Item (panel, chunk of rows), chunks fastest. For every row, slabs of 256 k are summed in rising order, and
-// their sums added in rising order.
+// Item: a PanelItem. For every row, slabs of 256 k are summed in rising order, and their sums added in rising order.
 template <class V>
 void linear(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const LinearArguments*>(arguments);
-    const int64_t num_chunks = (a.rows + kLinearRowsPerItem - 1) / kLinearRowsPerItem;
-    const int64_t panel = item / num_chunks, row = item % num_chunks * kLinearRowsPerItem;
-    const int64_t rows = smaller(kLinearRowsPerItem, a.rows - row);
-    const std::byte* weight = panel_at(a.weight, a.format, panel, a.in_features);
+    const PanelItem at = panel_item(a.rows, kLinearRowsPerItem, item);
+    const std::byte* weight = panel_at(a.weight, a.format, at.panel, a.in_features);
+    const float* x = a.x + at.row * a.x_stride;
     auto* slab = static_cast<float*>(thread_scratch((kSlab + kLinearRowsPerItem) * kPanelColumns * sizeof(float)));
     float* sums = slab + kSlab * kPanelColumns;
-    const bool is_dot = rows == 1 && can_dot_slab(a.format);
+    const bool is_dot = at.rows == 1 && can_dot_slab(a.format);
     if (a.in_features == 0)
-        for (int64_t i = 0; i < rows * kPanelColumns; ++i) sums[i] = 0.0f;
+        for (int64_t i = 0; i < at.rows * kPanelColumns; ++i) sums[i] = 0.0f;
     for (int64_t k = 0; k < a.in_features; k += kSlab) {
         const int64_t size = smaller(kSlab, a.in_features - k);
         if (is_dot) {
-            dot_slab<V>(a.format, weight, k, size, a.x + row * a.x_stride + k, sums, k > 0);
+            dot_slab<V>(a.format, weight, k, size, x + k, sums, k > 0);
             continue;
         }
         const float* b = slab;
         if (a.format == Format::F32) b = reinterpret_cast<const float*>(weight) + k * kPanelColumns;
         else dequantize_slab<V>(a.format, weight, k, size, slab);
-        gemm<V>({a.x + row * a.x_stride + k, a.x_stride, b, kPanelColumns, sums, kPanelColumns, size, k > 0}, rows,
-                kPanelColumns / V::kLanes);
+        gemm<V>({x + k, a.x_stride, b, kPanelColumns, sums, kPanelColumns, size, k > 0}, at.rows, kPanelColumns / V::kLanes);
     }
-    const int64_t column = panel * kPanelColumns;
-    const int64_t columns = smaller(kPanelColumns, a.out_features - column);
-    for (int64_t r = 0; r < rows; ++r) {
-        float* y = a.y + (row + r) * a.y_stride + column;
-        for_vectors<V>(columns, [&](int64_t i, int lanes) {
-            auto sum = V::load(sums + r * kPanelColumns + i);
-            if (a.bias) sum = V::add(sum, load_lanes<V>(a.bias + column + i, lanes));
-            store_lanes<V>(y + i, sum, lanes);
-        });
-    }
+    finish_rows<V>(a, sums, at.row, at.rows, at.column);
 }
 
 // Item: one row of W, or, for all rows (ids null), one panel of them.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "dequantize.h"
+#include "panel_item.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -14,11 +15,8 @@ namespace octavo::OCTAVO_ISA {
 template <class V>
 inline void finish_i8_row(const LinearI8Arguments& a, const uint32_t* sums, const float* scales, int64_t row, int64_t column) {
     const auto scale = V::broadcast(a.scales[row]);
-    float* y = a.y + row * a.y_stride + column;
-    for_vectors<V>(smaller(kPanelColumns, a.out_features - column), [&](int64_t i, int lanes) {
-        auto sum = V::mul(V::to_float(V::load_words(sums + i)), V::mul(scale, V::load(scales + i)));
-        if (a.bias) sum = V::add(sum, load_lanes<V>(a.bias + column + i, lanes));
-        store_lanes<V>(y + i, sum, lanes);
+    finish_row<V>(a, row, column, [&](int64_t i) {
+        return V::mul(V::to_float(V::load_words(sums + i)), V::mul(scale, V::load(scales + i)));
     });
 }
 
@@ -59,22 +57,21 @@ inline void dot_i8_rows(const int8_t* q, int64_t q_stride, const int32_t* row_su
     dot_i8_tile<V, Rows>(q, q_stride, row_sums, codes, num_words, sums);
 }
 
-// Item (panel, chunk of rows), chunks fastest.
+// Item: a PanelItem.
 template <class V>
 void linear_i8(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const LinearI8Arguments*>(arguments);
-    const int64_t num_chunks = (a.rows + kInt8RowsPerItem - 1) / kInt8RowsPerItem;
-    const int64_t panel = item / num_chunks, first = item % num_chunks * kInt8RowsPerItem;
-    const int64_t end = smaller(a.rows, first + kInt8RowsPerItem), q_stride = round_up(a.in_features, kRowPadding);
-    const std::byte* weight = panel_at(a.weight, Format::I8, panel, a.in_features);
+    const PanelItem at = panel_item(a.rows, kInt8RowsPerItem, item);
+    const int64_t end = at.row + at.rows, q_stride = round_up(a.in_features, kRowPadding);
+    const std::byte* weight = panel_at(a.weight, Format::I8, at.panel, a.in_features);
     const auto* scales = reinterpret_cast<const float*>(weight);
     const auto* codes = reinterpret_cast<const uint32_t*>(weight) + kPanelColumns;
     uint32_t sums[kI8TileRows<V> * kPanelColumns];
-    for (int64_t row = first; row < end;) {
+    for (int64_t row = at.row; row < end;) {
         const int64_t rows = smaller(kI8TileRows<V>, end - row);
         dot_i8_rows<V>(a.q + row * q_stride, q_stride, a.sums + row, codes, q_stride / 4, rows, sums);
         for (int64_t r = 0; r < rows; ++r)
-            finish_i8_row<V>(a, sums + r * kPanelColumns, scales, row + r, panel * kPanelColumns);
+            finish_i8_row<V>(a, sums + r * kPanelColumns, scales, row + r, at.column);
         row += rows;
     }
 }

@@ -3,26 +3,10 @@
 // their four sums stay in tiles for all of K.
 #pragma once
 
+#include "amx_shapes.h"
 #include "linear_i8.h"
 
 namespace octavo::OCTAVO_ISA {
-
-// Tiles 0 to 3 hold sums, 4 and 5 activations, 6 and 7 codes. The operand of LDTILECFG.
-struct alignas(64) I8TileShapes {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {};
-    uint8_t rows[16] = {};
-
-    I8TileShapes(int64_t first, int64_t second) {
-        const int64_t heights[8] = {first, first, second, second, first, second, 16, 16};
-        for (int i = 0; i < 8; ++i) {
-            rows[i] = static_cast<uint8_t>(heights[i]);
-            row_bytes[i] = heights[i] ? 64 : 0;
-        }
-    }
-
-    void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
-};
 
 // sums (16 or 32 rows, 32 columns) of the shapes loaded. Not by intrinsics: GCC's do not say what memory they read.
 template <bool HasSecond>
@@ -59,26 +43,25 @@ template <bool HasSecond>
             :: [sums] "r"(sums + 16 * kPanelColumns), [stride] "r"(kCodesStride) : "memory");
 }
 
-// Item (panel, chunk of rows), chunks fastest.
+// Item: a PanelItem.
 inline void linear_i8_amx(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const LinearI8Arguments*>(arguments);
-    const int64_t num_chunks = (a.rows + kInt8RowsPerItem - 1) / kInt8RowsPerItem;
-    const int64_t panel = item / num_chunks, first = item % num_chunks * kInt8RowsPerItem;
-    const int64_t end = smaller(a.rows, first + kInt8RowsPerItem), q_stride = round_up(a.in_features, kRowPadding);
-    const std::byte* weight = panel_at(a.weight, Format::I8, panel, a.in_features);
+    const PanelItem at = panel_item(a.rows, kInt8RowsPerItem, item);
+    const int64_t end = at.row + at.rows, q_stride = round_up(a.in_features, kRowPadding);
+    const std::byte* weight = panel_at(a.weight, Format::I8, at.panel, a.in_features);
     const auto* scales = reinterpret_cast<const float*>(weight);
     alignas(64) uint32_t sums[32 * kPanelColumns];
     int64_t height = 0;  // of the shapes loaded
-    for (int64_t row = first; row < end; row += 32) {
+    for (int64_t row = at.row; row < end; row += 32) {
         const int64_t rows = smaller(32, end - row);
-        if (rows != height) I8TileShapes(smaller(16, rows), larger(0, rows - 16)).load();
+        if (rows != height) TileShapes(smaller(16, rows), larger(0, rows - 16), 64).load();
         height = rows;
         const int8_t* q = a.q + row * q_stride;
         const std::byte* codes = weight + 4 * kPanelColumns;
         if (rows > 16) multiply_i8_tiles<true>(q, q_stride, codes, q_stride / 64, sums);
         else multiply_i8_tiles<false>(q, q_stride, codes, q_stride / 64, sums);
         for (int64_t r = 0; r < rows; ++r)
-            finish_i8_row<Vector>(a, sums + r * kPanelColumns, scales, row + r, panel * kPanelColumns);
+            finish_i8_row<Vector>(a, sums + r * kPanelColumns, scales, row + r, at.column);
     }
     asm volatile("tilerelease" ::: "memory");
 }

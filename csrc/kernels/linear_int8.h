@@ -11,6 +11,7 @@
 #pragma once
 
 #include "dequantize.h"
+#include "panel_item.h"
 #include "quantize.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -192,49 +193,34 @@ inline void prepare_rows(const float* scales, const int32_t* sums, int64_t given
     }
 }
 
-// sums of a tile (rows, 32) to y, with the bias; columns beyond the weight's are left out.
-template <class V>
-inline void finish_rows(const LinearInt8Arguments& a, const float* sums, int64_t row, int64_t rows, int64_t column) {
-    const int64_t columns = smaller(kPanelColumns, a.out_features - column);
-    for (int64_t r = 0; r < rows; ++r) {
-        float* y = a.y + (row + r) * a.y_stride + column;
-        for_vectors<V>(columns, [&](int64_t i, int lanes) {
-            auto sum = V::load(sums + r * kPanelColumns + i);
-            if (a.bias) sum = V::add(sum, load_lanes<V>(a.bias + column + i, lanes));
-            store_lanes<V>(y + i, sum, lanes);
-        });
-    }
-}
-
 template <class V, Format F>
-[[gnu::noinline]] void linear_int8_panel(const LinearInt8Arguments& a, int64_t panel, int64_t row, int64_t rows) {
+[[gnu::noinline]] void linear_int8_panel(const LinearInt8Arguments& a, const PanelItem& at) {
     constexpr int64_t kTile = kInt8TileRows;
     const int64_t groups = a.in_features / kGroup, num_blocks = a.in_features / Codes<V, F>::block.k;
-    const std::byte* weight = panel_at(a.weight, F, panel, a.in_features);
+    const std::byte* weight = panel_at(a.weight, F, at.panel, a.in_features);
     const int64_t tile_bytes = kTile * kPanelColumns * 4;
     auto* sums = static_cast<float*>(thread_scratch(tile_bytes + 3 * groups * kTile * 4));
     auto* starts = reinterpret_cast<int32_t*>(sums + kTile * kPanelColumns);
     auto* offsets = reinterpret_cast<float*>(starts + 2 * groups * kTile);
-    const int64_t num_tiles = (rows + kTile - 1) / kTile, end = row + rows;
+    const int64_t num_tiles = (at.rows + kTile - 1) / kTile, end = at.row + at.rows;
+    int64_t row = at.row;
     for (int64_t tile = 0; tile < num_tiles; ++tile) {
         const int64_t height = (end - row) / (num_tiles - tile);
         const float* scales = a.scales + row;
         prepare_rows<V, F>(scales, a.sums + row, a.rows, groups, height, starts, offsets, kTile);
         dot_rows<V, F>({a.q + row * a.in_features, a.in_features, scales, a.rows, starts, offsets, kTile}, height,
                        weight, num_blocks, sums);
-        finish_rows<V>(a, sums, row, height, panel * kPanelColumns);
+        finish_rows<V>(a, sums, row, height, at.column);
         row += height;
     }
 }
 
-// Item (panel, chunk of rows), chunks fastest.
+// Item: a PanelItem.
 template <class V>
 void linear_int8(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const LinearInt8Arguments*>(arguments);
-    const int64_t num_chunks = (a.rows + kInt8RowsPerItem - 1) / kInt8RowsPerItem;
-    const int64_t panel = item / num_chunks, row = item % num_chunks * kInt8RowsPerItem;
-    const int64_t rows = smaller(kInt8RowsPerItem, a.rows - row);
-    with_block_format(a.format, [&]<Format F>() { linear_int8_panel<V, F>(a, panel, row, rows); });
+    const PanelItem at = panel_item(a.rows, kInt8RowsPerItem, item);
+    with_block_format(a.format, [&]<Format F>() { linear_int8_panel<V, F>(a, at); });
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -7,6 +7,7 @@
 // waits for its product, and the tiles with it: so each follows the next product, by another tile.
 #pragma once
 
+#include "amx_shapes.h"
 #include "linear_int8.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -41,22 +42,6 @@ template <Format F>
     };
     for_groups<V, F, 2>(blocks, num_blocks, 0, unpack);
 }
-
-// Tiles 0 to 3 hold sums, 4 and 5 activations, 6 and 7 codes. The operand of LDTILECFG.
-struct alignas(64) TileShapes {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {};
-    uint8_t rows[16] = {};
-
-    TileShapes(int num_rows, int units) {
-        for (int i = 0; i < 8; ++i) {
-            rows[i] = static_cast<uint8_t>(i < 6 ? num_rows : 8 / units);
-            row_bytes[i] = static_cast<uint16_t>(i == 4 || i == 5 ? kGroup / units : 64);
-        }
-    }
-
-    void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
-};
 
 // The sums of one unit: rows × 16 columns, and the other 16.
 using UnitSums = int32_t[2][kTileRows * 16];
@@ -151,10 +136,11 @@ inline void amx_tile(const GroupedRows& x, int rows, const UnpackedSlab& slab, i
 }
 
 template <Format F>
-[[gnu::noinline]] void linear_int8_amx_panel(const LinearInt8Arguments& a, int64_t panel, int64_t first, int64_t rows) {
+[[gnu::noinline]] void linear_int8_amx_panel(const LinearInt8Arguments& a, const PanelItem& at) {
     using C = Codes<Vector, F>;
-    constexpr int64_t kGroups = kAmxSlab / kGroup;
-    const std::byte* weight = panel_at(a.weight, F, panel, a.in_features);
+    constexpr int64_t kGroups = kAmxSlab / kGroup, kUnitBytes = kGroup / C::units;
+    const int64_t first = at.row, rows = at.rows;
+    const std::byte* weight = panel_at(a.weight, F, at.panel, a.in_features);
     struct Scratch {
         UnitSums unit_sums[2][kAmxBatch];
         float sums[kInt8RowsPerItem * kPanelColumns];
@@ -164,7 +150,7 @@ template <Format F>
     };
     auto& scratch = *static_cast<Scratch*>(thread_scratch(sizeof(Scratch)));
     const UnpackedSlab slab{scratch.codes, scratch.steps, scratch.minimums};
-    const TileShapes whole(kTileRows, C::units), rest(static_cast<int>(rows % kTileRows), C::units);
+    const TileShapes whole(kTileRows, kTileRows, kUnitBytes), rest(rows % kTileRows, rows % kTileRows, kUnitBytes);
     std::memset(scratch.sums, 0, static_cast<size_t>(rows * kPanelColumns) * sizeof(float));
     for (int64_t k = 0; k < a.in_features; k += kAmxSlab) {
         const int64_t size = smaller(kAmxSlab, a.in_features - k), groups = size / kGroup, group = k / kGroup;
@@ -187,16 +173,14 @@ template <Format F>
         }
     }
     asm volatile("tilerelease" ::: "memory");
-    finish_rows<Vector>(a, scratch.sums, first, rows, panel * kPanelColumns);
+    finish_rows<Vector>(a, scratch.sums, first, rows, at.column);
 }
 
 inline void linear_int8_amx(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const LinearInt8Arguments*>(arguments);
-    const int64_t num_chunks = (a.rows + kInt8RowsPerItem - 1) / kInt8RowsPerItem;
-    const int64_t panel = item / num_chunks, row = item % num_chunks * kInt8RowsPerItem;
-    const int64_t rows = smaller(kInt8RowsPerItem, a.rows - row);
     if (a.in_features == 0) return linear_int8<Vector>(arguments, item);
-    with_block_format(a.format, [&]<Format F>() { linear_int8_amx_panel<F>(a, panel, row, rows); });
+    const PanelItem at = panel_item(a.rows, kInt8RowsPerItem, item);
+    with_block_format(a.format, [&]<Format F>() { linear_int8_amx_panel<F>(a, at); });
 }
 
 }  // namespace octavo::OCTAVO_ISA
