@@ -66,10 +66,7 @@ def linear(x_TK: Tensor, weight: PackedWeight, bias: Tensor | None = None, *, ou
     Every y[t, n] is summed over k in one order, whatever T and the number of threads.
     """
     check_tensor("x", x_TK, (None, weight.in_features), FLOAT_DTYPES, weight.data.device)
-    if bias is not None:
-        check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, x_TK.device)
-    if out is not None:
-        check_tensor("out", out, (x_TK.shape[0], weight.out_features), (x_TK.dtype,), x_TK.device)
+    _check_bias_and_out(bias, out, weight, x_TK.shape[0], x_TK.dtype)
     return table.LINEAR(x_TK, weight, bias, out)
 
 
@@ -86,10 +83,7 @@ def linear_bf16(x_TK: Tensor, weight: PackedWeight, bias: Tensor | None = None, 
     y[t, n] in one order over k, whatever T and the number of threads.
     """
     check_tensor("x", x_TK, (None, weight.in_features), (torch.bfloat16,), weight.data.device)
-    if bias is not None:
-        check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, x_TK.device)
-    if out is not None:
-        check_tensor("out", out, (x_TK.shape[0], weight.out_features), (torch.float32,), x_TK.device)
+    _check_bias_and_out(bias, out, weight, x_TK.shape[0], torch.float32)
     return table.LINEAR_BF16(x_TK, weight, bias, out)
 
 
@@ -131,10 +125,7 @@ def linear_int8(
             param="weight",
         )
     _check_quantized(x, weight)
-    if bias is not None:
-        check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, x.q_TK.device)
-    if out is not None:
-        check_tensor("out", out, (x.num_tokens, weight.out_features), (torch.float32,), x.q_TK.device)
+    _check_bias_and_out(bias, out, weight, x.num_tokens, torch.float32)
     return table.LINEAR_INT8(x, weight, bias, out)
 
 
@@ -183,10 +174,7 @@ def linear_i8(
         raise OpArgumentError(
             "x: got tensors that are not contiguous; allowed what quantize_rows gives; copy them", param="x"
         )
-    if bias is not None:
-        check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, device)
-    if out is not None:
-        check_tensor("out", out, (x.num_tokens, weight.out_features), (torch.float32,), device)
+    _check_bias_and_out(bias, out, weight, x.num_tokens, torch.float32)
     return table.LINEAR_I8(x, weight, bias, out)
 
 
@@ -195,6 +183,17 @@ def embedding(ids_T: Tensor, weight: PackedWeight, scale: float = 1.0) -> Tensor
     check_tensor("ids", ids_T, (None,), INDEX_DTYPES, weight.data.device)
     check_indices("ids", ids_T, weight.out_features)
     return table.EMBEDDING(ids_T, weight, scale)
+
+
+def _check_bias_and_out(
+    bias: Tensor | None, out: Tensor | None, weight: PackedWeight, num_tokens: int, dtype: torch.dtype
+) -> None:
+    """`dtype` is that of the result."""
+    device = weight.data.device
+    if bias is not None:
+        check_tensor("bias", bias, (weight.out_features,), FLOAT_DTYPES, device)
+    if out is not None:
+        check_tensor("out", out, (num_tokens, weight.out_features), (dtype,), device)
 
 
 def _check_quantized(x: QuantizedActivations, weight: PackedWeight) -> None:
