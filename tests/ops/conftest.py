@@ -21,6 +21,8 @@ HALF_OFFSETS = {  # of the fp16 fields in a block
     WeightFormat.Q5_K: (0, 2),
     WeightFormat.Q6_K: (208,),
 }
+CHOSEN = ""
+"""The path that the number of rows chooses."""
 
 
 @pytest.fixture(params=[*ops.available_isas(), "reference"])
@@ -44,6 +46,29 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     before = NATIVE.isa()
     NATIVE.force_isa(request.param)
     yield request.param
+    NATIVE.force_isa(before)
+
+
+def int8_paths() -> list[tuple[str, str]]:
+    """(instruction set, path) of every way to run linear_int8 and linear_i8 here."""
+    if NATIVE is None:
+        return []
+    before, found = NATIVE.isa(), []
+    for name in NATIVE.available_isas():
+        NATIVE.force_isa(name)
+        found += [(name, path) for path in [*NATIVE.int8_paths(), CHOSEN]]
+    NATIVE.force_isa(before)
+    return found
+
+
+@pytest.fixture(params=int8_paths(), ids=lambda each: f"{each[0]}-{each[1] or 'chosen'}")
+def int8_path(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test once a path of linear_int8 and linear_i8 on each instruction set, and once with all of them allowed."""
+    assert NATIVE is not None
+    before = NATIVE.isa()
+    NATIVE.force_isa(request.param[0])
+    NATIVE.force_int8_path(request.param[1])
+    yield request.param[1]
     NATIVE.force_isa(before)
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ops.tensors import randn
 from torch.nn import functional
 
 from octavo import ops
@@ -20,7 +21,7 @@ def run(op: str, backend: str, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("op", ["silu_mul", "gelu_tanh_mul"])
 @pytest.mark.parametrize("shape", [(0, 8), (1, 2), (3, 14), (40, 3072), (2, 0)])
 def test_accurate(op, shape, backend, assert_accurate):
-    x = torch.randn(*shape, generator=torch.Generator().manual_seed(0)) * 4
+    x = randn(*shape) * 4
     assert_accurate(run(op, backend, x), formula(op, x), formula(op, x.double()))
 
 
@@ -36,7 +37,7 @@ def test_relative_error_over_the_whole_range(op, backend):
 
 @pytest.mark.parametrize("op", ["silu_mul", "gelu_tanh_mul"])
 def test_a_row_does_not_know_its_batch(op, backend, threads):
-    x = torch.randn(37, 2 * 1001, generator=torch.Generator().manual_seed(0))
+    x = randn(37, 2 * 1001)
     threads(2)
     whole = run(op, backend, x)
     threads(1)
@@ -46,7 +47,7 @@ def test_a_row_does_not_know_its_batch(op, backend, threads):
 
 @pytest.mark.parametrize("op", ["silu_mul", "gelu_tanh_mul"])
 def test_strided_rows(op, backend):
-    wide = torch.randn(5, 90, generator=torch.Generator().manual_seed(0))
+    wide = randn(5, 90)
     for x in (wide[:, 3:71], wide[::2, :6], wide.T[:8, :4]):
         assert torch.equal(run(op, backend, x), run(op, backend, x.clone(memory_format=torch.contiguous_format)))
 
@@ -54,7 +55,7 @@ def test_strided_rows(op, backend):
 @settings(max_examples=20, deadline=None)
 @given(rows=st.integers(0, 4), width=st.integers(0, 70))
 def test_any_size(rows, width, assert_accurate):
-    x = torch.randn(rows, 2 * width, generator=torch.Generator().manual_seed(0))
+    x = randn(rows, 2 * width)
     assert_accurate(ops.silu_mul(x), formula("silu_mul", x), formula("silu_mul", x.double()))
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ops.tensors import randn, same_bits
 
 from octavo import ops
 from octavo.ops import OpArgumentError, PackedWeight, StoredWeight, WeightFormat, WeightLayout, reference
@@ -17,10 +18,6 @@ def pack(weight: StoredWeight, backend: str) -> PackedWeight:
     if backend == "reference":
         return reference.pack_weight(weight, CPU, None)
     return ops.pack_weight(weight, device="cpu")
-
-
-def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.equal(a.view(torch.int32), b.view(torch.int32))
 
 
 @pytest.mark.parametrize("weight_format", BLOCK_FORMATS)
@@ -46,7 +43,7 @@ def test_packing_loses_nothing(weight_format, n, backend, stored_weight):
 def test_linear_is_accurate(weight_format, num_tokens, backend, stored_weight, assert_accurate):
     weight = stored_weight(weight_format, 45, 768)
     w_NK = reference.dequantize(weight)
-    x_TK = torch.randn(num_tokens, 768, generator=torch.Generator().manual_seed(1))
+    x_TK = randn(num_tokens, 768)
     bias_N = torch.linspace(-1, 1, 45)
     got = ops.linear(x_TK, pack(weight, backend), bias_N)
     exact = x_TK.double() @ w_NK.double().T + bias_N.double()
@@ -63,7 +60,7 @@ def test_linear_is_accurate(weight_format, num_tokens, backend, stored_weight, a
 )
 def test_any_size_of_a_float_weight(weight_format, num_tokens, n, k, stored_weight, assert_accurate):
     weight = stored_weight(weight_format, n, k)
-    x_TK = torch.randn(num_tokens, k, generator=torch.Generator().manual_seed(k))
+    x_TK = randn(num_tokens, k, seed=k)
     w_NK = reference.dequantize(weight)
     got = ops.linear(x_TK, ops.pack_weight(weight, device="cpu"))
     exact = x_TK.double() @ w_NK.double().T
@@ -76,7 +73,7 @@ def test_any_size_of_a_float_weight(weight_format, num_tokens, n, k, stored_weig
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_a_row_does_not_know_its_batch(weight_format, backend, stored_weight, threads):
     weight = pack(stored_weight(weight_format, 83, 768), backend)
-    x_TK = torch.randn(257, 768, generator=torch.Generator().manual_seed(2))
+    x_TK = randn(257, 768, seed=2)
     threads(2)
     whole = ops.linear(x_TK, weight)
     sizes = (1, 2, 7, 12, 16, 250) if backend == "reference" else (*range(1, 26), 240, 256)
@@ -89,7 +86,7 @@ def test_a_row_does_not_know_its_batch(weight_format, backend, stored_weight, th
 
 def test_linear_reads_strided_rows(backend, stored_weight):
     weight = pack(stored_weight(WeightFormat.Q4_1, 40, 64), backend)
-    wide = torch.randn(6, 200, generator=torch.Generator().manual_seed(3))
+    wide = randn(6, 200, seed=3)
     want = ops.linear(wide[:, 5:69].clone(), weight)
     assert same_bits(ops.linear(wide[:, 5:69], weight), want)
     assert same_bits(ops.linear(wide[:, 5:69].T.contiguous().T, weight), want)
@@ -99,7 +96,7 @@ def test_linear_reads_strided_rows(backend, stored_weight):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_other_activations_round_once(dtype, backend, stored_weight):
     weight = pack(stored_weight(WeightFormat.Q8_0, 40, 64), backend)
-    x_TK = torch.randn(3, 64, generator=torch.Generator().manual_seed(3)).to(dtype)
+    x_TK = randn(3, 64, seed=3).to(dtype)
     assert torch.equal(ops.linear(x_TK, weight), ops.linear(x_TK.float(), weight).to(dtype))
 
 

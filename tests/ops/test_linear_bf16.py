@@ -4,19 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ops.tensors import randn, same_bits
 
 from octavo import ops
 from octavo.ops import OpArgumentError, WeightFormat, reference
 
 FORMATS = list(WeightFormat)
-
-
-def randn(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.equal(a.view(torch.int32), b.view(torch.int32))
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (1, 1), (3, 17), (33, 576)])

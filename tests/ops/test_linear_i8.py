@@ -1,48 +1,14 @@
 """I8 weights: every instruction set and every path on it gives the reference's bits."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
+from ops.tensors import randn, same_bits
 
 from octavo import ops
 from octavo.ops import OpArgumentError, QuantizedRows, StoredWeight, WeightFormat, reference
-from octavo.ops.dispatch import NATIVE
 
 CPU = torch.device("cpu")
 FLOATS = [WeightFormat.F32, WeightFormat.F16, WeightFormat.BF16]
-CHOSEN = ""
-"""The path that the number of rows chooses."""
-
-
-def paths() -> list[tuple[str, str]]:
-    """(instruction set, path) of every way to run linear_i8 here."""
-    if NATIVE is None:
-        return []
-    before, found = NATIVE.isa(), []
-    for isa in NATIVE.available_isas():
-        NATIVE.force_isa(isa)
-        found += [(isa, path) for path in [*NATIVE.int8_paths(), CHOSEN]]
-    NATIVE.force_isa(before)
-    return found
-
-
-@pytest.fixture(params=paths(), ids=lambda each: f"{each[0]}-{each[1] or 'chosen'}")
-def path(request: pytest.FixtureRequest) -> Iterator[str]:
-    assert NATIVE is not None
-    before = NATIVE.isa()
-    NATIVE.force_isa(request.param[0])
-    NATIVE.force_int8_path(request.param[1])
-    yield request.param[1]
-    NATIVE.force_isa(before)
-
-
-def randn(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.equal(a.view(torch.int32), b.view(torch.int32))
 
 
 def i8_weight(n: int, k: int, seed: int = 0) -> StoredWeight:
@@ -132,7 +98,7 @@ def test_the_reference_is_accurate():
     [(0, 5, 64), (1, 1, 1), (1, 77, 576), (2, 32, 256), (7, 31, 65), (8, 33, 130), (9, 64, 768), (15, 45, 64),
      (16, 40, 256), (17, 33, 256), (31, 33, 4), (32, 33, 64), (33, 33, 127), (257, 70, 128), (300, 32, 2304)],
 )  # fmt: skip
-def test_every_path_gives_the_reference_s_bits(num_tokens, n, k, path):
+def test_every_path_gives_the_reference_s_bits(num_tokens, n, k, int8_path):
     weight, bias_N = i8_weight(n, k), torch.linspace(-1, 1, n)
     x = reference.quantize_rows(randn(num_tokens, k))
     want = reference.linear_i8(x, reference.pack_weight(weight, CPU, None), bias_N, None)
@@ -144,7 +110,7 @@ def test_every_path_gives_the_reference_s_bits(num_tokens, n, k, path):
     assert wide[:, [0, n + 1, n + 2]].eq(7).all()
 
 
-def test_the_largest_sums_do_not_overflow(path):
+def test_the_largest_sums_do_not_overflow(int8_path):
     """All bytes at ±127, over the longest row that the padding of a test allows."""
     for sign in (1.0, -1.0):
         weight = ops.quantize_weight(StoredWeight(torch.full((33, 8192), sign), WeightFormat.F32, 33, 8192))
@@ -152,7 +118,7 @@ def test_the_largest_sums_do_not_overflow(path):
         assert ops.linear_i8(x, ops.pack_weight(weight, device="cpu")).allclose(torch.full((17, 33), sign * 8192))
 
 
-def test_a_row_does_not_know_its_batch(path, threads):
+def test_a_row_does_not_know_its_batch(int8_path, threads):
     weight, x_TK = ops.pack_weight(i8_weight(83, 576), device="cpu"), randn(300, 576, seed=2)
     threads(2)
     whole = ops.linear_i8(ops.quantize_rows(x_TK), weight)
@@ -163,7 +129,7 @@ def test_a_row_does_not_know_its_batch(path, threads):
     assert same_bits(ops.linear_i8(ops.quantize_rows(x_TK), weight), whole)
 
 
-def test_what_is_no_number_shows(path):
+def test_what_is_no_number_shows(int8_path):
     y_TN = ops.linear_i8(ops.quantize_rows(odd_rows()), ops.pack_weight(i8_weight(40, 83), device="cpu"))
     assert y_TN[4:7].isnan().all()
     assert y_TN[[0, 1, 3, 8, 9]].isfinite().all()

@@ -3,10 +3,10 @@
 import ctypes
 import random
 import struct
-from collections.abc import Iterator
 
 import pytest
 import torch
+from ops.tensors import randn, same_bits
 
 from octavo import ops
 from octavo.ops import OpArgumentError, QuantizedActivations, StoredWeight, WeightFormat, reference
@@ -14,38 +14,6 @@ from octavo.ops.dispatch import NATIVE
 
 BLOCK_FORMATS = [f for f in WeightFormat if f.is_block_format]
 CPU = torch.device("cpu")
-CHOSEN = ""
-"""The path that the number of rows chooses."""
-
-
-def paths() -> list[tuple[str, str]]:
-    """(instruction set, path) of every way to run linear_int8 here."""
-    if NATIVE is None:
-        return []
-    before, found = NATIVE.isa(), []
-    for isa in NATIVE.available_isas():
-        NATIVE.force_isa(isa)
-        found += [(isa, path) for path in [*NATIVE.int8_paths(), CHOSEN]]
-    NATIVE.force_isa(before)
-    return found
-
-
-@pytest.fixture(params=paths(), ids=lambda each: f"{each[0]}-{each[1] or 'chosen'}")
-def path(request: pytest.FixtureRequest) -> Iterator[str]:
-    assert NATIVE is not None
-    before = NATIVE.isa()
-    NATIVE.force_isa(request.param[0])
-    NATIVE.force_int8_path(request.param[1])
-    yield request.param[1]
-    NATIVE.force_isa(before)
-
-
-def randn(*shape: int, seed: int = 1) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.equal(a.view(torch.int32), b.view(torch.int32))
 
 
 def of_rows(x: QuantizedActivations, rows: slice) -> QuantizedActivations:
@@ -151,7 +119,7 @@ def test_the_reference_is_accurate(weight_format, num_tokens, stored_weight, ass
     [(0, 5, 256), (1, 1, 256), (1, 77, 768), (2, 32, 256), (15, 31, 512), (16, 33, 256), (17, 64, 768), (33, 45, 768),
      (48, 40, 256), (257, 33, 256), (35, 32, 2304)],
 )  # fmt: skip
-def test_every_path_gives_the_reference_s_bits(weight_format, num_tokens, n, k, path, stored_weight):
+def test_every_path_gives_the_reference_s_bits(weight_format, num_tokens, n, k, int8_path, stored_weight):
     weight = stored_weight(weight_format, n, k)
     x = reference.quantize_activations(randn(num_tokens, k))
     bias_N = torch.linspace(-1, 1, n)
@@ -162,7 +130,7 @@ def test_every_path_gives_the_reference_s_bits(weight_format, num_tokens, n, k, 
 
 
 @pytest.mark.parametrize("weight_format", [f for f in BLOCK_FORMATS if f.block_size == 32])
-def test_one_group(weight_format, path, stored_weight):
+def test_one_group(weight_format, int8_path, stored_weight):
     weight = stored_weight(weight_format, 33, 32)
     x = reference.quantize_activations(randn(34, 32))
     want = reference.linear_int8(x, reference.pack_weight(weight, CPU, None), None, None)
@@ -170,7 +138,7 @@ def test_one_group(weight_format, path, stored_weight):
 
 
 @pytest.mark.parametrize("weight_format", BLOCK_FORMATS)
-def test_the_largest_sums_do_not_overflow(weight_format, path):
+def test_the_largest_sums_do_not_overflow(weight_format, int8_path):
     """All codes at either end, all activations at ±127: 16-bit sums would saturate, fp32 would round."""
     for byte in (0x00, 0x7F, 0x80, 0xFF):
         data = torch.full((32, weight_format.row_bytes(256)), byte, dtype=torch.uint8)
@@ -188,7 +156,7 @@ def test_the_largest_sums_do_not_overflow(weight_format, path):
 
 
 @pytest.mark.parametrize("weight_format", BLOCK_FORMATS)
-def test_a_row_does_not_know_its_batch(weight_format, path, stored_weight, threads):
+def test_a_row_does_not_know_its_batch(weight_format, int8_path, stored_weight, threads):
     weight = ops.pack_weight(stored_weight(weight_format, 83, 768), device="cpu")
     x_TK = randn(300, 768, seed=2)
     threads(2)
@@ -201,7 +169,7 @@ def test_a_row_does_not_know_its_batch(weight_format, path, stored_weight, threa
     assert same_bits(ops.linear_int8(ops.quantize_activations(x_TK), weight), whole)
 
 
-def test_what_is_no_number_shows(path, stored_weight):
+def test_what_is_no_number_shows(int8_path, stored_weight):
     weight = ops.pack_weight(stored_weight(WeightFormat.Q4_1, 40, 96), device="cpu")
     y_TN = ops.linear_int8(ops.quantize_activations(odd_rows()), weight)
     assert y_TN[5:8].isnan().all()

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ops.tensors import randn
 
 from octavo import ops
 from octavo.ops import OpArgumentError, reference
@@ -10,7 +11,7 @@ EPS = 1e-5
 
 
 def rows(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 3 + 0.5
+    return randn(*shape, seed=seed) * 3 + 0.5
 
 
 def run(op: str, backend: str, *args):
