@@ -14,11 +14,10 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timing import WARM_UP, summary, timed
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -26,35 +25,9 @@ from octavo import ops
 from octavo.ops import AttentionPlan
 
 BLOCK_SIZE = 16
-WARM_UP = 1
-MIN_REPEATS = 5
 PREFILL_HEADS = ((8, 8), (9, 3))
 DECODE_HEADS = ((8, 8), (9, 3))
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-
-def timed(runs: list[Callable[[], object]], seconds: float) -> list[list[float]]:
-    """Seconds of each, run in turn."""
-    times: list[list[float]] = [[] for _ in runs]
-    for run in runs * WARM_UP:
-        run()
-    begin = time.perf_counter()
-    while len(times[0]) < MIN_REPEATS or time.perf_counter() - begin < seconds:
-        for run, own in zip(runs, times, strict=True):
-            start = time.perf_counter()
-            run()
-            own.append(time.perf_counter() - start)
-    return times
-
-
-def summary(times: list[float]) -> dict[str, float | int]:
-    quartiles = statistics.quantiles(times, n=4)
-    return {
-        "median_ms": quartiles[1] * 1e3,
-        "min_ms": min(times) * 1e3,
-        "spread_ms": (quartiles[2] - quartiles[0]) * 1e3,
-        "repeats": len(times),
-    }
 
 
 def bf16_peak() -> float:

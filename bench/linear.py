@@ -15,11 +15,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timing import timed
 
 from octavo import ops
 from octavo.ops import PackedWeight, StoredWeight, WeightFormat
@@ -61,20 +61,6 @@ def layers(weight_format: WeightFormat) -> list[list[PackedWeight]]:
         for _ in range(count - 1)
     ]
     return [one, *copies]
-
-
-def median_seconds(runs: list[Callable[[], None]]) -> list[float]:
-    """Of each, run in turn."""
-    times: list[list[float]] = [[] for _ in runs]
-    for run in runs:
-        run()
-    begin = time.perf_counter()
-    while len(times[0]) < 5 or time.perf_counter() - begin < SECONDS * len(runs):
-        for run, own in zip(runs, times, strict=True):
-            start = time.perf_counter()
-            run()
-            own.append(time.perf_counter() - start)
-    return [statistics.median(own) for own in times]
 
 
 def peaks(threads: int) -> dict[str, float]:
@@ -127,7 +113,8 @@ def measure(weight_format: WeightFormat, rows: int, paths: list[str]) -> list[fl
 
     weights = [weight for layer in stack for weight in layer]
     done = [w.num_bytes if rows == 1 else 2 * rows * w.out_features * w.in_features for w in weights]
-    return [sum(done) / seconds / 1e9 for seconds in median_seconds([runner(path) for path in paths])]
+    times = timed([runner(path) for path in paths], SECONDS * len(paths))
+    return [sum(done) / statistics.median(own) / 1e9 for own in times]
 
 
 def main() -> None:

@@ -9,19 +9,17 @@ are left out.
 import argparse
 import dataclasses
 import json
-import statistics
 import sys
-import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+from timing import summary, timed
 
 from octavo.bench.circumstances import hardware, software
 from octavo.config import EngineConfig
 from octavo.engine.build import build_engine
 from octavo.worker.forward_pass import ForwardPass, PlainPass, RecordedPass
-from octavo.worker.input_batch import StepTensors
 from octavo.worker.program_report import uniform_step
 
 WARM_UP = 5
@@ -49,8 +47,9 @@ def main() -> None:
         rows = []
         for count in counts:
             step = uniform_step(layout, num_blocks, count, arguments.context)
-            times = timed(passes, step, torch.arange(count), arguments.steps)
-            rows.append({"requests": count, **{name: summary(of) for name, of in times.items()}})
+            runs = [partial(run, step, torch.arange(count)) for run in passes.values()]
+            times = timed(runs, 0, warm_up=WARM_UP, min_repeats=arguments.steps)
+            rows.append({"requests": count, **dict(zip(passes, map(summary, times), strict=True))})
             print(
                 f"{count:3} requests: " + ", ".join(f"{name} {rows[-1][name]['median_ms']:.2f} ms" for name in passes)
             )
@@ -69,25 +68,6 @@ def main() -> None:
     }
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def timed(
-    passes: dict[str, ForwardPass], step: StepTensors, rows_R: torch.Tensor, steps: int
-) -> dict[str, list[float]]:
-    """Seconds of each, run in turn."""
-    times: dict[str, list[float]] = {name: [] for name in passes}
-    for index in range(WARM_UP + steps):
-        for name, run in passes.items():
-            start = time.perf_counter()
-            run(step, rows_R)
-            if index >= WARM_UP:
-                times[name].append(time.perf_counter() - start)
-    return times
-
-
-def summary(seconds: list[float]) -> dict[str, Any]:
-    quartiles = statistics.quantiles(seconds, n=4)
-    return {"median_ms": 1e3 * quartiles[1], "spread_ms": 1e3 * (quartiles[2] - quartiles[0])}
 
 
 if __name__ == "__main__":
