@@ -26,7 +26,7 @@ asan: $(VENV)/.installed-dev ## Test the native kernels under the address saniti
 	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > "$$(build/asan/bin/python -c 'import site; print(site.getsitepackages()[0])')/packages.pth"
 	build/asan/bin/python -m pip install -q --no-deps -C cmake.define.OCTAVO_SANITIZE=address -C build-dir=build/asan-native .
 	cd build && ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" PYTHONPATH=../tests \
-		asan/bin/python -m pytest -q --capture=no -p no:cacheprovider --rootdir .. -c ../pyproject.toml $(ASAN_TESTS)
+		asan/bin/python -m pytest --capture=no -p no:cacheprovider --rootdir .. -c ../pyproject.toml $(ASAN_TESTS)
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check
