@@ -55,12 +55,15 @@ struct RoundArguments {
     const float* x;
     int64_t x_stride;
     uint16_t* y;  // contiguous
+    bool is_paired;  // y, as in LinearBf16Arguments; channels is then a multiple of 32
     int64_t rows, channels;
 };
 
 // y (rows, out_features) = x (rows, in_features) · Wᵀ + bias with x and W in bf16, for in_features that are multiples of 32.
 struct LinearBf16Arguments {
-    const uint16_t* x;  // contiguous
+    // Paired rows: blocks of kPairedRows of them (the last of what is left), a block as [in_features / 2][rows of the
+    // block][2], so that neighbours along K are side by side, as TDPBF16PS takes its second operand.
+    const uint16_t* x;
     const std::byte* weight;
     Format format;
     const float* bias;
@@ -150,6 +153,7 @@ struct NarrowOutput {
     float* scales;
     int32_t* sums;
     uint16_t* bf16;
+    bool is_paired;  // bf16, as in LinearBf16Arguments
 };
 
 // y = x / sqrt(mean(x²) + eps) · weight, for each of the `heads` heads of a token: row = token · heads + head.
@@ -307,6 +311,7 @@ constexpr int64_t kPanelColumns = 32;
 constexpr int64_t kLinearRowsPerItem = 240;
 constexpr int64_t kInt8RowsPerItem = 256;
 constexpr int64_t kBf16RowsPerItem = 512;
+constexpr int64_t kPairedRows = 16;  // of a tile of bf16
 constexpr int64_t kRowPadding = 64;  // of rows of bytes: K of an AMX tile
 constexpr int64_t kElementsPerItem = 16384;  // of row-wise kernels
 constexpr int64_t kMinAttentionRows = 64, kMaxAttentionRows = 512;  // of an item: tokens · heads a group

@@ -86,10 +86,11 @@ NB_MODULE(_native, m) {
     },
         nb::arg("x"), nb::arg("x_stride"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"), nb::arg("y"),
         nb::arg("y_stride"), nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"));
-    define_block(m, "RoundArguments", +[](uintptr_t x, int64_t x_stride, uintptr_t y, int64_t rows, int64_t channels) {
-        return RoundArguments{at<const float>(x), x_stride, at<uint16_t>(y), rows, channels};
+    define_block(m, "RoundArguments", +[](
+        uintptr_t x, int64_t x_stride, uintptr_t y, bool is_paired, int64_t rows, int64_t channels) {
+        return RoundArguments{at<const float>(x), x_stride, at<uint16_t>(y), is_paired, rows, channels};
     },
-        nb::arg("x"), nb::arg("x_stride"), nb::arg("y"), nb::arg("rows"), nb::arg("channels"));
+        nb::arg("x"), nb::arg("x_stride"), nb::arg("y"), nb::arg("is_paired"), nb::arg("rows"), nb::arg("channels"));
     define_block(m, "LinearBf16Arguments", +[](
         uintptr_t x, uintptr_t weight, Format format, uintptr_t bias, uintptr_t y, int64_t y_stride, int64_t rows,
         int64_t in_features, int64_t out_features) {
@@ -174,17 +175,16 @@ NB_MODULE(_native, m) {
         nb::arg("is_log"));
     define_block(m, "RmsNormArguments", +[](
         uintptr_t x, int64_t x_stride, int64_t head_stride, uintptr_t residual, uintptr_t total, uintptr_t weight,
-        uintptr_t y, uintptr_t q, uintptr_t scales, uintptr_t sums, uintptr_t bf16, int64_t rows, int64_t heads,
-        int64_t channels,
-        float eps) {
+        uintptr_t y, uintptr_t q, uintptr_t scales, uintptr_t sums, uintptr_t bf16,
+        bool is_paired, int64_t rows, int64_t heads, int64_t channels, float eps) {
         return RmsNormArguments{
             at<const float>(x), x_stride, head_stride, at<const float>(residual), at<float>(total), at<const float>(weight),
-            at<float>(y), {at<int8_t>(q), at<float>(scales), at<int32_t>(sums), at<uint16_t>(bf16)}, rows, heads, channels,
-            eps};
+            at<float>(y), {at<int8_t>(q), at<float>(scales), at<int32_t>(sums), at<uint16_t>(bf16), is_paired}, rows,
+            heads, channels, eps};
     },
         nb::arg("x"), nb::arg("x_stride"), nb::arg("head_stride"), nb::arg("residual"), nb::arg("total"),
-        nb::arg("weight"), nb::arg("y"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("bf16"), nb::arg("rows"),
-        nb::arg("heads"), nb::arg("channels"), nb::arg("eps"));
+        nb::arg("weight"), nb::arg("y"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"), nb::arg("bf16"),
+        nb::arg("is_paired"), nb::arg("rows"), nb::arg("heads"), nb::arg("channels"), nb::arg("eps"));
     define_block(m, "LayerNormArguments", +[](
         uintptr_t x, int64_t x_stride, uintptr_t weight, uintptr_t bias, uintptr_t y, int64_t rows, int64_t channels,
         float eps) {
@@ -205,13 +205,14 @@ NB_MODULE(_native, m) {
         nb::arg("rows"), nb::arg("heads"), nb::arg("rotary_size"));
     define_block(m, "GatedArguments", +[](
         uintptr_t x, int64_t x_stride, uintptr_t y, uintptr_t q, uintptr_t scales, uintptr_t sums, uintptr_t bf16,
-        int64_t rows, int64_t features, GatedActivation activation) {
+        bool is_paired, int64_t rows, int64_t features, GatedActivation activation) {
         return GatedArguments{
             at<const float>(x), x_stride, at<float>(y),
-            {at<int8_t>(q), at<float>(scales), at<int32_t>(sums), at<uint16_t>(bf16)}, rows, features, activation};
+            {at<int8_t>(q), at<float>(scales), at<int32_t>(sums), at<uint16_t>(bf16), is_paired}, rows, features,
+            activation};
     },
         nb::arg("x"), nb::arg("x_stride"), nb::arg("y"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"),
-        nb::arg("bf16"), nb::arg("rows"), nb::arg("features"), nb::arg("activation"));
+        nb::arg("bf16"), nb::arg("is_paired"), nb::arg("rows"), nb::arg("features"), nb::arg("activation"));
     define_block(m, "StoreArguments", +[](
         uintptr_t x, int64_t token_stride, int64_t head_stride, const CacheView& cache, CacheType type, uintptr_t
         slots, int64_t rows, int64_t heads, int64_t head_size, int64_t block_size) {

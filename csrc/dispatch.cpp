@@ -154,15 +154,18 @@ const Int8Path& int8_path_for(int64_t rows, int64_t Int8Path::*min_rows) {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// As for_rows of kernels/rowwise.h cuts them.
-int64_t num_row_items(int64_t rows, int64_t row_elements) {
-    return ceil_div(rows, std::max<int64_t>(1, kElementsPerItem / std::max<int64_t>(1, row_elements)));
+// As row_range of kernels/math.h cuts them.
+int64_t num_row_items(int64_t rows, int64_t row_elements, int64_t batch = 1) {
+    const int64_t count = std::max<int64_t>(1, kElementsPerItem / std::max<int64_t>(1, row_elements));
+    return ceil_div(rows, ceil_div(count, batch) * batch);
 }
 
 // Items (panel, chunk of rows) of a kernel that multiplies by a weight's panels.
 int64_t num_panel_items(int64_t out_features, int64_t rows, int64_t rows_per_item) {
     return ceil_div(out_features, kPanelColumns) * ceil_div(rows, rows_per_item);
 }
+
+int64_t batch_of(const NarrowOutput& narrow) { return narrow.is_paired ? kPairedRows : 1; }
 
 // Query tiles of every request, of at most `tile_tokens`, with the splits that hold a key they see.
 std::vector<AttentionTile> attention_tiles(const AttentionArguments& a, int64_t num_requests, int64_t tile_tokens) {
@@ -263,18 +266,18 @@ void run(const LinearArguments& a) {
 
 bool has_bf16_tiles() {
 #if defined(OCTAVO_X86)
-    static const bool has_tiles = has_amx(kAmxBf16) && has_avx512_bf16();  // CPUID takes microseconds on a virtual machine
+    static const bool has_tiles = has_amx(kAmxBf16) && has_avx512_bf16() && __builtin_cpu_supports("avx512vbmi");  // CPUID takes microseconds on a virtual machine
     return has_tiles && &kernels() == &avx512::table;
 #else
     return false;
 #endif
 }
 
-void run(const RoundArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().round, &a); }
+void run(const RoundArguments& a) { parallel_for(num_row_items(a.rows, a.channels, kPairedRows), kernels().round, &a); }
 
 void run(const LinearBf16Arguments& a) {
 #if defined(OCTAVO_X86)
-    const int64_t items = ceil_div(a.out_features, kPanelColumns) * ceil_div(a.rows, kBf16RowsPerItem);
+    const int64_t items = num_panel_items(a.out_features, a.rows, kBf16RowsPerItem);
     if (has_bf16_tiles()) return for_panels(items, avx512_amx_bf16::linear_bf16, &a);
 #endif
     throw std::invalid_argument("no bf16 tiles here");
@@ -314,7 +317,7 @@ void run(const TileMaxArguments& a) { parallel_for(a.rows, kernels().tile_max, &
 
 void run(const SoftmaxArguments& a) { parallel_for(a.rows, kernels().softmax, &a); }
 
-void run(const RmsNormArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().rms_norm, &a); }
+void run(const RmsNormArguments& a) { parallel_for(num_row_items(a.rows, a.channels, batch_of(a.narrow)), kernels().rms_norm, &a); }
 
 void run(const LayerNormArguments& a) { parallel_for(num_row_items(a.rows, a.channels), kernels().layer_norm, &a); }
 
@@ -322,7 +325,7 @@ void run(const RotaryArguments& a) {
     parallel_for(num_row_items(a.rows, a.heads * a.rotary_size), kernels().rotary, &a);
 }
 
-void run(const GatedArguments& a) { parallel_for(num_row_items(a.rows, a.features), kernels().gated, &a); }
+void run(const GatedArguments& a) { parallel_for(num_row_items(a.rows, a.features, batch_of(a.narrow)), kernels().gated, &a); }
 
 void run(const StoreArguments& a) {
     parallel_for(num_row_items(a.rows, a.heads * a.head_size), kernels().store, &a);

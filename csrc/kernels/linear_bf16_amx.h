@@ -1,218 +1,205 @@
-// Linear layers on packed panels with bf16 activations, on AMX tiles (amx_bf16.h).
+// Linear layers on packed panels with bf16 activations, on AMX tiles: yᵀ = W·xᵀ.
 //
-// A slab of a panel, whatever its format, becomes bf16 once an item, rounded to nearest even, in the order in which a tile
-// is read; then all rows of the item pass over it. Nothing is scaled after the product, so that a sum stays in its tile
-// over the whole slab, and the order of K is that of amx_bf16.h for every number of rows.
+// The weights are the first operand, [column][k], as weight_tiles.h makes them, and the activations the second, [k / 2][row][2],
+// as bf16_pairs.h leaves them: nothing else is packed. An element of y is a chain over k in rising order, 32 at a time (even
+// and odd k apart, then together), and stays in its tile over a slab: its bits do not depend on the other rows and columns.
 #pragma once
 
-#include "amx_bf16.h"
-#include "linear.h"
+#include "panel_item.h"
+#include "weight_tiles.h"
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr int64_t kBf16Slab = 1024;  // k at a time: 64 KiB of tiles, reused by all rows of the item
-constexpr int64_t kPairElements = 2 * kTileElements;  // of both column halves of 32 k
+constexpr int64_t kSlabGroups = 24;                // of 32 k, made at a time for more rows than kBlockRows: 48 KiB
+constexpr int64_t kBlockRows = 2 * kPairedRows;    // that are multiplied together
+constexpr int64_t kRing = 8, kLag = 4;             // groups made before they are multiplied: their stores have reached the cache
 
-// w0 and w1 of sixteen columns as the pairs of a tile's row.
-inline __m512i bf16_pairs(__m512 w0, __m512 w1) {
-    const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(w1, w0));
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_permutexvar_epi16(order, both);
-}
+// Tiles 0 to 3 hold sums, two of columns for the first paired rows and two for the second; 4 and 5 weights; 6 and 7 the
+// rows. The operand of LDTILECFG.
+struct alignas(64) BlockShapes {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {};
+    uint8_t rows[16] = {};
 
-inline void store_pairs(uint16_t* tiles, int k, int vector, __m512 w0, __m512 w1) {
-    _mm512_store_si512(tiles + vector * kTileElements + k / 2 * 2 * kTileColumns, bf16_pairs(w0, w1));
-}
-
-// A code of four bits as a float: a permutation takes the low four bits of an index, whatever stands above them.
-inline __m512 nibble_to_float(__m512i codes) {
-    const __m512 values = _mm512_set_ps(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    return _mm512_permutexvar_ps(codes, values);
-}
-
-// 32 k of a panel to its two tiles, each [16][16 columns][2].
-template <Format F>
-[[gnu::always_inline]] inline void group_to_tiles(const std::byte* block, int64_t group, uint16_t* tiles) {
-    using V = Vector;
-    constexpr PanelBlock layout = block_of<F>();
-    const auto* high = reinterpret_cast<const uint32_t*>(block + layout.header_bytes * kPanelColumns +
-                                                         group * layout.group_bytes());
-    const uint32_t* low = high + layout.high_words * kPanelColumns;
-#pragma GCC unroll 2
-    for (int vector = 0; vector < 2; ++vector) {
-        const int64_t column = vector * V::kLanes;
-        const auto scale = affine<V, F>(block, 2 * group, column);
-        if constexpr (layout.low_words == 4 && layout.high_words == 0) {
-#pragma GCC unroll 4
-            for (int word = 0; word < 4; ++word) {
-                const auto codes = V::load_words(low + word * kPanelColumns + column);
-#pragma GCC unroll 8
-                for (int pair = 0; pair < 4; ++pair) {  // of half pair / 2, bytes 2·(pair % 2) and the next
-                    const int shift = pair / 2 * 4 + pair % 2 * 16;
-                    const auto even = V::fma(scale.step, nibble_to_float(V::shift_right(codes, shift)), scale.offset);
-                    const auto odd = V::fma(scale.step, nibble_to_float(V::shift_right(codes, shift + 8)), scale.offset);
-                    store_pairs(tiles, pair / 2 * 16 + 4 * word + pair % 2 * 2, vector, even, odd);
-                }
-            }
-        } else {
-            __m512 even = _mm512_setzero_ps();
-            const auto emit = [&](int k, __m512 w) {
-                if (k % 2 == 0) even = w;
-                else store_pairs(tiles, k - 1, vector, even, w);
-            };
-            for_unit<V, F, 0>(high + column, low + column, scale, emit);
-            if constexpr (F == Format::Q6_K)
-                for_unit<V, F, 1>(high + column, low + column, affine<V, F>(block, 2 * group + 1, column), emit);
-            else
-                for_unit<V, F, 1>(high + column, low + column, scale, emit);
-        }
+    explicit BlockShapes(int64_t block_rows) {
+        const int64_t first = smaller(block_rows, kPairedRows), second = block_rows - first;
+        const auto set = [&](int tile, int64_t bytes) {
+            row_bytes[tile] = static_cast<uint16_t>(bytes);
+            rows[tile] = bytes ? 16 : 0;
+        };
+        constexpr int64_t kBytes = 4;  // of a sum, and of a pair
+        for (int tile = 0; tile < 4; ++tile) set(tile, kBytes * (tile < 2 ? first : second));
+        set(4, 64);
+        set(5, 64);
+        set(6, kBytes * first);
+        set(7, kBytes * second);
     }
-}
 
-// The same of floats, which lie as [k][32].
-template <class Load>
-[[gnu::always_inline]] inline void floats_to_tiles(uint16_t* tiles, Load load) {
-    for (int k = 0; k < kTileK; k += 2)
-        for (int vector = 0; vector < 2; ++vector) {
-            const int64_t at = k * kPanelColumns + vector * kTileColumns;
-            store_pairs(tiles, k, vector, load(at), load(at + kPanelColumns));
-        }
-}
+    void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
+};
 
-// The same of bf16, which only changes places.
-[[gnu::always_inline]] inline void bf16_to_tiles(uint16_t* tiles, const uint16_t* from) {
-    const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5,
-                                           36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    const __m512i other = _mm512_add_epi16(order, _mm512_set1_epi16(16));
-    for (int k = 0; k < kTileK; k += 2) {
-        const __m512i even = _mm512_loadu_si512(from + k * kPanelColumns);
-        const __m512i odd = _mm512_loadu_si512(from + (k + 1) * kPanelColumns);
-        _mm512_store_si512(tiles + k * kTileColumns, _mm512_permutex2var_epi16(even, order, odd));
-        _mm512_store_si512(tiles + kTileElements + k * kTileColumns, _mm512_permutex2var_epi16(even, other, odd));
+// Up to kBlockRows rows of one panel.
+struct RowBlock {
+    const uint16_t* x;
+    int64_t rows, in_features, first_group;  // of 32 k
+    float* sums;  // [column][row], rows sums_stride() apart
+
+    int64_t first_rows() const { return smaller(rows, kPairedRows); }
+    int64_t sums_stride() const { return rows == 1 ? 1 : kBlockRows; }
+};
+
+// sums = W·xᵀ, or +=, over `depth` times 32 k; next(g) gives the tiles of the g-th.
+template <int Halves, class Next>
+[[gnu::always_inline]] inline void multiply(const RowBlock& block, int64_t depth, bool accumulates, Next next) {
+    const int64_t stride = 4 * block.sums_stride(), first = block.first_rows(), second = block.rows - first;
+    float *sums = block.sums, *lower = sums + 16 * block.sums_stride();
+    if (accumulates) {
+        asm volatile("tileloadd (%0,%2,1), %%tmm0\n\ttileloadd (%1,%2,1), %%tmm1" ::"r"(sums), "r"(lower), "r"(stride) : "memory");
+        if constexpr (Halves == 2)
+            asm volatile("tileloadd 64(%0,%2,1), %%tmm2\n\ttileloadd 64(%1,%2,1), %%tmm3" ::"r"(sums), "r"(lower), "r"(stride) : "memory");
+    } else {
+        asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1" ::: "memory");
+        if constexpr (Halves == 2) asm volatile("tilezero %%tmm2\n\ttilezero %%tmm3" ::: "memory");
     }
-}
-
-// Calls use(convert) once, where convert(g, tiles) makes the tiles of the g-th 32 k of a panel.
-template <class Use>
-[[gnu::always_inline]] inline void with_conversion(Format format, const std::byte* panel, Use use) {
-    using V = Vector;
-    const auto prefetch = [](const std::byte* from, int64_t bytes) {
-        for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + kPrefetchBytes + line);
-    };
-    const auto of_floats = [&](int64_t element_bytes, auto load) {
-        use([&, element_bytes](int64_t group, uint16_t* tiles) {
-            const std::byte* from = panel + group * kTileK * kPanelColumns * element_bytes;
-            prefetch(from, kTileK * kPanelColumns * element_bytes);
-            floats_to_tiles(tiles, [&](int64_t i) { return load(from, i); });
-        });
-    };
-    const auto half = [](const std::byte* from, int64_t i) { return reinterpret_cast<const uint16_t*>(from) + i; };
-    switch (format) {
-        case Format::F32:
-            return of_floats(4, [](const std::byte* from, int64_t i) { return V::load(reinterpret_cast<const float*>(from) + i); });
-        case Format::F16: return of_floats(2, [&](const std::byte* from, int64_t i) { return V::load_f16(half(from, i)); });
-        case Format::BF16:
-            return use([&](int64_t group, uint16_t* tiles) {
-                const std::byte* from = panel + group * kTileK * kPanelColumns * 2;
-                prefetch(from, kTileK * kPanelColumns * 2);
-                bf16_to_tiles(tiles, half(from, 0));
-            });
-        default: break;
-    }
-    with_block_format(format, [&]<Format F>() {
-        constexpr PanelBlock layout = block_of<F>();
-        constexpr int64_t kGroups = layout.k / kTileK;
-        use([&](int64_t group, uint16_t* tiles) {
-            const std::byte* block = panel + group / kGroups * layout.bytes();
-            prefetch(block + group % kGroups * layout.group_bytes(), layout.group_bytes() + layout.header_bytes * kPanelColumns / kGroups);
-            group_to_tiles<F>(block, group % kGroups, tiles);
-        });
-    });
-}
-
-constexpr int64_t kTileRows = 16;
-
-// sums (rows, 32) = x · slab, or +=, in blocks of 32, then 16, then what is left; strides in bytes.
-inline void multiply_slab(const uint16_t* x, int64_t x_stride, int64_t rows, const uint16_t* tiles, int64_t depth,
-                          float* sums, int64_t sums_stride, bool accumulates) {
-    const auto run = [&]<int Blocks>(int64_t row_block) {
-        AmxProduct<Blocks>({x, x_stride, tiles, 2, 1, sums, sums_stride, 1, depth, accumulates}).run([] {});
-        x += Blocks * row_block * x_stride / 2;
-        sums += Blocks * row_block * sums_stride / 4;
-        rows -= Blocks * row_block;
-    };
-    if (rows >= 16) AmxShapes(16).load();
-    while (rows >= 32) run.template operator()<2>(16);
-    if (rows >= 16) run.template operator()<1>(16);
-    if (rows == 0) return;
-    AmxShapes(rows).load();
-    run.template operator()<1>(rows);
-}
-
-// sums (rows, 32) = x · panel for up to 16 rows: each 32 k are multiplied while later ones are converted, far enough
-// behind that their stores have reached the cache.
-template <class Convert>
-inline void stream_panel(Convert convert, const uint16_t* x, int64_t x_stride, int64_t depth, uint16_t* ring, float* sums,
-                         int64_t sums_stride) {
-    constexpr int64_t kRing = 4, kLag = 2;
-    asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1" ::: "memory");
-    for (int64_t step = 0; step < depth + kLag; ++step) {
-        if (step < depth) convert(step, ring + step % kRing * kPairElements);
-        if (step < kLag) continue;
-        const uint16_t* tiles = ring + (step - kLag) % kRing * kPairElements;
+    const uint16_t* x = block.x + block.first_group * first * kTileK;
+    const uint16_t* right = block.x + kPairedRows * block.in_features + block.first_group * second * kTileK;
+    for (int64_t g = 0; g < depth; ++g, x += first * kTileK, right += second * kTileK) {
+        const uint16_t* tiles = next(g);
         asm volatile(
-            "tileloadd (%[x],%[x_stride],1), %%tmm4\n\t"
-            "tileloadd (%[b],%[line],1), %%tmm6\n\t"
+            "tileloadd (%[x],%[x_stride],1), %%tmm6\n\t"
+            "tileloadd (%[w],%[line],1), %%tmm4\n\t"
             "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
-            "tileloadd 1024(%[b],%[line],1), %%tmm7\n\t"
-            "tdpbf16ps %%tmm7, %%tmm4, %%tmm1"
+            "tileloadd 1024(%[w],%[line],1), %%tmm5\n\t"
+            "tdpbf16ps %%tmm6, %%tmm5, %%tmm1"
             :
-            : [x] "r"(x + (step - kLag) * kTileK), [x_stride] "r"(x_stride), [b] "r"(tiles), [line] "r"(int64_t{64})
+            : [x] "r"(x), [x_stride] "r"(4 * first), [w] "r"(tiles), [line] "r"(int64_t{64})
             : "memory");
+        if constexpr (Halves == 2)
+            asm volatile(
+                "tileloadd (%[x],%[x_stride],1), %%tmm7\n\t"
+                "tdpbf16ps %%tmm7, %%tmm4, %%tmm2\n\t"
+                "tdpbf16ps %%tmm7, %%tmm5, %%tmm3"
+                :
+                : [x] "r"(right), [x_stride] "r"(4 * second)
+                : "memory");
     }
-    asm volatile("tilestored %%tmm0, (%0,%1,1)\n\ttilestored %%tmm1, 64(%0,%1,1)" ::"r"(sums), "r"(sums_stride) : "memory");
+    asm volatile("tilestored %%tmm0, (%0,%2,1)\n\ttilestored %%tmm1, (%1,%2,1)" ::"r"(sums), "r"(lower), "r"(stride) : "memory");
+    if constexpr (Halves == 2)
+        asm volatile("tilestored %%tmm2, 64(%0,%2,1)\n\ttilestored %%tmm3, 64(%1,%2,1)" ::"r"(sums), "r"(lower), "r"(stride) : "memory");
 }
+
+template <class Next>
+inline void multiply(const RowBlock& block, int64_t depth, bool accumulates, Next next) {
+    if (block.rows > kPairedRows) multiply<2>(block, depth, accumulates, next);
+    else multiply<1>(block, depth, accumulates, next);
+}
+
+// Sums of a block to y, in four parts of 16 rows and 16 columns.
+class BlockOutput {
+public:
+    BlockOutput(const LinearBf16Arguments& a, int64_t panel, int64_t column) : a_(a), column_(column) {
+        if (a.format == Format::I8) scales_ = reinterpret_cast<const float*>(panel_at(a.weight, a.format, panel, a.in_features));
+    }
+
+    // Begins a block of y's rows from `row` on; the one before has been written.
+    void begin(const RowBlock& block, int64_t row) {
+        block_ = block;
+        row_ = row;
+        part_ = 0;
+    }
+
+    void write_part() {
+        const int64_t half = part_ / 2 * kPairedRows, offset = part_ % 2 * 16, column = column_ + offset;
+        const int64_t rows = smaller(kPairedRows, block_.rows - half);
+        const int lanes = static_cast<int>(smaller(16, a_.out_features - column));
+        ++part_;
+        if (rows <= 0 || lanes <= 0) return;
+        const float* sums = block_.sums + offset * block_.sums_stride() + half;
+        float* y = a_.y + (row_ + half) * a_.y_stride + column;
+        if (block_.rows == 1) return store_lanes<Vector>(y, finished(Vector::load(sums), offset, column, lanes), lanes);
+        __m512 columns[16];
+        for (int c = 0; c < 16; ++c) columns[c] = Vector::load(sums + c * kBlockRows);
+        Vector::transpose(columns);
+        if (rows == 16 && lanes == 16 && !scales_ && !a_.bias) {
+            for (int64_t row = 0; row < 16; ++row) Vector::store(y + row * a_.y_stride, columns[row]);
+            return;
+        }
+        for (int64_t row = 0; row < rows; ++row)
+            store_lanes<Vector>(y + row * a_.y_stride, finished(columns[row], offset, column, lanes), lanes);
+    }
+
+    bool is_left() const { return part_ < kParts; }
+
+    void write_rest() {
+        while (is_left()) write_part();
+    }
+
+private:
+    static constexpr int kParts = 4;
+
+    __m512 finished(__m512 sum, int64_t offset, int64_t column, int lanes) const {
+        if (scales_) sum = Vector::mul(sum, Vector::load(scales_ + offset));
+        return a_.bias ? Vector::add(sum, load_lanes<Vector>(a_.bias + column, lanes)) : sum;
+    }
+
+    const LinearBf16Arguments& a_;
+    int64_t column_;
+    const float* scales_ = nullptr;  // of I8's columns
+    RowBlock block_{};
+    int64_t row_ = 0;
+    int part_ = kParts;
+};
 
 // Item (panel, chunk of rows), chunks fastest. in_features is a multiple of 32.
 inline void linear_bf16_amx(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const LinearBf16Arguments*>(arguments);
-    const int64_t num_chunks = (a.rows + kBf16RowsPerItem - 1) / kBf16RowsPerItem;
-    const int64_t panel = item / num_chunks, row = item % num_chunks * kBf16RowsPerItem;
-    const int64_t rows = smaller(kBf16RowsPerItem, a.rows - row), column = panel * kPanelColumns;
+    const auto [panel, column, first_row, rows] = panel_item(a.rows, kBf16RowsPerItem, item);
+    const int64_t depth = a.in_features / kTileK;
     struct Scratch {
-        uint16_t tiles[kBf16Slab * kPanelColumns];
-        float sums[kBf16RowsPerItem * kPanelColumns];
+        alignas(64) uint16_t tiles[kSlabGroups * kGroupElements];
+        alignas(64) float sums[kBf16RowsPerItem * kPanelColumns];
     };
+    static_assert(kRing <= kSlabGroups);
     auto& scratch = *static_cast<Scratch*>(thread_scratch(sizeof(Scratch)));
-    const bool is_direct = !a.bias && column + kPanelColumns <= a.out_features && a.in_features > 0;
-    float* sums = is_direct ? a.y + row * a.y_stride + column : scratch.sums;
-    const int64_t sums_stride = (is_direct ? a.y_stride : kPanelColumns) * 4;
-    const uint16_t* x = a.x + row * a.in_features;
-    const int64_t x_stride = a.in_features * 2;
+    const auto block_at = [&](int64_t row, int64_t group) {
+        return RowBlock{a.x + (first_row + row) * a.in_features, smaller(kBlockRows, rows - row), a.in_features, group,
+                        scratch.sums + row * kPanelColumns};
+    };
+    BlockOutput output(a, panel, column);
     with_conversion(a.format, panel_at(a.weight, a.format, panel, a.in_features), [&](auto convert) {
-        if (rows <= kTileRows) {
-            AmxShapes(rows).load();
-            return stream_panel(convert, x, x_stride, a.in_features / kTileK, scratch.tiles, sums, sums_stride);
+        BlockShapes(smaller(rows, kBlockRows)).load();
+        if (rows <= kBlockRows) {  // each 32 k are multiplied while later ones are made
+            const auto make = [&](int64_t g) {
+                if (g < depth) convert(g, scratch.tiles + g % kRing * kGroupElements);
+            };
+            for (int64_t g = 0; g < kLag; ++g) make(g);
+            const RowBlock block = block_at(0, 0);
+            multiply(block, depth, false, [&](int64_t g) {
+                make(g + kLag);
+                return scratch.tiles + g % kRing * kGroupElements;
+            });
+            output.begin(block, first_row);
+            return;
         }
-        for (int64_t k = 0; k < a.in_features; k += kBf16Slab) {
-            const int64_t depth = smaller(kBf16Slab, a.in_features - k) / kTileK;
-            for (int64_t g = 0; g < depth; ++g) convert(k / kTileK + g, scratch.tiles + g * kPairElements);
-            multiply_slab(x + k, x_stride, rows, scratch.tiles, depth, sums, sums_stride, k > 0);
+        const int64_t num_slabs = larger(1, (depth + kSlabGroups - 1) / kSlabGroups), slab = (depth + num_slabs - 1) / num_slabs;
+        for (int64_t start = 0; start == 0 || start < depth; start += slab) {
+            const int64_t stop = smaller(depth, start + slab);
+            for (int64_t g = start; g < stop; ++g) convert(g, scratch.tiles + (g - start) * kGroupElements);
+            for (int64_t row = 0; row < rows; row += kBlockRows) {
+                const RowBlock block = block_at(row, start);
+                if (row > 0 && block.rows < kBlockRows) BlockShapes(block.rows).load();
+                multiply(block, stop - start, start > 0, [&](int64_t g) {
+                    if (g % 4 == 3 && output.is_left()) output.write_part();  // of the block before, beside the tiles' work
+                    return scratch.tiles + g * kGroupElements;
+                });
+                output.write_rest();
+                if (stop == depth) output.begin(block, first_row + row);
+            }
+            if (stop < depth && rows % kBlockRows) BlockShapes(kBlockRows).load();
         }
     });
+    output.write_rest();
     asm volatile("tilerelease" ::: "memory");
-    if (is_direct) return;
-    if (a.in_features == 0) std::memset(scratch.sums, 0, sizeof scratch.sums);
-    const int64_t columns = smaller(kPanelColumns, a.out_features - column);
-    for (int64_t r = 0; r < rows; ++r) {
-        float* y = a.y + (row + r) * a.y_stride + column;
-        for_vectors<Vector>(columns, [&](int64_t i, int lanes) {
-            auto sum = Vector::load(scratch.sums + r * kPanelColumns + i);
-            if (a.bias) sum = Vector::add(sum, load_lanes<Vector>(a.bias + column + i, lanes));
-            store_lanes<Vector>(y + i, sum, lanes);
-        });
-    }
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -13,9 +13,9 @@ struct RowRange {
     int64_t first, end;
 };
 
-// The rows of an item of a row-wise kernel; num_row_items of dispatch.cpp counts the items.
-inline RowRange row_range(int64_t rows, int64_t row_elements, int64_t item) {
-    const int64_t count = larger(1, kElementsPerItem / larger(1, row_elements));
+// The rows of an item of a row-wise kernel, a multiple of `batch` but at the end; num_row_items of dispatch.cpp counts the items.
+inline RowRange row_range(int64_t rows, int64_t row_elements, int64_t item, int64_t batch = 1) {
+    const int64_t count = round_up(larger(1, kElementsPerItem / larger(1, row_elements)), batch);
     return {item * count, smaller(rows, (item + 1) * count)};
 }
 

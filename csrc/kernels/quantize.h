@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "math.h"
+#include "bf16_pairs.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -53,27 +53,17 @@ template <class V>
 void quantize_groups(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const QuantizeGroupsArguments*>(arguments);
     const RowRange range = row_range(a.rows, a.in_features, item);
-    quantize_groups_of_rows<V>(a.x + range.first * a.x_stride, a.x_stride, {a.q, a.scales, a.sums, nullptr}, a.rows,
+    quantize_groups_of_rows<V>(a.x + range.first * a.x_stride, a.x_stride, {a.q, a.scales, a.sums, nullptr, false}, a.rows,
                                a.in_features, range.first, range.end);
-}
-
-// n floats to bf16.
-template <class V>
-inline void round_row(const float* x, uint16_t* y, int64_t n) {
-    for_vectors<V>(n, [&](int64_t i, int lanes) {
-        if (lanes == V::kLanes) return V::store_bf16(y + i, V::load(x + i));
-        uint16_t rounded[V::kLanes];
-        V::store_bf16(rounded, load_lanes<V>(x + i, lanes));
-        std::memcpy(y + i, rounded, sizeof(uint16_t) * static_cast<size_t>(lanes));
-    });
 }
 
 template <class V>
 void round(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const RoundArguments*>(arguments);
-    const RowRange range = row_range(a.rows, a.channels, item);
-    for (int64_t row = range.first; row < range.end; ++row)
-        round_row<V>(a.x + row * a.x_stride, a.y + row * a.channels, a.channels);
+    const RowRange range = row_range(a.rows, a.channels, item, kPairedRows);
+    for (int64_t row = range.first; row < range.end; row += kPairedRows)
+        round_rows<V>(a.x + row * a.x_stride, a.x_stride, smaller(kPairedRows, range.end - row), a.channels, a.is_paired,
+                      a.y + row * a.channels);
 }
 
 // Calls compute(row, y) for the item's rows. With a narrow output, a batch of rows is quantised or rounded while it is in the
@@ -81,17 +71,15 @@ void round(const void* arguments, int64_t item) {
 template <class V, class Compute>
 inline void for_narrowed_rows(float* y, const NarrowOutput& narrow, int64_t rows, int64_t channels, int64_t item,
                               Compute compute) {
-    constexpr int64_t kBatch = 16;  // a cache line of scales
-    const RowRange range = row_range(rows, channels, item);
+    constexpr int64_t kBatch = kPairedRows;  // a cache line of scales, too
+    const RowRange range = row_range(rows, channels, item, narrow.is_paired ? kBatch : 1);
     float* scratch = y ? nullptr : static_cast<float*>(thread_scratch(static_cast<size_t>(kBatch * channels) * 4));
     for (int64_t first = range.first; first < range.end; first += kBatch) {
         const int64_t end = smaller(range.end, first + kBatch);
         float* batch = y ? y + first * channels : scratch;
-        for (int64_t row = first; row < end; ++row) {
-            float* to = batch + (row - first) * channels;
-            compute(row, to);
-            if (narrow.bf16) round_row<V>(to, narrow.bf16 + row * channels, channels);
-        }
+        for (int64_t row = first; row < end; ++row) compute(row, batch + (row - first) * channels);
+        if (narrow.bf16)
+            round_rows<V>(batch, channels, end - first, channels, narrow.is_paired, narrow.bf16 + first * channels);
         if (narrow.q) quantize_groups_of_rows<V>(batch, channels, narrow, rows, channels, first, end);
     }
 }

@@ -79,7 +79,7 @@ class LinearArguments:
     ) -> None: ...
 
 class RoundArguments:
-    def __init__(self, *, x: int, x_stride: int, y: int, rows: int, channels: int) -> None: ...
+    def __init__(self, *, x: int, x_stride: int, y: int, is_paired: bool, rows: int, channels: int) -> None: ...
 
 class LinearBf16Arguments:
     def __init__(
@@ -185,6 +185,7 @@ class RmsNormArguments:
         scales: int,
         sums: int,
         bf16: int,
+        is_paired: bool,
         rows: int,
         heads: int,
         channels: int,
@@ -221,6 +222,7 @@ class GatedArguments:
         scales: int,
         sums: int,
         bf16: int,
+        is_paired: bool,
         rows: int,
         features: int,
         activation: GatedActivation,

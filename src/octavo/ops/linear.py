@@ -9,7 +9,13 @@ from octavo.ops import table
 from octavo.ops.checks import FLOAT_DTYPES, INDEX_DTYPES, check_indices, check_tensor
 from octavo.ops.dispatch import NATIVE
 from octavo.ops.errors import OpArgumentError
-from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations, QuantizedRows, padded_size
+from octavo.ops.quantized_activations import (
+    GROUP_SIZE,
+    Bf16Activations,
+    QuantizedActivations,
+    QuantizedRows,
+    padded_size,
+)
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
 
 MAX_I8_FEATURES = 65_536
@@ -70,21 +76,23 @@ def linear(x_TK: Tensor, weight: PackedWeight, bias: Tensor | None = None, *, ou
     return table.LINEAR(x_TK, weight, bias, out)
 
 
-def round_bf16(x_TK: Tensor) -> Tensor:
-    """x rounded to bf16, to nearest even; (T, K), new."""
+def round_bf16(x_TK: Tensor) -> Bf16Activations:
+    """x rounded to bf16, to nearest even, in new memory."""
     check_tensor("x", x_TK, (None, None), FLOAT_DTYPES, x_TK.device)
     return table.ROUND_BF16(x_TK)
 
 
-def linear_bf16(x_TK: Tensor, weight: PackedWeight, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
+def linear_bf16(
+    x: Bf16Activations, weight: PackedWeight, bias: Tensor | None = None, *, out: Tensor | None = None
+) -> Tensor:
     """y = x·Wᵀ + b, (T, N) fp32, of bf16 activations; y is new, or `out`, whose rows may be apart.
 
-    On AMX's tiles W is rounded to bf16 as well; elsewhere it is dequantised to fp32. Products are summed in fp32, every
-    y[t, n] in one order over k, whatever T and the number of threads.
+    On AMX's tiles W is rounded to bf16 as well (a tie of a four- or five-bit code's value away from zero); elsewhere it is
+    dequantised to fp32. Products are summed in fp32, every y[t, n] in one order over k, whatever T and the number of threads.
     """
-    check_tensor("x", x_TK, (None, weight.in_features), (torch.bfloat16,), weight.data.device)
-    _check_bias_and_out(bias, out, weight, x_TK.shape[0], torch.float32)
-    return table.LINEAR_BF16(x_TK, weight, bias, out)
+    check_tensor("x", x.data_TK, (None, weight.in_features), (torch.bfloat16,), weight.data.device)
+    _check_bias_and_out(bias, out, weight, x.num_tokens, torch.float32)
+    return table.LINEAR_BF16(x, weight, bias, out)
 
 
 def has_bf16_tiles() -> bool:

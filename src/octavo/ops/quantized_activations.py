@@ -1,4 +1,4 @@
-"""Activations as bytes, for products with packed weights."""
+"""Activations as bytes or bf16, for products with packed weights."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,6 +8,9 @@ if TYPE_CHECKING:
 
 ROW_PADDING = 64
 """Rows of bytes with one scale are filled up with zeros to a multiple of this."""
+
+PAIRED_ROWS = 16
+"""Rows of bf16 that lie together."""
 
 GROUP_SIZE = 32
 """Elements along K that share a scale."""
@@ -51,6 +54,24 @@ class QuantizedRows:
     @property
     def num_tokens(self) -> int:
         return self.q_TP.shape[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bf16Activations:
+    """x (T, K) in bf16, rounded to nearest even, in the order in which the kernel of its device reads it."""
+
+    data_TK: "Tensor"
+    """bf16, contiguous."""
+    is_paired: bool
+    """Not one row after the other, but blocks of `PAIRED_ROWS` rows (the last of what is left), each [K / 2][rows][2]."""
+
+    @property
+    def num_tokens(self) -> int:
+        return self.data_TK.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        return self.data_TK.shape[1]
 
 
 def padded_size(in_features: int) -> int:

@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from octavo import ops
-from octavo.ops import PackedWeight, QuantizedActivations, QuantizedRows, StoredWeight, WeightFormat
+from octavo.ops import Bf16Activations, PackedWeight, QuantizedActivations, QuantizedRows, StoredWeight, WeightFormat
 from octavo.quantization.as_stored import AsStored
 from octavo.quantization.method import StackedWeight
 
@@ -69,7 +69,7 @@ class _Forms:
         return ops.quantize_rows(self._x_TK)
 
     @cached_property
-    def bf16(self) -> Tensor:
+    def bf16(self) -> Bf16Activations:
         return ops.round_bf16(self._x_TK)
 
 

@@ -33,6 +33,7 @@ def _gate(x_T2F: Tensor, activation: _native.GatedActivation) -> Tensor:
         scales=None,
         sums=None,
         bf16=None,
+        is_paired=False,
         rows=y_TF.shape[0],
         features=y_TF.shape[1],
         activation=activation,

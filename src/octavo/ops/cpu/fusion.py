@@ -29,8 +29,11 @@ def fuse(launches: Sequence[Launch], outputs: Iterable[RecordedTensor]) -> list[
     return fused
 
 
-_NARROW_OUTPUTS = {"quantize_groups": {"q": "q", "scales": "scales", "sums": "sums"}, "round": {"bf16": "y"}}
-"""Kernel → where the fused kernel takes its outputs."""
+_NARROW_OUTPUTS = {
+    "quantize_groups": {"q": "q", "scales": "scales", "sums": "sums"},
+    "round": {"bf16": "y", "is_paired": "is_paired"},
+}
+"""Kernel → the fused kernel's arguments for its outputs, and their names there."""
 
 
 def _narrowed(launches: Sequence[Launch], uses: Counter[Buffer]) -> tuple[Launch, int] | None:

@@ -19,14 +19,20 @@ from octavo.ops.cpu.launch import (
     launch,
 )
 from octavo.ops.cpu.tensors import address, as_fp32, as_index, is_fp32_on_cpu, optional_vector, with_dense_rows
-from octavo.ops.quantized_activations import GROUP_SIZE, QuantizedActivations, QuantizedRows, padded_size
+from octavo.ops.quantized_activations import (
+    GROUP_SIZE,
+    Bf16Activations,
+    QuantizedActivations,
+    QuantizedRows,
+    padded_size,
+)
 from octavo.ops.reference.linear import stacked
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
 
 PANEL_COLUMNS = 32
 """Output features side by side in a panel."""
 BF16_TILE = 32
-"""in_features that AMX's tiles take are multiples of it."""
+"""in_features that AMX's bf16 tiles take are multiples of it."""
 
 _ROWS_AT_A_TIME = 1024
 
@@ -106,33 +112,33 @@ def can_round_bf16(x_TK: Tensor) -> bool:
     return is_fp32_on_cpu(x_TK)
 
 
-def round_bf16(x_TK: Tensor) -> Tensor:
-    """x in bf16, new."""
+def round_bf16(x_TK: Tensor) -> Bf16Activations:
+    """x in bf16, paired for AMX tiles."""
     x = with_dense_rows(x_TK)
     y_TK = x.new_empty(x.shape, dtype=torch.bfloat16)
-    launch(ROUND, x=x, x_stride=x.stride(0), y=y_TK, rows=x.shape[0], channels=x.shape[1])
-    return y_TK
+    is_paired = _native.has_bf16_tiles() and x.shape[1] % BF16_TILE == 0
+    launch(ROUND, x=x, x_stride=x.stride(0), y=y_TK, is_paired=is_paired, rows=x.shape[0], channels=x.shape[1])
+    return Bf16Activations(y_TK, is_paired)
 
 
-def can_linear_bf16(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> bool:
+def can_linear_bf16(x: Bf16Activations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> bool:
     return weight.layout is WeightLayout.PANELS and (out_TN is None or out_TN.stride(1) == 1)
 
 
-def linear_bf16(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
+def linear_bf16(x: Bf16Activations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
     """y = x·Wᵀ + b in fp32: products of bf16 on AMX tiles, else of x widened and W dequantised to fp32."""
-    if not _native.has_bf16_tiles() or weight.in_features % BF16_TILE or weight.format is WeightFormat.I8:
-        return linear(x_TK.float(), weight, bias_N, out_TN)
-    x = x_TK.contiguous()
-    y_TN = x.new_empty(x.shape[0], weight.out_features, dtype=torch.float32) if out_TN is None else out_TN
+    if not x.is_paired:
+        return linear(x.data_TK.float(), weight, bias_N, out_TN)
+    y_TN = x.data_TK.new_empty(x.num_tokens, weight.out_features, dtype=torch.float32) if out_TN is None else out_TN
     launch(
         LINEAR_BF16,
-        x=x,
+        x=x.data_TK,
         weight=weight.data,
         format=_FORMAT[weight.format],
         bias=optional_vector(bias_N),
         y=y_TN,
         y_stride=y_TN.stride(0),
-        rows=x.shape[0],
+        rows=x.num_tokens,
         in_features=weight.in_features,
         out_features=weight.out_features,
     )

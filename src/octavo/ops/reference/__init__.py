@@ -9,6 +9,7 @@ from octavo.ops.reference.arithmetic import fused_multiply_add
 from octavo.ops.reference.attention import paged_attention, store_kv
 from octavo.ops.reference.elementwise import add, softcap, take_rows
 from octavo.ops.reference.linear import (
+    bf16_rows,
     dequantize,
     embedding,
     linear,
@@ -27,6 +28,7 @@ __all__ = [
     "add",
     "add_rms_norm",
     "apply_rotary",
+    "bf16_rows",
     "dequantize",
     "embedding",
     "fused_multiply_add",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from octavo.ops.quantized_activations import PAIRED_ROWS, Bf16Activations
 from octavo.ops.reference.arithmetic import tiled_linear
 from octavo.ops.reference.dequantize import dequantize_rows
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightLayout
@@ -55,14 +56,24 @@ def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Te
     return y_TN if out_TN is None else out_TN.copy_(y_TN)
 
 
-def round_bf16(x_TK: Tensor) -> Tensor:
-    """x in bf16."""
-    return x_TK.to(torch.bfloat16)
+def round_bf16(x_TK: Tensor) -> Bf16Activations:
+    """x in bf16, one row after the other."""
+    return Bf16Activations(x_TK.to(torch.bfloat16).contiguous(), is_paired=False)
 
 
-def linear_bf16(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
+def linear_bf16(x: Bf16Activations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
     """y = x·Wᵀ + b in fp32, of x widened."""
-    return linear(x_TK.float(), weight, bias_N, out_TN)
+    return linear(bf16_rows(x).float(), weight, bias_N, out_TN)
+
+
+def bf16_rows(x: Bf16Activations) -> Tensor:
+    """x (T, K), one row after the other."""
+    if not x.is_paired or x.data_TK.numel() == 0:
+        return x.data_TK
+    blocks = [
+        block.reshape(x.in_features // 2, len(block), 2).transpose(0, 1) for block in x.data_TK.split(PAIRED_ROWS)
+    ]
+    return torch.cat([block.reshape(-1, x.in_features) for block in blocks])
 
 
 def embedding(ids_T: Tensor, weight: PackedWeight, scale: float) -> Tensor:

@@ -1,0 +1,244 @@
+// A panel's weights as tiles of bf16: 32 k of 32 columns, [column][k], the first operand of TDPBF16PS twice. Layout of
+// panels: ../panel.h.
+//
+// A column's codes of four or five bits have at most 32 values in a group. They are computed once, as a table, and 32
+// weights of the column are then one permutation of bytes.
+#pragma once
+
+#include "amx_bf16.h"
+#include "dequantize.h"
+
+namespace octavo::OCTAVO_ISA {
+
+constexpr int64_t kGroupElements = kTileK * kPanelColumns;  // of the tiles of 32 k
+
+// Four words of each of 16 columns, [word][32] with `words` the first, to [column][word], in the order w0, w1, w2, w3: the
+// 16 bytes of column c are at 16·(c % 4 · 4 + c / 4).
+inline void gather_columns(const uint32_t* w0, const uint32_t* w1, const uint32_t* w2, const uint32_t* w3, std::byte* columns) {
+    const __m512i a = _mm512_loadu_si512(w0), b = _mm512_loadu_si512(w1), c = _mm512_loadu_si512(w2), d = _mm512_loadu_si512(w3);
+    const __m512i low = _mm512_unpacklo_epi32(a, b), high = _mm512_unpackhi_epi32(a, b);
+    const __m512i low_next = _mm512_unpacklo_epi32(c, d), high_next = _mm512_unpackhi_epi32(c, d);
+    _mm512_store_si512(columns, _mm512_unpacklo_epi64(low, low_next));
+    _mm512_store_si512(columns + 64, _mm512_unpackhi_epi64(low, low_next));
+    _mm512_store_si512(columns + 128, _mm512_unpacklo_epi64(high, high_next));
+    _mm512_store_si512(columns + 192, _mm512_unpackhi_epi64(high, high_next));
+}
+
+constexpr int64_t column_at(int64_t column) { return 16 * (column % 4 * 4 + column / 4); }
+
+// step and offset of 16 columns, in memory, to be broadcast one by one. Any NaN becomes one that survives an addition of bits.
+struct ColumnScales {
+    alignas(64) float step[16], offset[16];
+
+    explicit ColumnScales(const Affine<Vector>& scale) {
+        const auto plain = [](__m512 v) {
+            return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_ps(__builtin_nanf("")));
+        };
+        _mm512_store_ps(step, plain(scale.step));
+        _mm512_store_ps(offset, plain(scale.offset));
+    }
+};
+
+// Half a unit in bf16's last place, to be added to a float's bits before they are cut: a tie goes away from zero.
+inline __m512i half_unit() { return _mm512_set1_epi32(0x8000); }
+
+// What has been stored is loaded again from here on. A load that broadcasts costs no port of the vector units; the compiler
+// would permute the registers that it has.
+inline void forget_registers() { asm volatile("" ::: "memory"); }
+
+struct Selector {
+    alignas(64) uint8_t bytes[64];
+};
+
+// For each byte of 32 words of k, where its bits start in a quadword: `bit` says at which bit of the quadword the code of
+// k begins, and `place` at which bit of the byte it is to stand.
+template <class F>
+constexpr Selector select_bits(int place, F bit) {
+    Selector s{};
+    for (int i = 0; i < 64; ++i) s.bytes[i] = static_cast<uint8_t>((bit(i / 2) - place) & 63);
+    return s;
+}
+
+// Words w0, w2 | w1, w3 of a column side by side, so that in each quarter of a vector the codes of four k are in the same half.
+inline constexpr auto nibble_at = [](int k) { return k % 16 / 8 * 32 + k % 4 * 8 + k / 16 * 4; };
+inline constexpr auto high_bit_at = [](int k) { return k % 4 * 8 + k / 16 * 4 + k % 16 / 4; };
+inline constexpr Selector kNibbleTimes4 = select_bits(2, nibble_at), kNibbleTimes2 = select_bits(1, nibble_at);
+inline constexpr Selector kHighBit = select_bits(5, high_bit_at);
+
+inline __m512i load(const Selector& s) { return _mm512_load_si512(s.bytes); }
+
+inline __m512 small_integers(int first) {
+    return _mm512_add_ps(_mm512_set_ps(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_ps(static_cast<float>(first)));
+}
+
+// Formats of four bits, and of five: the lower four, and one of a plane of its own.
+template <Format F>
+[[gnu::always_inline]] inline void codes_to_tile(const std::byte* block, int64_t unit, const uint32_t* high, const uint32_t* low,
+                                                 int64_t column, uint16_t* tile) {
+    constexpr bool has_high = block_of<F>().high_words == 1;
+    const ColumnScales scales(affine<Vector, F>(block, unit, column));
+    alignas(64) std::byte columns[256];
+    const uint32_t* words = low + column;
+    gather_columns(words, words + 2 * kPanelColumns, words + kPanelColumns, words + 3 * kPanelColumns, columns);
+    forget_registers();
+    const __m512 codes = small_integers(0), more_codes = small_integers(16);
+#pragma GCC unroll 16
+    for (int c = 0; c < 16; ++c) {
+        const auto value = [&](__m512 code) {
+            const __m512 w = _mm512_fmadd_ps(code, _mm512_set1_ps(scales.step[c]), _mm512_set1_ps(scales.offset[c]));
+            return _mm512_add_epi32(_mm512_castps_si512(w), half_unit());
+        };
+        const __m512i nibbles = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(columns + column_at(c))));
+        __m512i table, index;
+        if constexpr (has_high) {  // a table of 32 words; an index is 2·code, and 2·code + 1
+            const __m512i upper_halves = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31,
+                                                          29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+            table = _mm512_permutex2var_epi16(value(codes), upper_halves, value(more_codes));
+            const __m512i top = _mm512_set1_epi32(static_cast<int>(high[column + c]));
+            index = _mm512_ternarylogic_epi32(_mm512_set1_epi8(0x1e), _mm512_multishift_epi64_epi8(load(kNibbleTimes2), nibbles),
+                                              _mm512_multishift_epi64_epi8(load(kHighBit), top), 0xca);  // first ? second : third
+            index = _mm512_ternarylogic_epi32(index, _mm512_set1_epi8(0x3e), _mm512_set1_epi16(0x0100), 0xea);  // 1 & 2 | 3
+        } else {  // a table of 16 floats, of which the upper halves are taken: bytes 4·code + 2 and 4·code + 3
+            table = value(codes);
+            index = _mm512_ternarylogic_epi32(_mm512_multishift_epi64_epi8(load(kNibbleTimes4), nibbles), _mm512_set1_epi8(0x3c),
+                                              _mm512_set1_epi16(0x0302), 0xea);
+        }
+        _mm512_store_si512(tile + c * kTileK, _mm512_permutexvar_epi8(index, table));
+    }
+}
+
+// Bytes [word][32][4], times scale where there is one.
+[[gnu::always_inline]] inline void bytes_to_tile(const uint32_t* words, const float* scale, uint16_t* tile) {
+    alignas(64) std::byte columns[2][256];
+    for (int half = 0; half < 2; ++half, words += 4 * kPanelColumns)
+        gather_columns(words, words + kPanelColumns, words + 2 * kPanelColumns, words + 3 * kPanelColumns, columns[half]);
+    forget_registers();
+#pragma GCC unroll 16
+    for (int c = 0; c < 16; ++c) {
+        const auto sixteen = [&](int half) {
+            const auto bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(columns[half] + column_at(c)));
+            const __m512 codes = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+            return scale ? _mm512_mul_ps(codes, _mm512_set1_ps(scale[c])) : codes;
+        };
+        _mm512_store_si512(tile + c * kTileK, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(sixteen(1), sixteen(0))));
+    }
+}
+
+// 16 columns of pairs of k, [k / 2][column][2], to a tile. Moved as floats, never computed with.
+[[gnu::always_inline]] inline void pairs_to_tile(__m512 (&pairs)[16], uint16_t* tile) {
+    Vector::transpose(pairs);
+    for (int c = 0; c < 16; ++c) _mm512_store_ps(tile + c * kTileK, pairs[c]);
+}
+
+// w0 and w1 of sixteen columns in pairs, rounded to nearest even.
+inline __m512 pair_up(__m512 w0, __m512 w1) {
+    const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(w1, w0));
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both));
+}
+
+// Of 32 k of a block.
+template <Format F>
+[[gnu::always_inline]] inline void group_to_tiles(const std::byte* block, int64_t group, uint16_t* tiles) {
+    constexpr PanelBlock layout = block_of<F>();
+    const auto* high = reinterpret_cast<const uint32_t*>(block + layout.header_bytes * kPanelColumns + group * layout.group_bytes());
+    const uint32_t* low = high + layout.high_words * kPanelColumns;
+    for (int64_t column = 0; column < kPanelColumns; column += kTileColumns) {
+        uint16_t* tile = tiles + column * kTileK;
+        if constexpr (layout.low_words == 4 && layout.high_words <= 1) {
+            codes_to_tile<F>(block, 2 * group, high, low, column, tile);
+        } else if constexpr (F == Format::Q8_0) {
+            alignas(64) float step[16];
+            _mm512_store_ps(step, affine<Vector, F>(block, 0, column).step);
+            bytes_to_tile(low + column, step, tile);
+        } else {
+            __m512 pairs[16], even = _mm512_setzero_ps();
+            const auto emit = [&](int k, __m512 w) {
+                if (k % 2 == 0) even = w;
+                else pairs[k / 2] = pair_up(even, w);
+            };
+            for_unit<Vector, F, 0>(high + column, low + column, affine<Vector, F>(block, 2 * group, column), emit);
+            for_unit<Vector, F, 1>(high + column, low + column, affine<Vector, F>(block, 2 * group + 1, column), emit);
+            pairs_to_tile(pairs, tile);
+        }
+    }
+}
+
+// Of floats that lie as [k][32]; load(i) gives the vector that starts at element i.
+template <class Load>
+[[gnu::always_inline]] inline void floats_to_tiles(uint16_t* tiles, Load load) {
+    for (int64_t column = 0; column < kPanelColumns; column += kTileColumns) {
+        __m512 pairs[16];
+        for (int64_t pair = 0; pair < 16; ++pair) {
+            const int64_t at = 2 * pair * kPanelColumns + column;
+            pairs[pair] = pair_up(load(at), load(at + kPanelColumns));
+        }
+        pairs_to_tile(pairs, tiles + column * kTileK);
+    }
+}
+
+// Of bf16, which only changes places.
+[[gnu::always_inline]] inline void bf16_to_tiles(const uint16_t* from, uint16_t* tiles) {
+    const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5,
+                                           36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+    for (int64_t column = 0; column < kPanelColumns; column += kTileColumns) {
+        const __m512i columns = _mm512_add_epi16(order, _mm512_set1_epi16(static_cast<short>(column)));
+        __m512 pairs[16];
+        for (int64_t pair = 0; pair < 16; ++pair) {
+            const uint16_t* row = from + 2 * pair * kPanelColumns;
+            pairs[pair] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(_mm512_loadu_si512(row), columns,
+                                                                        _mm512_loadu_si512(row + kPanelColumns)));
+        }
+        pairs_to_tile(pairs, tiles + column * kTileK);
+    }
+}
+
+// Calls use(convert) once, where convert(g, tiles) makes the tiles of the g-th 32 k of a panel. Those of I8 are without its
+// scales.
+template <class Use>
+[[gnu::always_inline]] inline void with_conversion(Format format, const std::byte* panel, Use use) {
+    using V = Vector;
+    const auto prefetch = [](const std::byte* from, int64_t bytes) {
+        for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + kPrefetchBytes + line);
+    };
+    const auto of_elements = [&](int64_t element_bytes, auto make) {
+        use([&, element_bytes, make](int64_t group, uint16_t* tiles) {
+            const int64_t size = kTileK * kPanelColumns * element_bytes;
+            prefetch(panel + group * size, size);
+            make(panel + group * size, tiles);
+        });
+    };
+    switch (format) {
+        case Format::F32:
+            return of_elements(4, [](const std::byte* from, uint16_t* tiles) {
+                floats_to_tiles(tiles, [from](int64_t i) { return V::load(reinterpret_cast<const float*>(from) + i); });
+            });
+        case Format::F16:
+            return of_elements(2, [](const std::byte* from, uint16_t* tiles) {
+                floats_to_tiles(tiles, [from](int64_t i) { return V::load_f16(reinterpret_cast<const uint16_t*>(from) + i); });
+            });
+        case Format::BF16:
+            return of_elements(2, [](const std::byte* from, uint16_t* tiles) {
+                bf16_to_tiles(reinterpret_cast<const uint16_t*>(from), tiles);
+            });
+        case Format::I8:
+            panel += kPanelColumns * sizeof(float);
+            return of_elements(1, [](const std::byte* from, uint16_t* tiles) {
+                for (int64_t column = 0; column < kPanelColumns; column += kTileColumns)
+                    bytes_to_tile(reinterpret_cast<const uint32_t*>(from) + column, nullptr, tiles + column * kTileK);
+            });
+        default: break;
+    }
+    with_block_format(format, [&]<Format F>() {
+        constexpr PanelBlock layout = block_of<F>();
+        constexpr int64_t kGroups = layout.k / kTileK;
+        use([&](int64_t group, uint16_t* tiles) {
+            const std::byte* block = panel + group / kGroups * layout.bytes();
+            prefetch(block + group % kGroups * layout.group_bytes(), layout.group_bytes() + layout.header_bytes * kPanelColumns / kGroups);
+            group_to_tiles<F>(block, group % kGroups, tiles);
+        });
+    });
+}
+
+}  // namespace octavo::OCTAVO_ISA
