@@ -70,6 +70,19 @@ struct LinearBf16Arguments {
     float* y;
     int64_t y_stride;
     int64_t rows, in_features, out_features;
+    int64_t pairs_per_item;  // of strips of 16 columns; run() chooses
+};
+
+// y (rows, features) = act(x·Wᵀ[:features]) · x·Wᵀ[features:] with x, W and y in bf16, for in_features that are multiples of 32
+// and features that are of 16.
+struct GatedLinearArguments {
+    const uint16_t* x;  // paired rows, as in LinearBf16Arguments
+    const std::byte* weight;
+    Format format;
+    uint16_t* y;  // paired rows
+    int64_t rows, in_features, features;
+    GatedActivation activation;
+    int64_t pairs_per_item;  // of strips of 16 columns; run() chooses
 };
 
 // x (rows, in_features) to bytes, one scale a row: x ≈ scale·q with scale = max|x| / 127.

@@ -27,6 +27,7 @@ namespace avx512_amx { extern const Int8Path int8_path; }
 namespace avx512_amx_bf16 {
 extern const AttentionPath attention_path;
 extern void (*const linear_bf16)(const void* arguments, int64_t item);
+extern void (*const gated_linear)(const void* arguments, int64_t item);
 }
 #endif
 
@@ -223,12 +224,24 @@ void run_items(const void* of, int64_t index) {
     for (int64_t item = index * run.length; item < end; ++item) run.kernel(run.arguments, item);
 }
 
+// Neighbours that a thread takes at a time: few enough that all end together.
+int64_t run_length(int64_t num_items) {
+    constexpr int64_t kRunsPerThread = 4;
+    return std::max<int64_t>(1, num_items / (num_threads() * kRunsPerThread));
+}
+
 // parallel_for over the panels of a weight, a thread taking several neighbours at a time: what a kernel prefetches behind a
 // panel's end is then its own next one.
 void for_panels(int64_t num_items, void (*kernel)(const void*, int64_t), const void* arguments) {
-    constexpr int64_t kRunsPerThread = 4;
-    const Run run{kernel, arguments, num_items, std::max<int64_t>(1, num_items / (num_threads() * kRunsPerThread))};
+    const Run run{kernel, arguments, num_items, run_length(num_items)};
     parallel_for(ceil_div(num_items, run.length), run_items, &run);
+}
+
+// The same for kernels that take several pairs of strips of a weight at a time.
+template <class Block>
+void for_strip_pairs(int64_t num_pairs, void (*kernel)(const void*, int64_t), Block& a) {
+    a.pairs_per_item = run_length(num_pairs);
+    parallel_for(ceil_div(num_pairs, a.pairs_per_item) * ceil_div(a.rows, kBf16RowsPerItem), kernel, &a);
 }
 
 }  // namespace
@@ -275,10 +288,16 @@ bool has_bf16_tiles() {
 
 void run(const RoundArguments& a) { parallel_for(num_row_items(a.rows, a.channels, kPairedRows), kernels().round, &a); }
 
-void run(const LinearBf16Arguments& a) {
+void run(LinearBf16Arguments a) {
 #if defined(OCTAVO_X86)
-    const int64_t items = num_panel_items(a.out_features, a.rows, kBf16RowsPerItem);
-    if (has_bf16_tiles()) return for_panels(items, avx512_amx_bf16::linear_bf16, &a);
+    if (has_bf16_tiles()) return for_strip_pairs(ceil_div(a.out_features, kPanelColumns), avx512_amx_bf16::linear_bf16, a);
+#endif
+    throw std::invalid_argument("no bf16 tiles here");
+}
+
+void run(GatedLinearArguments a) {
+#if defined(OCTAVO_X86)
+    if (has_bf16_tiles()) return for_strip_pairs(a.features / 16, avx512_amx_bf16::gated_linear, a);
 #endif
     throw std::invalid_argument("no bf16 tiles here");
 }

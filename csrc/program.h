@@ -9,7 +9,8 @@
 
 namespace octavo {
 
-using Arguments = std::variant<LinearArguments, RoundArguments, LinearBf16Arguments, QuantizeGroupsArguments,
+using Arguments = std::variant<LinearArguments, RoundArguments, LinearBf16Arguments, GatedLinearArguments,
+                               QuantizeGroupsArguments,
                                LinearInt8Arguments, QuantizeRowsArguments, LinearI8Arguments, EmbeddingArguments,
                                TakeRowsArguments, AddArguments, SoftcapArguments, TileMaxArguments, SoftmaxArguments,
                                RmsNormArguments, LayerNormArguments, RotaryArguments, GatedArguments, StoreArguments, HeadsArguments, AttentionArguments>;

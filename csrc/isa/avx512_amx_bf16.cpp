@@ -12,5 +12,7 @@ const AttentionPath attention_path = {"amx", attention_amx, true};
 
 extern void (*const linear_bf16)(const void* arguments, int64_t item);
 void (*const linear_bf16)(const void* arguments, int64_t item) = linear_bf16_amx;
+extern void (*const gated_linear)(const void* arguments, int64_t item);
+void (*const gated_linear)(const void* arguments, int64_t item) = gated_linear_amx;
 
 }  // namespace octavo::OCTAVO_ISA

@@ -24,6 +24,7 @@ struct Vector {
     static Float sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
     static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
     static Float div(Float a, Float b) { return _mm256_div_ps(a, b); }
+    static Float reciprocal(Float x) { return div(broadcast(1.0f), x); }
     static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
     static Float max(Float a, Float b) { return _mm256_max_ps(a, b); }
     static Float select_less(Float a, Float b, Float yes, Float no) {

@@ -24,6 +24,11 @@ struct Vector {
     static Float sub(Float a, Float b) { return _mm512_sub_ps(a, b); }
     static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
     static Float div(Float a, Float b) { return _mm512_div_ps(a, b); }
+    // Of 2⁻¹²⁶ … 2¹²⁶, within 1 ulp: a division takes as long as sixteen multiplications.
+    static Float reciprocal(Float x) {
+        const Float r = _mm512_rcp14_ps(x);
+        return _mm512_fmadd_ps(r, _mm512_fnmadd_ps(x, r, broadcast(1.0f)), r);
+    }
     static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
     static Float max(Float a, Float b) { return _mm512_max_ps(a, b); }
     static Float select_less(Float a, Float b, Float yes, Float no) {
@@ -82,13 +87,16 @@ struct Vector {
     static Float load_f16(const uint16_t* p) {
         return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     }
-    static void store_bf16(uint16_t* p, Float v) {
+    // Rounded to bf16, to nearest even, in the lower halves.
+    static Word bf16_words(Float v) {
         const Word bits = _mm512_castps_si512(v);
         const Word odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
         Word rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
         rounded = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc00000));
-        const __m256i packed = _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packed);
+        return _mm512_srli_epi32(rounded, 16);
+    }
+    static void store_bf16(uint16_t* p, Float v) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(bf16_words(v)));
     }
     static void store_f16(uint16_t* p, Float v) {
         const __m256i packed = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

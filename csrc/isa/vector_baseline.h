@@ -26,6 +26,7 @@ struct Vector {
     static Float sub(Float a, Float b) { return a - b; }
     static Float mul(Float a, Float b) { return a * b; }
     static Float div(Float a, Float b) { return a / b; }
+    static Float reciprocal(Float x) { return div(broadcast(1.0f), x); }
 #if defined(__FP_FAST_FMAF)
     static Float fma(Float a, Float b, Float c) {
         for (int i = 0; i < kLanes; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);

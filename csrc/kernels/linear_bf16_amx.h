@@ -3,57 +3,61 @@
 // The weights are the first operand, [column][k], as weight_tiles.h makes them, and the activations the second, [k / 2][row][2],
 // as bf16_pairs.h leaves them: nothing else is packed. An element of y is a chain over k in rising order, 32 at a time (even
 // and odd k apart, then together), and stays in its tile over a slab: its bits do not depend on the other rows and columns.
+//
+// Two strips of 16 columns are multiplied together: neighbours for a plain layer, a gate and its other factor for a gated
+// one, whose activation then takes the sums from the tiles, and leaves pairs for the next layer.
 #pragma once
 
 #include "panel_item.h"
+#include "rowwise.h"
 #include "weight_tiles.h"
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr int64_t kSlabGroups = 24;                // of 32 k, made at a time for more rows than kBlockRows: 48 KiB
-constexpr int64_t kBlockRows = 2 * kPairedRows;    // that are multiplied together
-constexpr int64_t kRing = 8, kLag = 4;             // groups made before they are multiplied: their stores have reached the cache
+constexpr int64_t kSlabGroups = 20;              // of 32 k, made at a time for more rows than kBlockRows: 40 KiB
+constexpr int64_t kBlockRows = 2 * kPairedRows;  // that are multiplied together
+constexpr int64_t kRing = 8, kLag = 4;           // groups made before they are multiplied: their stores have reached the cache
 
-// Tiles 0 to 3 hold sums, two of columns for the first paired rows and two for the second; 4 and 5 weights; 6 and 7 the
-// rows. The operand of LDTILECFG.
+// Tiles 0 and 1 hold sums of the strips for the first paired rows, 2 and 3 for the second; 4 and 5 weights of the strips; 6
+// and 7 the rows. The operand of LDTILECFG.
 struct alignas(64) BlockShapes {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
     uint16_t row_bytes[16] = {};
     uint8_t rows[16] = {};
 
     explicit BlockShapes(int64_t block_rows) {
-        const int64_t first = smaller(block_rows, kPairedRows), second = block_rows - first;
-        const auto set = [&](int tile, int64_t bytes) {
-            row_bytes[tile] = static_cast<uint16_t>(bytes);
-            rows[tile] = bytes ? 16 : 0;
-        };
         constexpr int64_t kBytes = 4;  // of a sum, and of a pair
-        for (int tile = 0; tile < 4; ++tile) set(tile, kBytes * (tile < 2 ? first : second));
-        set(4, 64);
-        set(5, 64);
-        set(6, kBytes * first);
-        set(7, kBytes * second);
+        const int64_t first = kBytes * smaller(block_rows, kPairedRows), second = kBytes * block_rows - first;
+        const int64_t bytes[8] = {first, first, second, second, 64, 64, first, second};
+        for (int tile = 0; tile < 8; ++tile) {
+            row_bytes[tile] = static_cast<uint16_t>(bytes[tile]);
+            rows[tile] = bytes[tile] ? 16 : 0;
+        }
     }
 
     void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
 };
 
-// Up to kBlockRows rows of one panel.
+// Up to kBlockRows rows, and where the sums of two strips with them go: [column of both strips][row].
 struct RowBlock {
     const uint16_t* x;
-    int64_t rows, in_features, first_group;  // of 32 k
-    float* sums;  // [column][row], rows sums_stride() apart
+    int64_t rows, in_features;
+    float* sums;
 
     int64_t first_rows() const { return smaller(rows, kPairedRows); }
     int64_t sums_stride() const { return rows == 1 ? 1 : kBlockRows; }
 };
 
-// sums = W·xᵀ, or +=, over `depth` times 32 k; next(g) gives the tiles of the g-th.
-template <int Halves, class Next>
-[[gnu::always_inline]] inline void multiply(const RowBlock& block, int64_t depth, bool accumulates, Next next) {
+// What is to stay in the first cache: of few rows all, while weights pass by; of many the weights, while rows pass by
+// (TILELOADDT1).
+enum class Reuse { Rows, Weights };
+
+// sums = W·xᵀ, or +=, over 32 k `depth` times, from group `start` of x on; next(g) gives both tiles of the g-th.
+template <int Halves, Reuse kReuse, class Next>
+[[gnu::always_inline]] inline void multiply_halves(const RowBlock& block, int64_t start, int64_t depth, Next next) {
     const int64_t stride = 4 * block.sums_stride(), first = block.first_rows(), second = block.rows - first;
     float *sums = block.sums, *lower = sums + 16 * block.sums_stride();
-    if (accumulates) {
+    if (start > 0) {
         asm volatile("tileloadd (%0,%2,1), %%tmm0\n\ttileloadd (%1,%2,1), %%tmm1" ::"r"(sums), "r"(lower), "r"(stride) : "memory");
         if constexpr (Halves == 2)
             asm volatile("tileloadd 64(%0,%2,1), %%tmm2\n\ttileloadd 64(%1,%2,1), %%tmm3" ::"r"(sums), "r"(lower), "r"(stride) : "memory");
@@ -61,71 +65,143 @@ template <int Halves, class Next>
         asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1" ::: "memory");
         if constexpr (Halves == 2) asm volatile("tilezero %%tmm2\n\ttilezero %%tmm3" ::: "memory");
     }
-    const uint16_t* x = block.x + block.first_group * first * kTileK;
-    const uint16_t* right = block.x + kPairedRows * block.in_features + block.first_group * second * kTileK;
+    const uint16_t* x = block.x + start * first * kTileK;
+    const uint16_t* right = block.x + kPairedRows * block.in_features + start * second * kTileK;
     for (int64_t g = 0; g < depth; ++g, x += first * kTileK, right += second * kTileK) {
         const uint16_t* tiles = next(g);
+        if constexpr (kReuse == Reuse::Rows) asm volatile("tileloadd (%0,%1,1), %%tmm6" ::"r"(x), "r"(4 * first) : "memory");
+        else asm volatile("tileloaddt1 (%0,%1,1), %%tmm6" ::"r"(x), "r"(4 * first) : "memory");
         asm volatile(
-            "tileloadd (%[x],%[x_stride],1), %%tmm6\n\t"
             "tileloadd (%[w],%[line],1), %%tmm4\n\t"
             "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
             "tileloadd 1024(%[w],%[line],1), %%tmm5\n\t"
-            "tdpbf16ps %%tmm6, %%tmm5, %%tmm1"
-            :
-            : [x] "r"(x), [x_stride] "r"(4 * first), [w] "r"(tiles), [line] "r"(int64_t{64})
+            "tdpbf16ps %%tmm6, %%tmm5, %%tmm1" ::[w] "r"(tiles), [line] "r"(int64_t{64})
             : "memory");
-        if constexpr (Halves == 2)
-            asm volatile(
-                "tileloadd (%[x],%[x_stride],1), %%tmm7\n\t"
-                "tdpbf16ps %%tmm7, %%tmm4, %%tmm2\n\t"
-                "tdpbf16ps %%tmm7, %%tmm5, %%tmm3"
-                :
-                : [x] "r"(right), [x_stride] "r"(4 * second)
-                : "memory");
+        if constexpr (Halves == 1) continue;
+        if constexpr (kReuse == Reuse::Rows) asm volatile("tileloadd (%0,%1,1), %%tmm7" ::"r"(right), "r"(4 * second) : "memory");
+        else asm volatile("tileloaddt1 (%0,%1,1), %%tmm7" ::"r"(right), "r"(4 * second) : "memory");
+        asm volatile("tdpbf16ps %%tmm7, %%tmm4, %%tmm2\n\ttdpbf16ps %%tmm7, %%tmm5, %%tmm3" ::: "memory");
     }
     asm volatile("tilestored %%tmm0, (%0,%2,1)\n\ttilestored %%tmm1, (%1,%2,1)" ::"r"(sums), "r"(lower), "r"(stride) : "memory");
     if constexpr (Halves == 2)
         asm volatile("tilestored %%tmm2, 64(%0,%2,1)\n\ttilestored %%tmm3, 64(%1,%2,1)" ::"r"(sums), "r"(lower), "r"(stride) : "memory");
 }
 
-template <class Next>
-inline void multiply(const RowBlock& block, int64_t depth, bool accumulates, Next next) {
-    if (block.rows > kPairedRows) multiply<2>(block, depth, accumulates, next);
-    else multiply<1>(block, depth, accumulates, next);
+template <Reuse kReuse, class Next>
+inline void multiply(const RowBlock& block, int64_t start, int64_t depth, Next next) {
+    if (block.rows > kPairedRows) multiply_halves<2, kReuse>(block, start, depth, next);
+    else multiply_halves<1, kReuse>(block, start, depth, next);
 }
 
-// Sums of a block to y, in four parts of 16 rows and 16 columns.
-class BlockOutput {
+// The 16 columns of a strip of a packed weight, and what its sums are to be multiplied with at the end (I8), else null.
+struct Strip {
+    const std::byte* panel;
+    const float* scales;
+    int64_t half;  // of the panel's columns
+
+    Strip(const std::byte* weight, Format format, int64_t in_features, int64_t index)
+        : panel(panel_at(weight, format, index / 2, in_features)),
+          scales(format == Format::I8 ? reinterpret_cast<const float*>(panel) + index % 2 * 16 : nullptr), half(index % 2) {}
+};
+
+// A plain layer. Its pairs of strips are its panels.
+class PlainOutput {
 public:
-    BlockOutput(const LinearBf16Arguments& a, int64_t panel, int64_t column) : a_(a), column_(column) {
-        if (a.format == Format::I8) scales_ = reinterpret_cast<const float*>(panel_at(a.weight, a.format, panel, a.in_features));
+    explicit PlainOutput(const LinearBf16Arguments& a) : a_(a) {}
+
+    Strip strip(int64_t pair, int side) const { return {a_.weight, a_.format, a_.in_features, 2 * pair + side}; }
+
+    static constexpr int kParts = 2, kStepsPerPart = 4;
+
+    // A part of 16 rows is the strip of one side.
+    void write(const float* sums, int64_t stride, int64_t pair, int64_t row, int64_t rows, int side) const {
+        const int64_t column = (2 * pair + side) * 16;
+        const int lanes = static_cast<int>(smaller(16, a_.out_features - column));
+        if (lanes <= 0) return;
+        const float* scales = strip(pair, side).scales;
+        const auto finished = [&](__m512 sum) {
+            if (scales) sum = Vector::mul(sum, Vector::load(scales));
+            return a_.bias ? Vector::add(sum, load_lanes<Vector>(a_.bias + column, lanes)) : sum;
+        };
+        float* y = a_.y + row * a_.y_stride + column;
+        sums += side * 16 * stride;
+        if (stride == 1) return store_lanes<Vector>(y, finished(Vector::load(sums)), lanes);
+        __m512 columns[16];
+        for (int c = 0; c < 16; ++c) columns[c] = Vector::load(sums + c * stride);
+        Vector::transpose(columns);
+        if (rows == 16 && lanes == 16 && !scales && !a_.bias) {
+            for (int64_t r = 0; r < 16; ++r) Vector::store(y + r * a_.y_stride, columns[r]);
+            return;
+        }
+        for (int64_t r = 0; r < rows; ++r) store_lanes<Vector>(y + r * a_.y_stride, finished(columns[r]), lanes);
     }
 
-    // Begins a block of y's rows from `row` on; the one before has been written.
-    void begin(const RowBlock& block, int64_t row) {
+private:
+    const LinearBf16Arguments& a_;
+};
+
+// A gated layer: h = act(gate)·up, paired. A pair of strips is 16 of its features.
+class GatedOutput {
+public:
+    explicit GatedOutput(const GatedLinearArguments& a) : a_(a) {}
+
+    Strip strip(int64_t pair, int side) const { return {a_.weight, a_.format, a_.in_features, pair + side * a_.features / 16}; }
+
+    static constexpr int kParts = 8, kStepsPerPart = 1;
+
+    // A part of 16 rows is two features: exponentials are long, and go best a few at a time.
+    void write(const float* sums, int64_t stride, int64_t pair, int64_t row, int64_t rows, int part) const {
+        const Strip gate = strip(pair, 0), up = strip(pair, 1);
+        const float* factors = sums + 16 * stride;
+        uint16_t* y = a_.y + row * a_.features;  // the block of rows
+        if (stride == 1) {
+            if (part > 0) return;
+            auto x = Vector::load(sums), factor = Vector::load(factors);
+            if (gate.scales) {
+                x = Vector::mul(x, Vector::load(gate.scales));
+                factor = Vector::mul(factor, Vector::load(up.scales));
+            }
+            return Vector::store_bf16(y + 16 * pair, Vector::mul(activated(x), factor));
+        }
+        const int lanes = static_cast<int>(rows);  // beyond them lies anything
+        const auto feature = [&](int c) {
+            auto x = load_lanes<Vector>(sums + c * stride, lanes), factor = load_lanes<Vector>(factors + c * stride, lanes);
+            if (gate.scales) {
+                x = Vector::mul(x, Vector::broadcast(gate.scales[c]));
+                factor = Vector::mul(factor, Vector::broadcast(up.scales[c]));
+            }
+            return Vector::bf16_words(Vector::mul(activated(x), factor));
+        };
+        auto* pairs = reinterpret_cast<float*>(y) + (8 * pair + part) * rows;  // moved as floats, never computed with
+        const __m512i both = Vector::bit_or(feature(2 * part), Vector::shift_left(feature(2 * part + 1), 16));
+        store_lanes<Vector>(pairs, _mm512_castsi512_ps(both), lanes);
+    }
+
+private:
+    __m512 activated(__m512 x) const {
+        return a_.activation == GatedActivation::SiLU ? silu<Vector>(x) : gelu_tanh<Vector>(x);
+    }
+
+    const GatedLinearArguments& a_;
+};
+
+// Sums that are to be written, in parts, beside the tiles' work on the next ones.
+template <class Output>
+class PendingOutput {
+public:
+    explicit PendingOutput(const Output& output) : output_(output) {}
+
+    void begin(const RowBlock& block, int64_t pair, int64_t row) {
         block_ = block;
+        pair_ = pair;
         row_ = row;
         part_ = 0;
     }
 
     void write_part() {
-        const int64_t half = part_ / 2 * kPairedRows, offset = part_ % 2 * 16, column = column_ + offset;
-        const int64_t rows = smaller(kPairedRows, block_.rows - half);
-        const int lanes = static_cast<int>(smaller(16, a_.out_features - column));
-        ++part_;
-        if (rows <= 0 || lanes <= 0) return;
-        const float* sums = block_.sums + offset * block_.sums_stride() + half;
-        float* y = a_.y + (row_ + half) * a_.y_stride + column;
-        if (block_.rows == 1) return store_lanes<Vector>(y, finished(Vector::load(sums), offset, column, lanes), lanes);
-        __m512 columns[16];
-        for (int c = 0; c < 16; ++c) columns[c] = Vector::load(sums + c * kBlockRows);
-        Vector::transpose(columns);
-        if (rows == 16 && lanes == 16 && !scales_ && !a_.bias) {
-            for (int64_t row = 0; row < 16; ++row) Vector::store(y + row * a_.y_stride, columns[row]);
-            return;
-        }
-        for (int64_t row = 0; row < rows; ++row)
-            store_lanes<Vector>(y + row * a_.y_stride, finished(columns[row], offset, column, lanes), lanes);
+        const int64_t half = part_ / Output::kParts * kPairedRows, rows = smaller(kPairedRows, block_.rows - half);
+        const int part = part_++ % Output::kParts;
+        if (rows > 0) output_.write(block_.sums + half, block_.sums_stride(), pair_, row_ + half, rows, part);
     }
 
     bool is_left() const { return part_ < kParts; }
@@ -135,71 +211,127 @@ public:
     }
 
 private:
-    static constexpr int kParts = 4;
+    static constexpr int kParts = 2 * Output::kParts;
 
-    __m512 finished(__m512 sum, int64_t offset, int64_t column, int lanes) const {
-        if (scales_) sum = Vector::mul(sum, Vector::load(scales_ + offset));
-        return a_.bias ? Vector::add(sum, load_lanes<Vector>(a_.bias + column, lanes)) : sum;
-    }
-
-    const LinearBf16Arguments& a_;
-    int64_t column_;
-    const float* scales_ = nullptr;  // of I8's columns
+    const Output& output_;
     RowBlock block_{};
-    int64_t row_ = 0;
+    int64_t pair_ = 0, row_ = 0;
     int part_ = kParts;
 };
 
-// Item (panel, chunk of rows), chunks fastest. in_features is a multiple of 32.
-inline void linear_bf16_amx(const void* arguments, int64_t item) {
-    const auto& a = *static_cast<const LinearBf16Arguments*>(arguments);
-    const auto [panel, column, first_row, rows] = panel_item(a.rows, kBf16RowsPerItem, item);
-    const int64_t depth = a.in_features / kTileK;
+// Rows `first` and on, and pairs of strips, of a layer whose output is `Output`.
+template <class Output, class Block>
+class Bf16Item {
+public:
+    Bf16Item(const Block& a, const Output& output, int64_t first_row, int64_t rows)
+        : a_(a), output_(output), first_row_(first_row), rows_(rows), depth_(a.in_features / kTileK), pending_(output),
+          scratch_(*static_cast<Scratch*>(thread_scratch(sizeof(Scratch)))) {}
+
+    void run(int64_t first_pair, int64_t end_pair) {
+        with_tile_maker(a_.format, [&](auto make_tile) {
+            BlockShapes(smaller(rows_, kBlockRows)).load();
+            if (rows_ <= kBlockRows) return stream(first_pair, end_pair, make_tile);
+            for (int64_t pair = first_pair; pair < end_pair; ++pair) by_slabs(pair, make_tile);
+        });
+        pending_.write_rest();
+        asm volatile("tilerelease" ::: "memory");
+    }
+
+private:
     struct Scratch {
         alignas(64) uint16_t tiles[kSlabGroups * kGroupElements];
         alignas(64) float sums[kBf16RowsPerItem * kPanelColumns];
     };
-    static_assert(kRing <= kSlabGroups);
-    auto& scratch = *static_cast<Scratch*>(thread_scratch(sizeof(Scratch)));
-    const auto block_at = [&](int64_t row, int64_t group) {
-        return RowBlock{a.x + (first_row + row) * a.in_features, smaller(kBlockRows, rows - row), a.in_features, group,
-                        scratch.sums + row * kPanelColumns};
-    };
-    BlockOutput output(a, panel, column);
-    with_conversion(a.format, panel_at(a.weight, a.format, panel, a.in_features), [&](auto convert) {
-        BlockShapes(smaller(rows, kBlockRows)).load();
-        if (rows <= kBlockRows) {  // each 32 k are multiplied while later ones are made
-            const auto make = [&](int64_t g) {
-                if (g < depth) convert(g, scratch.tiles + g % kRing * kGroupElements);
-            };
-            for (int64_t g = 0; g < kLag; ++g) make(g);
-            const RowBlock block = block_at(0, 0);
-            multiply(block, depth, false, [&](int64_t g) {
-                make(g + kLag);
-                return scratch.tiles + g % kRing * kGroupElements;
+    static_assert(kRing <= kSlabGroups && 2 * kBlockRows <= kBf16RowsPerItem);
+
+    template <class MakeTile>
+    [[gnu::always_inline]] void make_tiles(const Strip& left, const Strip& right, int64_t group, MakeTile make_tile, uint16_t* tiles) {
+        make_tile(left, group, tiles);
+        make_tile(right, group, tiles + kTileElements);
+    }
+
+    // Few rows: each 32 k are multiplied while later ones, of this pair or the next, are made.
+    template <class MakeTile>
+    void stream(int64_t first_pair, int64_t end_pair, MakeTile make_tile) {
+        int64_t made = 0, used = 0, pair_ahead = first_pair, group_ahead = 0;
+        Strip left = output_.strip(first_pair, 0), right = output_.strip(first_pair, 1);
+        const auto make_next = [&] {
+            if (pair_ahead == end_pair) return;
+            make_tiles(left, right, group_ahead, make_tile, scratch_.tiles + made++ % kRing * kGroupElements);
+            if (++group_ahead < depth_) return;
+            group_ahead = 0;
+            if (++pair_ahead == end_pair) return;
+            left = output_.strip(pair_ahead, 0);
+            right = output_.strip(pair_ahead, 1);
+        };
+        if (depth_ > 0)
+            for (int64_t i = 0; i < kLag; ++i) make_next();
+        for (int64_t pair = first_pair; pair < end_pair; ++pair) {
+            const RowBlock block{x_of(0), rows_, a_.in_features, scratch_.sums + pair % 2 * kBlockRows * kPanelColumns};
+            multiply<Reuse::Rows>(block, 0, depth_, [&](int64_t g) {
+                make_next();
+                write_beside(g);
+                return scratch_.tiles + used++ % kRing * kGroupElements;
             });
-            output.begin(block, first_row);
-            return;
+            pending_.write_rest();
+            pending_.begin(block, pair, first_row_);
         }
-        const int64_t num_slabs = larger(1, (depth + kSlabGroups - 1) / kSlabGroups), slab = (depth + num_slabs - 1) / num_slabs;
-        for (int64_t start = 0; start == 0 || start < depth; start += slab) {
-            const int64_t stop = smaller(depth, start + slab);
-            for (int64_t g = start; g < stop; ++g) convert(g, scratch.tiles + (g - start) * kGroupElements);
-            for (int64_t row = 0; row < rows; row += kBlockRows) {
-                const RowBlock block = block_at(row, start);
-                if (row > 0 && block.rows < kBlockRows) BlockShapes(block.rows).load();
-                multiply(block, stop - start, start > 0, [&](int64_t g) {
-                    if (g % 4 == 3 && output.is_left()) output.write_part();  // of the block before, beside the tiles' work
-                    return scratch.tiles + g * kGroupElements;
+    }
+
+    // Many rows: a slab of the strips is made, then all rows pass over it.
+    template <class MakeTile>
+    void by_slabs(int64_t pair, MakeTile make_tile) {
+        const Strip left = output_.strip(pair, 0), right = output_.strip(pair, 1);
+        const int64_t num_slabs = larger(1, (depth_ + kSlabGroups - 1) / kSlabGroups), size = (depth_ + num_slabs - 1) / num_slabs;
+        for (int64_t start = 0; start == 0 || start < depth_; start += size) {
+            const int64_t stop = smaller(depth_, start + size);
+            for (int64_t g = start; g < stop; ++g)
+                make_tiles(left, right, g, make_tile, scratch_.tiles + (g - start) * kGroupElements);
+            for (int64_t row = 0; row < rows_; row += kBlockRows) {
+                const RowBlock block{x_of(row), smaller(kBlockRows, rows_ - row), a_.in_features, scratch_.sums + row * kPanelColumns};
+                if (block.rows < kBlockRows) BlockShapes(block.rows).load();
+                multiply<Reuse::Weights>(block, start, stop - start, [&](int64_t g) {
+                    write_beside(g);
+                    return scratch_.tiles + g * kGroupElements;
                 });
-                output.write_rest();
-                if (stop == depth) output.begin(block, first_row + row);
+                pending_.write_rest();
+                if (stop == depth_) pending_.begin(block, pair, first_row_ + row);
             }
-            if (stop < depth && rows % kBlockRows) BlockShapes(kBlockRows).load();
+            if (rows_ % kBlockRows) BlockShapes(kBlockRows).load();
         }
-    });
-    output.write_rest();
-    asm volatile("tilerelease" ::: "memory");
+    }
+
+    [[gnu::always_inline]] void write_beside(int64_t g) {
+        if (g % Output::kStepsPerPart == Output::kStepsPerPart - 1 && pending_.is_left()) pending_.write_part();
+    }
+
+    const uint16_t* x_of(int64_t row) const { return a_.x + (first_row_ + row) * a_.in_features; }
+
+    const Block& a_;
+    const Output& output_;
+    int64_t first_row_, rows_, depth_;
+    PendingOutput<Output> pending_;
+    Scratch& scratch_;
+};
+
+// Item (run of pairs_per_item pairs of strips, chunk of rows), chunks fastest. in_features is a multiple of 32.
+template <class Output, class Block>
+inline void run_bf16_item(const Block& a, int64_t num_pairs, int64_t item) {
+    const int64_t num_chunks = (a.rows + kBf16RowsPerItem - 1) / kBf16RowsPerItem;
+    const int64_t first_pair = item / num_chunks * a.pairs_per_item, row = item % num_chunks * kBf16RowsPerItem;
+    const Output output(a);
+    Bf16Item<Output, Block>(a, output, row, smaller(kBf16RowsPerItem, a.rows - row))
+        .run(first_pair, smaller(num_pairs, first_pair + a.pairs_per_item));
+}
+
+inline void linear_bf16_amx(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const LinearBf16Arguments*>(arguments);
+    run_bf16_item<PlainOutput>(a, (a.out_features + kPanelColumns - 1) / kPanelColumns, item);
+}
+
+inline void gated_linear_amx(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const GatedLinearArguments*>(arguments);
+    run_bf16_item<GatedOutput>(a, a.features / 16, item);
 }
 
 }  // namespace octavo::OCTAVO_ISA

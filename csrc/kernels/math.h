@@ -38,15 +38,11 @@ inline void store_lanes(float* p, typename V::Float v, int lanes) {
     else V::store_partial(p, v, lanes);
 }
 
-// e^x within 2 ulp; 0 below −87.3 (where e^x is subnormal), infinity above 88.3, e^0 = 1 exactly. x = n·ln 2 + r, e^x = 2ⁿ·e^r.
-// Cephes (Moshier) expf.
+// e^x within 2 ulp for −87.3 ≤ x ≤ 88.3; e^0 = 1 exactly. x = n·ln 2 + r, e^x = 2ⁿ·e^r. Cephes (Moshier) expf.
 template <class V>
-inline typename V::Float exp(typename V::Float x) {
-    const auto low = V::broadcast(-87.3f), high = V::broadcast(88.3f);
-    auto y = V::select_less(x, low, low, x);
-    y = V::select_less(high, y, high, y);
-    const auto n = V::round(V::mul(y, V::broadcast(1.44269504088896341f)));
-    auto r = V::fma(n, V::broadcast(-0.693359375f), y);
+inline typename V::Float exp_in_range(typename V::Float x) {
+    const auto n = V::round(V::mul(x, V::broadcast(1.44269504088896341f)));
+    auto r = V::fma(n, V::broadcast(-0.693359375f), x);
     r = V::fma(n, V::broadcast(2.12194440e-4f), r);
     auto p = V::broadcast(1.9875691500e-4f);
     p = V::fma(p, r, V::broadcast(1.3981999507e-3f));
@@ -55,7 +51,16 @@ inline typename V::Float exp(typename V::Float x) {
     p = V::fma(p, r, V::broadcast(1.6666665459e-1f));
     p = V::fma(p, r, V::broadcast(5.0000001201e-1f));
     p = V::add(V::fma(V::mul(p, r), r, r), V::broadcast(1.0f));
-    const auto result = V::select_less(high, x, V::broadcast(__builtin_inff()), V::scale_by_power(p, n));
+    return V::scale_by_power(p, n);
+}
+
+// e^x; 0 below −87.3 (where e^x is subnormal), infinity above 88.3.
+template <class V>
+inline typename V::Float exp(typename V::Float x) {
+    const auto low = V::broadcast(-87.3f), high = V::broadcast(88.3f);
+    auto y = V::select_less(x, low, low, x);
+    y = V::select_less(high, y, high, y);
+    const auto result = V::select_less(high, x, V::broadcast(__builtin_inff()), exp_in_range<V>(y));
     return V::select_less(x, low, V::broadcast(0.0f), result);
 }
 

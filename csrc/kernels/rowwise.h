@@ -135,10 +135,12 @@ void rotary(const void* arguments, int64_t item) {
     });
 }
 
+// x / (1 + e^−x); 0 below −87, where it is next to nothing.
 template <class V>
 inline typename V::Float silu(typename V::Float x) {
-    const auto one = V::broadcast(1.0f);
-    return V::div(x, V::add(one, exp<V>(V::sub(V::broadcast(0.0f), x))));
+    const auto zero = V::broadcast(0.0f), low = V::broadcast(-87.0f);
+    const auto e = exp_in_range<V>(V::max(V::sub(zero, V::max(x, low)), low));
+    return V::select_less(x, low, zero, V::mul(x, V::reciprocal(V::add(V::broadcast(1.0f), e))));
 }
 
 template <class V>

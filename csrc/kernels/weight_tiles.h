@@ -1,5 +1,5 @@
-// A panel's weights as tiles of bf16: 32 k of 32 columns, [column][k], the first operand of TDPBF16PS twice. Layout of
-// panels: ../panel.h.
+// A panel's weights as tiles of bf16: 32 k of 16 columns, [column][k], the first operand of TDPBF16PS. Layout of panels:
+// ../panel.h.
 //
 // A column's codes of four or five bits have at most 32 values in a group. They are computed once, as a table, and 32
 // weights of the column are then one permutation of bytes.
@@ -10,7 +10,7 @@
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr int64_t kGroupElements = kTileK * kPanelColumns;  // of the tiles of 32 k
+constexpr int64_t kGroupElements = 2 * kTileElements;  // of the tiles of 32 k of two strips
 
 // Four words of each of 16 columns, [word][32] with `words` the first, to [column][word], in the order w0, w1, w2, w3: the
 // 16 bytes of column c are at 16·(c % 4 · 4 + c / 4).
@@ -138,105 +138,99 @@ inline __m512 pair_up(__m512 w0, __m512 w1) {
     return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both));
 }
 
-// Of 32 k of a block.
+// 32 k of 16 columns of a block, from `column` on.
 template <Format F>
-[[gnu::always_inline]] inline void group_to_tiles(const std::byte* block, int64_t group, uint16_t* tiles) {
+[[gnu::always_inline]] inline void group_to_tile(const std::byte* block, int64_t group, int64_t column, uint16_t* tile) {
     constexpr PanelBlock layout = block_of<F>();
     const auto* high = reinterpret_cast<const uint32_t*>(block + layout.header_bytes * kPanelColumns + group * layout.group_bytes());
     const uint32_t* low = high + layout.high_words * kPanelColumns;
-    for (int64_t column = 0; column < kPanelColumns; column += kTileColumns) {
-        uint16_t* tile = tiles + column * kTileK;
-        if constexpr (layout.low_words == 4 && layout.high_words <= 1) {
-            codes_to_tile<F>(block, 2 * group, high, low, column, tile);
-        } else if constexpr (F == Format::Q8_0) {
-            alignas(64) float step[16];
-            _mm512_store_ps(step, affine<Vector, F>(block, 0, column).step);
-            bytes_to_tile(low + column, step, tile);
-        } else {
-            __m512 pairs[16], even = _mm512_setzero_ps();
-            const auto emit = [&](int k, __m512 w) {
-                if (k % 2 == 0) even = w;
-                else pairs[k / 2] = pair_up(even, w);
-            };
-            for_unit<Vector, F, 0>(high + column, low + column, affine<Vector, F>(block, 2 * group, column), emit);
-            for_unit<Vector, F, 1>(high + column, low + column, affine<Vector, F>(block, 2 * group + 1, column), emit);
-            pairs_to_tile(pairs, tile);
-        }
+    if constexpr (layout.low_words == 4 && layout.high_words <= 1) {
+        codes_to_tile<F>(block, 2 * group, high, low, column, tile);
+    } else if constexpr (F == Format::Q8_0) {
+        alignas(64) float step[16];
+        _mm512_store_ps(step, affine<Vector, F>(block, 0, column).step);
+        bytes_to_tile(low + column, step, tile);
+    } else {
+        __m512 pairs[16], even = _mm512_setzero_ps();
+        const auto emit = [&](int k, __m512 w) {
+            if (k % 2 == 0) even = w;
+            else pairs[k / 2] = pair_up(even, w);
+        };
+        for_unit<Vector, F, 0>(high + column, low + column, affine<Vector, F>(block, 2 * group, column), emit);
+        for_unit<Vector, F, 1>(high + column, low + column, affine<Vector, F>(block, 2 * group + 1, column), emit);
+        pairs_to_tile(pairs, tile);
     }
 }
 
 // Of floats that lie as [k][32]; load(i) gives the vector that starts at element i.
 template <class Load>
-[[gnu::always_inline]] inline void floats_to_tiles(uint16_t* tiles, Load load) {
-    for (int64_t column = 0; column < kPanelColumns; column += kTileColumns) {
-        __m512 pairs[16];
-        for (int64_t pair = 0; pair < 16; ++pair) {
-            const int64_t at = 2 * pair * kPanelColumns + column;
-            pairs[pair] = pair_up(load(at), load(at + kPanelColumns));
-        }
-        pairs_to_tile(pairs, tiles + column * kTileK);
+[[gnu::always_inline]] inline void floats_to_tile(Load load, uint16_t* tile) {
+    __m512 pairs[16];
+    for (int64_t pair = 0; pair < 16; ++pair) {
+        const int64_t at = 2 * pair * kPanelColumns;
+        pairs[pair] = pair_up(load(at), load(at + kPanelColumns));
     }
+    pairs_to_tile(pairs, tile);
 }
 
 // Of bf16, which only changes places.
-[[gnu::always_inline]] inline void bf16_to_tiles(const uint16_t* from, uint16_t* tiles) {
+[[gnu::always_inline]] inline void bf16_to_tile(const uint16_t* from, uint16_t* tile) {
     const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5,
                                            36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    for (int64_t column = 0; column < kPanelColumns; column += kTileColumns) {
-        const __m512i columns = _mm512_add_epi16(order, _mm512_set1_epi16(static_cast<short>(column)));
-        __m512 pairs[16];
-        for (int64_t pair = 0; pair < 16; ++pair) {
-            const uint16_t* row = from + 2 * pair * kPanelColumns;
-            pairs[pair] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(_mm512_loadu_si512(row), columns,
-                                                                        _mm512_loadu_si512(row + kPanelColumns)));
-        }
-        pairs_to_tile(pairs, tiles + column * kTileK);
+    __m512 pairs[16];
+    for (int64_t pair = 0; pair < 16; ++pair) {
+        const auto row = [&](int64_t k) {
+            return _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + k * kPanelColumns)));
+        };
+        pairs[pair] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(row(2 * pair), order, row(2 * pair + 1)));
     }
+    pairs_to_tile(pairs, tile);
 }
 
-// Calls use(convert) once, where convert(g, tiles) makes the tiles of the g-th 32 k of a panel. Those of I8 are without its
-// scales.
+// Calls use(make_tile) once, where make_tile(strip, g, tile) makes the tile of the g-th 32 k of a strip (a panel, and which
+// half of its columns). That of I8 is without its scales.
 template <class Use>
-[[gnu::always_inline]] inline void with_conversion(Format format, const std::byte* panel, Use use) {
+[[gnu::always_inline]] inline void with_tile_maker(Format format, Use use) {
     using V = Vector;
-    const auto prefetch = [](const std::byte* from, int64_t bytes) {
-        for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + kPrefetchBytes + line);
+    // A panel's columns lie in lines of 64 or 128 bytes: the halves take turns.
+    const auto prefetch = [](const std::byte* from, int64_t bytes, int64_t half) {
+        for (int64_t line = 64 * half; line < bytes; line += 128) __builtin_prefetch(from + kPrefetchBytes + line);
     };
-    const auto of_elements = [&](int64_t element_bytes, auto make) {
-        use([&, element_bytes, make](int64_t group, uint16_t* tiles) {
+    const auto of_elements = [&](int64_t header_bytes, int64_t element_bytes, auto make) {
+        use([&, header_bytes, element_bytes, make](const auto& strip, int64_t group, uint16_t* tile) {
             const int64_t size = kTileK * kPanelColumns * element_bytes;
-            prefetch(panel + group * size, size);
-            make(panel + group * size, tiles);
+            const std::byte* from = strip.panel + header_bytes + group * size;
+            prefetch(from, size, strip.half);
+            make(from, strip.half * kTileColumns, tile);
         });
     };
     switch (format) {
         case Format::F32:
-            return of_elements(4, [](const std::byte* from, uint16_t* tiles) {
-                floats_to_tiles(tiles, [from](int64_t i) { return V::load(reinterpret_cast<const float*>(from) + i); });
+            return of_elements(0, 4, [](const std::byte* from, int64_t column, uint16_t* tile) {
+                floats_to_tile([&](int64_t i) { return V::load(reinterpret_cast<const float*>(from) + column + i); }, tile);
             });
         case Format::F16:
-            return of_elements(2, [](const std::byte* from, uint16_t* tiles) {
-                floats_to_tiles(tiles, [from](int64_t i) { return V::load_f16(reinterpret_cast<const uint16_t*>(from) + i); });
+            return of_elements(0, 2, [](const std::byte* from, int64_t column, uint16_t* tile) {
+                floats_to_tile([&](int64_t i) { return V::load_f16(reinterpret_cast<const uint16_t*>(from) + column + i); }, tile);
             });
         case Format::BF16:
-            return of_elements(2, [](const std::byte* from, uint16_t* tiles) {
-                bf16_to_tiles(reinterpret_cast<const uint16_t*>(from), tiles);
+            return of_elements(0, 2, [](const std::byte* from, int64_t column, uint16_t* tile) {
+                bf16_to_tile(reinterpret_cast<const uint16_t*>(from) + column, tile);
             });
         case Format::I8:
-            panel += kPanelColumns * sizeof(float);
-            return of_elements(1, [](const std::byte* from, uint16_t* tiles) {
-                for (int64_t column = 0; column < kPanelColumns; column += kTileColumns)
-                    bytes_to_tile(reinterpret_cast<const uint32_t*>(from) + column, nullptr, tiles + column * kTileK);
+            return of_elements(4 * kPanelColumns, 1, [](const std::byte* from, int64_t column, uint16_t* tile) {
+                bytes_to_tile(reinterpret_cast<const uint32_t*>(from) + column, nullptr, tile);
             });
         default: break;
     }
     with_block_format(format, [&]<Format F>() {
         constexpr PanelBlock layout = block_of<F>();
         constexpr int64_t kGroups = layout.k / kTileK;
-        use([&](int64_t group, uint16_t* tiles) {
-            const std::byte* block = panel + group / kGroups * layout.bytes();
-            prefetch(block + group % kGroups * layout.group_bytes(), layout.group_bytes() + layout.header_bytes * kPanelColumns / kGroups);
-            group_to_tiles<F>(block, group % kGroups, tiles);
+        use([&](const auto& strip, int64_t group, uint16_t* tile) {
+            const std::byte* block = strip.panel + group / kGroups * layout.bytes();
+            prefetch(block + group % kGroups * layout.group_bytes(),
+                     layout.group_bytes() + layout.header_bytes * kPanelColumns / kGroups, strip.half);
+            group_to_tile<F>(block, group % kGroups, strip.half * kTileColumns, tile);
         });
     });
 }

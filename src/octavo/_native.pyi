@@ -96,6 +96,20 @@ class LinearBf16Arguments:
         out_features: int,
     ) -> None: ...
 
+class GatedLinearArguments:
+    def __init__(
+        self,
+        *,
+        x: int,
+        weight: int,
+        format: Format,
+        y: int,
+        rows: int,
+        in_features: int,
+        features: int,
+        activation: GatedActivation,
+    ) -> None: ...
+
 class QuantizeGroupsArguments:
     def __init__(
         self, *, x: int, x_stride: int, q: int, scales: int, sums: int, rows: int, in_features: int
@@ -306,6 +320,7 @@ def run(
     arguments: LinearArguments
     | RoundArguments
     | LinearBf16Arguments
+    | GatedLinearArguments
     | QuantizeGroupsArguments
     | LinearInt8Arguments
     | QuantizeRowsArguments
@@ -337,6 +352,7 @@ class Program:
         arguments: LinearArguments
         | RoundArguments
         | LinearBf16Arguments
+        | GatedLinearArguments
         | QuantizeGroupsArguments
         | LinearInt8Arguments
         | QuantizeRowsArguments

@@ -1,7 +1,8 @@
 """Launches of a recording that become one: the same operations in the same order, with fewer passes over memory.
 
-A pass is recorded op by op, as the layers are written. Three runs of neighbouring launches are replaced:
+A pass is recorded op by op, as the layers are written. These runs of neighbouring launches are replaced:
 
+    linear_bf16, gated, round  →  gated_linear
     rms_norm | gated, quantize_groups | round  →  rms_norm | gated, which leaves bytes or bf16
     [rms_norm q, rms_norm k,] rotary q, rotary k, store k, store v  →  heads
 
@@ -11,7 +12,7 @@ An output that no other launch reads is then not written at all.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from octavo.ops.cpu.launch import HEADS
+from octavo.ops.cpu.launch import GATED_LINEAR, HEADS
 from octavo.ops.recording import Buffer, Launch, RecordedTensor
 
 
@@ -23,11 +24,37 @@ def fuse(launches: Sequence[Launch], outputs: Iterable[RecordedTensor]) -> list[
     index = 0
     while index < len(launches):
         rest = launches[index:]
-        launch, length = _narrowed(rest, uses) or _heads(rest) or (launches[index], 1)
+        launch, length = _gated_linear(rest, uses) or _narrowed(rest, uses) or _heads(rest) or (launches[index], 1)
         fused.append(launch)
         index += length
     return fused
 
+
+def _gated_linear(launches: Sequence[Launch], uses: Counter[Buffer]) -> tuple[Launch, int] | None:
+    """A layer of gates and what they gate, whose output is not wanted itself, on AMX's tiles."""
+    if [launch.kernel for launch in launches[:3]] != ["linear_bf16", "gated", "round"]:
+        return None
+    linear, gated, rounded = (launch.arguments for launch in launches[:3])
+    between = (linear["y"], gated["x"]), (gated["y"], rounded["x"])
+    if any(a.buffer is not b.buffer or a.shape != b.shape or uses[a.buffer] != 2 for a, b in between):
+        return None
+    if linear["bias"] is not None or gated["features"] % _STRIP_COLUMNS or not rounded["is_paired"]:
+        return None
+    arguments = {
+        "x": linear["x"],
+        "weight": linear["weight"],
+        "format": linear["format"],
+        "y": rounded["y"],
+        "rows": gated["rows"],
+        "in_features": linear["in_features"],
+        "features": gated["features"],
+        "activation": gated["activation"],
+    }
+    return Launch(GATED_LINEAR.name, arguments, GATED_LINEAR.outputs), 3
+
+
+_STRIP_COLUMNS = 16
+"""Output features that the kernel takes together."""
 
 _NARROW_OUTPUTS = {
     "quantize_groups": {"q": "q", "scales": "scales", "sums": "sums"},

@@ -23,6 +23,7 @@ class NativeKernel:
 LINEAR = NativeKernel("linear", _native.LinearArguments, ("y",))
 ROUND = NativeKernel("round", _native.RoundArguments, ("y",))
 LINEAR_BF16 = NativeKernel("linear_bf16", _native.LinearBf16Arguments, ("y",))
+GATED_LINEAR = NativeKernel("gated_linear", _native.GatedLinearArguments, ("y",))
 QUANTIZE = NativeKernel("quantize_groups", _native.QuantizeGroupsArguments, ("q", "scales", "sums"))
 LINEAR_INT8 = NativeKernel("linear_int8", _native.LinearInt8Arguments, ("y",))
 QUANTIZE_ROWS = NativeKernel("quantize_rows", _native.QuantizeRowsArguments, ("q", "scales", "sums"))
@@ -47,6 +48,7 @@ KERNELS = {
         LINEAR,
         ROUND,
         LINEAR_BF16,
+        GATED_LINEAR,
         QUANTIZE,
         LINEAR_INT8,
         QUANTIZE_ROWS,

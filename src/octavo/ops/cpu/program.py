@@ -188,7 +188,8 @@ def _facts(launch: Launch) -> LaunchFacts:
         weight_bytes = weight.numel() * weight.element_size()
     if is_matrix:
         weight_format = str(arguments["format"]).rpartition(".")[2]
-        shape = f"{weight_format} {arguments['in_features']} → {arguments['out_features']}"
+        width = arguments["out_features"] if "out_features" in arguments else f"2 × {arguments['features']}"
+        shape = f"{weight_format} {arguments['in_features']} → {width}"
     elif "kv_heads" in arguments:
         shape = f"{arguments['heads']}/{arguments['kv_heads']} heads of {arguments['key_size']}"
     else:
