@@ -38,7 +38,7 @@ def _gated_linear(launches: Sequence[Launch], uses: Counter[Buffer]) -> tuple[La
     between = (linear["y"], gated["x"]), (gated["y"], rounded["x"])
     if any(a.buffer is not b.buffer or a.shape != b.shape or uses[a.buffer] != 2 for a, b in between):
         return None
-    if linear["bias"] is not None or gated["features"] % _STRIP_COLUMNS or not rounded["is_paired"]:
+    if linear["bias"] is not None or not rounded["is_paired"]:
         return None
     arguments = {
         "x": linear["x"],
@@ -52,9 +52,6 @@ def _gated_linear(launches: Sequence[Launch], uses: Counter[Buffer]) -> tuple[La
     }
     return Launch(GATED_LINEAR.name, arguments, GATED_LINEAR.outputs), 3
 
-
-_STRIP_COLUMNS = 16
-"""Output features that the kernel takes together."""
 
 _NARROW_OUTPUTS = {
     "quantize_groups": {"q": "q", "scales": "scales", "sums": "sums"},
