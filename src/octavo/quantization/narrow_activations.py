@@ -17,20 +17,17 @@ TILE_SIZE = 32
 
 
 class ActivationKind(Enum):
-    """What weights other than I8 are multiplied with."""
+    """What weights are multiplied with."""
 
     INT8 = "int8"
-    """Block formats: bytes with a scale a token and group of 32. Others: as stored."""
+    """Block formats: bytes with a scale a token and group of 32. I8: bytes with a scale a token. Others: as stored."""
     BF16 = "bf16"
     """All but F32: bf16, the weight made bf16 inside the kernel; less error than bytes. Needs `ops.has_bf16_tiles`."""
 
 
 @dataclass(frozen=True, slots=True)
 class NarrowActivations:
-    """An input is narrowed once for all the weights stacked on it that take it in one form.
-
-    I8 weights take bytes with one scale a token, whatever the kind.
-    """
+    """An input is narrowed once for all the weights stacked on it that take it in one form."""
 
     as_stored: AsStored
     """Loads all weights, and applies those that take no narrow form."""
@@ -43,10 +40,10 @@ class NarrowActivations:
         x = _Forms(x_TK)
 
         def linear(part: PackedWeight, bias: Tensor | None, out: Tensor | None) -> Tensor:
-            if part.format is WeightFormat.I8:
-                return ops.linear_i8(x.rows, part, bias, out=out)
             if self.kind is ActivationKind.BF16 and takes_bf16(part):
                 return ops.linear_bf16(x.bf16, part, bias, out=out)
+            if part.format is WeightFormat.I8:
+                return ops.linear_i8(x.rows, part, bias, out=out)
             if self.kind is ActivationKind.INT8 and part.format.is_block_format:
                 return ops.linear_int8(x.groups, part, bias, out=out)
             return ops.linear(x_TK, part, bias, out=out)
