@@ -34,9 +34,10 @@ namespace {
 constexpr int64_t kAttentionItemsPerThread = 16;  // enough to end together, few enough to share a KV tile among many rows
 
 #if defined(OCTAVO_X86)
+// What isa/avx512_amx_bf16.cpp is compiled for beside the tiles: AVX512-BF16 and AVX512-VBMI.
 bool has_avx512_bf16() {
     uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
-    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 5 & 1);
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 5 & 1) && __builtin_cpu_supports("avx512vbmi");
 }
 
 bool has_avx_vnni() {
@@ -326,7 +327,10 @@ void run(AttentionArguments a) {
     const auto run_tiles = [&](void (*kernel)(const void*, int64_t), const std::vector<AttentionTile>& some) {
         a.tiles = some.data();
         a.num_tiles = static_cast<int64_t>(some.size());
-        parallel_for(a.num_tiles * a.kv_heads, kernel, &a);
+        // Several neighbours at a time: what an item prefetches is then mostly its thread's next one.
+        const int64_t items = a.num_tiles * a.kv_heads;
+        const Run run{kernel, &a, items, std::max<int64_t>(1, items / wanted_items)};
+        parallel_for(ceil_div(items, run.length), run_items, &run);
     };
     const AttentionPath& path = current_attention_paths().back();
     run_tiles(path.is_bf16_only && a.type != CacheType::BF16 ? kernels().attention : path.run, tiles);

@@ -79,26 +79,36 @@ inline void pack_keys(const QueryTile& queries, int64_t key_size, int64_t start,
     }
 }
 
-// The values likewise as V: tiles [32 keys][16 of E]. Of each 32 columns the first tile holds 0–3, 8–11, 16–19, 24–27 and
-// the second the others, as UNPACK leaves them; unpack_columns puts them in order.
+// The tile line of a pair of keys, of the 16 pairs of 32 keys: where PowersOfTwo puts their p.
+constexpr int64_t pair_line(int64_t pair) { return pair % 8 / 2 * 4 + pair / 8 * 2 + pair % 2; }
+
+// 32 rows of values from column e on, at most 32 of them, as two tiles [32 keys][16 of E]. The first holds columns 0–3,
+// 8–11, 16–19, 24–27 and the second the others, as UNPACK leaves them; unpack_columns puts them in order. Calls after_eight()
+// behind every eight rows, for what is to run beside it.
+template <class F>
+inline void interleave_values(const std::byte* const (&rows)[32], int64_t e, __mmask32 mask, uint16_t* to, F after_eight) {
+#pragma GCC unroll 16
+    for (int64_t pair = 0; pair < 16; ++pair) {
+        const __m512i even = load_chunk(rows[2 * pair], e, mask), odd = load_chunk(rows[2 * pair + 1], e, mask);
+        uint16_t* line = to + pair_line(pair) * 32;
+        _mm512_storeu_si512(line, _mm512_unpacklo_epi16(even, odd));
+        _mm512_storeu_si512(line + kTileElements, _mm512_unpackhi_epi16(even, odd));
+        if (pair % 4 == 3) after_eight();
+    }
+}
+
+// The values counted from `start` as V: for each 32 keys, the tiles of interleave_values.
 inline void pack_values(const QueryTile& queries, int64_t value_size, int64_t start, KeyRange keys, RowsAhead ahead,
                         uint16_t* to) {
     CacheRows cache = queries.values_from(start + keys.first);
     const int64_t columns = round_up(value_size, 32);
     to += keys.first / 32 * 32 * columns;
-    for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 32, to += 32 * columns) {
-        for (int64_t pair = 0; pair < 16; ++pair) {
-            const std::byte* rows[2];
-            take_rows(cache, key + 2 * pair, keys, rows);
-            ahead.fetch(2);
-            for (int64_t e = 0; e < value_size; e += 32) {
-                const __mmask32 mask = chunk_mask(e, value_size);
-                const __m512i even = load_chunk(rows[0], e, mask), odd = load_chunk(rows[1], e, mask);
-                uint16_t* line = to + e / 32 * 2 * kTileElements + pair * 32;
-                _mm512_storeu_si512(line, _mm512_unpacklo_epi16(even, odd));
-                _mm512_storeu_si512(line + kTileElements, _mm512_unpackhi_epi16(even, odd));
-            }
-        }
+    for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 32) {
+        const std::byte* rows[32];
+        take_rows(cache, key, keys, rows);
+        ahead.fetch(32);
+        for (int64_t e = 0; e < value_size; e += 32, to += 2 * kTileElements)
+            interleave_values(rows, e, chunk_mask(e, value_size), to, [] {});
     }
 }
 
