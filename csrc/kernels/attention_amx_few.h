@@ -26,28 +26,6 @@ struct alignas(64) FewRowsShapes {
     void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
 };
 
-// Lines of keys and values that will be read later, called for one after the other: many at once would hold up what is read
-// now.
-class LinesAhead {
-public:
-    LinesAhead(const QueryTile& queries, int64_t position, int64_t count, int64_t key_size, int64_t value_size)
-        : k_(queries.keys_from(position)), v_(queries.values_from(position)), left_(count), k_bytes_(2 * key_size),
-          v_bytes_(2 * value_size) {}
-
-    void fetch(int64_t rows) {
-        for (; rows > 0 && left_ > 0; --rows, --left_) {
-            const auto* k = reinterpret_cast<const char*>(k_.next());
-            const auto* v = reinterpret_cast<const char*>(v_.next());
-            for (int64_t i = 0; i < k_bytes_; i += 64) _mm_prefetch(k + i, _MM_HINT_T1);
-            for (int64_t i = 0; i < v_bytes_; i += 64) _mm_prefetch(v + i, _MM_HINT_T1);
-        }
-    }
-
-private:
-    CacheRows k_, v_;
-    int64_t left_, k_bytes_, v_bytes_;
-};
-
 class AmxFewRows {
 public:
     static constexpr int64_t kMaxRows = 16;
@@ -76,7 +54,7 @@ public:
         }
     }
 
-    // False where a result is NaN, as AmxAttentionItem::run.
+    // False where a result is NaN, as AmxManyRows::run.
     bool run() {
         pack_queries();
         FewRowsShapes(rows_, score_columns_).load();
@@ -115,8 +93,7 @@ private:
             for (int64_t row = 0; row < rows_; ++row) {
                 float* s = scores_ + row * kScoreStride;
                 const int64_t token = row / queries_.group();
-                softmax_.update_maximum(row, s, blocks, queries_.keys(token, token + 1, start, kAmxKvTile));
-                softmax_.take_powers(row, s, blocks);
+                softmax_.soften(row, s, blocks, queries_.keys(token, token + 1, start, kAmxKvTile));
             }
             add_values(start, seen, ahead);
             ahead.fetch(kAmxKvTile);
@@ -193,7 +170,8 @@ private:
 
     // p · V of those keys of the tile to o, 64 columns at a time.
     void add_values(int64_t start, KeyRange keys, LinesAhead& ahead) {
-        const auto* p = reinterpret_cast<const uint16_t*>(scores_);
+        const int64_t first = keys.first / 32 * 32;
+        const auto* p = reinterpret_cast<const uint16_t*>(scores_ + first);
         for (int64_t e = 0; e < value_columns_; e += 64) {
             float* o = o_ + e;
             const int64_t o_stride = 4 * value_columns_;
@@ -202,7 +180,7 @@ private:
             if (is_wide)
                 asm volatile("tileloadd 128(%0,%1,1), %%tmm2\n\ttileloadd 192(%0,%1,1), %%tmm3" ::"r"(o), "r"(o_stride) : "memory");
             CacheRows cache = queries_.values_from(start + keys.first);
-            for (int64_t key = keys.first / 32 * 32; key < keys.stop; key += 32) {
+            for (int64_t key = first; key < keys.stop; key += 32) {
                 const std::byte* rows[32];
                 take_rows(cache, key, keys, rows);
                 uint16_t* v = v_ + key / 32 % 2 * 4 * kTileElements;
@@ -214,7 +192,7 @@ private:
                     "tileloadd (%2,%3,1), %%tmm6\n\t"
                     "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
                     "tileloadd 1024(%2,%3,1), %%tmm6\n\t"
-                    "tdpbf16ps %%tmm6, %%tmm4, %%tmm1" ::"r"(p + key), "r"(4 * kScoreStride), "r"(v), "r"(int64_t{64}) : "memory");
+                    "tdpbf16ps %%tmm6, %%tmm4, %%tmm1" ::"r"(p + (key - first)), "r"(4 * kScoreStride), "r"(v), "r"(int64_t{64}) : "memory");
                 if (is_wide)
                     asm volatile(
                         "tileloadd 2048(%0,%1,1), %%tmm6\n\t"

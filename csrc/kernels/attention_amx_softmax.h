@@ -38,46 +38,14 @@ public:
 
     float sum(int64_t row) const { return Vector::reduce_add(Vector::load(sums_ + row * kLanes)); }
 
-    // Before the powers of a row are taken: `keys` are blocks of 32 that hold all that it sees of the tile.
-    [[gnu::always_inline]] void update_maximum(int64_t row, float* s, KeyRange keys, KeyRange seen) const {
+    // Scores of a row to p, each 32 in the order of PowersOfTwo. `keys` are blocks of 32 that hold all that it sees of the tile.
+    [[gnu::always_inline]] void soften(int64_t row, float* s, KeyRange keys, KeyRange seen) const {
         using V = Vector;
         if (!is_plain_)
             for (int64_t i = keys.first; i < keys.stop; i += kLanes) V::store(s + i, in_log2(V::load(s + i)));
         if (seen.first > keys.first || seen.stop < keys.stop) hide(s, keys, seen);
-        auto even = V::load(s + keys.first), odd = V::load(s + keys.first + kLanes);
-        __mmask16 is_number = _mm512_cmp_ps_mask(even, odd, _CMP_ORD_Q);
-        for (int64_t i = keys.first + 32; i < keys.stop; i += 32) {
-            const auto x = V::load(s + i), y = V::load(s + i + kLanes);
-            is_number = _mm512_mask_cmp_ps_mask(is_number, x, y, _CMP_ORD_Q);
-            even = V::max(even, x);
-            odd = V::max(odd, y);
-        }
-        const auto highest = V::max(even, odd);
-        const __mmask16 is_low = _mm512_mask_cmp_ps_mask(is_number, highest, V::broadcast(limit_[row]), _CMP_LE_OQ);
-        if (is_low != 0xffff) [[unlikely]] raise_maximum(row, highest, is_number == 0xffff);
-    }
-
-    // Scores to p, each 32 in the order of PowersOfTwo. Where no key has been seen yet, scores are −∞ and p = 0.
-    [[gnu::always_inline]] void take_powers(int64_t row, float* s, KeyRange keys) const {
-        using V = Vector;
-        auto* p = reinterpret_cast<uint16_t*>(s);
-        const auto offset = V::broadcast(PowersOfTwo::kRound - max_[row] * PowersOfTwo::kUnit);
-        const auto factor = V::broadcast(factor_ * PowersOfTwo::kUnit);
-        const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
-        const PowersOfTwo power;
-        auto sum = V::load(sums_ + row * kLanes);
-        const auto take = [&](int64_t i) {
-            const __m512i bits = power(V::fma(V::load(s + i), factor, offset), V::fma(V::load(s + i + kLanes), factor, offset));
-            sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(bits), ones);
-            _mm512_storeu_si512(p + i, bits);
-        };
-        if (keys.stop - keys.first == kAmxKvTile) {
-#pragma GCC unroll 4
-            for (int64_t i = 0; i < kAmxKvTile; i += 32) take(i);
-        } else {
-            for (int64_t i = keys.first; i < keys.stop; i += 32) take(i);
-        }
-        V::store(sums_ + row * kLanes, sum);
+        if (keys.stop - keys.first == kAmxKvTile) take_powers(row, s, kAmxKvTile);
+        else take_powers(row, s + keys.first, keys.stop - keys.first);
     }
 
 private:
@@ -89,6 +57,35 @@ private:
             Vector::store(s + i, _mm512_mask_mov_ps(Vector::broadcast(-kInfinity),
                                                     static_cast<__mmask16>(below_stop & ~below_first), Vector::load(s + i)));
         }
+    }
+
+    // Where no key has been seen yet, scores are −∞ and p = 0. Nothing here waits for the maximum: that m stays is predicted.
+    [[gnu::always_inline]] void take_powers(int64_t row, float* s, int64_t count) const {
+        using V = Vector;
+        auto even = V::load(s), odd = V::load(s + kLanes);
+        __mmask16 is_number = _mm512_cmp_ps_mask(even, odd, _CMP_ORD_Q);
+        for (int64_t i = 32; i < count; i += 32) {
+            const auto x = V::load(s + i), y = V::load(s + i + kLanes);
+            is_number = _mm512_mask_cmp_ps_mask(is_number, x, y, _CMP_ORD_Q);
+            even = V::max(even, x);
+            odd = V::max(odd, y);
+        }
+        const auto highest = V::max(even, odd);
+        const __mmask16 is_low = _mm512_mask_cmp_ps_mask(is_number, highest, V::broadcast(limit_[row]), _CMP_LE_OQ);
+        if (is_low != 0xffff) [[unlikely]] raise_maximum(row, highest, is_number == 0xffff);
+        const auto offset = V::broadcast(PowersOfTwo::kRound - max_[row] * PowersOfTwo::kUnit);
+        const auto factor = V::broadcast(factor_ * PowersOfTwo::kUnit);
+        const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
+        const PowersOfTwo power;
+        auto sum = V::load(sums_ + row * kLanes);
+        auto* p = reinterpret_cast<uint16_t*>(s);
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < count; i += 32) {
+            const __m512i bits = power(V::fma(V::load(s + i), factor, offset), V::fma(V::load(s + i + kLanes), factor, offset));
+            sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(bits), ones);
+            _mm512_storeu_si512(p + i, bits);
+        }
+        V::store(sums_ + row * kLanes, sum);
     }
 
     __m512 in_log2(__m512 score) const {
