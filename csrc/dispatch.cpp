@@ -138,6 +138,14 @@ std::vector<AttentionTile> attention_tiles(const AttentionArguments& a, int64_t 
     return tiles;
 }
 
+// How many keys of a tile's splits its last token sees, and those before it at most.
+int64_t keys_seen(const AttentionArguments& a, const AttentionTile& tile) {
+    const int64_t seq_len = a.seq_lens[tile.request];
+    const int64_t stop = a.is_causal ? seq_len - a.query_starts[tile.request + 1] + tile.first_row + tile.num_tokens : seq_len;
+    const int64_t first = tile.first_split * kKvSplit;
+    return std::min({a.window, stop - first, tile.num_splits * kKvSplit});
+}
+
 // The same tiles, those with several splits cut into one a split, which leave their results in `partials`. `cut` gets
 // them whole, to be merged.
 std::vector<AttentionTile> cut_into_splits(const AttentionArguments& a, const std::vector<AttentionTile>& tiles,
@@ -321,8 +329,8 @@ void run(AttentionArguments a) {
     std::vector<float> partials;
     if (static_cast<int64_t>(tiles.size()) * a.kv_heads < wanted_items) tiles = cut_into_splits(a, tiles, partials, cut);
     // The most work first, so that the items left at the end are small.
-    std::stable_sort(tiles.begin(), tiles.end(), [](const AttentionTile& x, const AttentionTile& y) {
-        return int64_t{x.num_splits} * x.num_tokens > int64_t{y.num_splits} * y.num_tokens;
+    std::stable_sort(tiles.begin(), tiles.end(), [&](const AttentionTile& x, const AttentionTile& y) {
+        return x.num_tokens * keys_seen(a, x) > y.num_tokens * keys_seen(a, y);
     });
     const auto run_tiles = [&](void (*kernel)(const void*, int64_t), const std::vector<AttentionTile>& some) {
         a.tiles = some.data();

@@ -11,14 +11,9 @@
 // Only 0·∞ is not 0; where a result is NaN, the tokens are done again one by one, among no keys but their own.
 #pragma once
 
-#include <type_traits>
-
 #include "attention_amx_few.h"
-#include "attention_amx_pack.h"
-#include "attention_amx_softmax.h"
 
 namespace octavo::OCTAVO_ISA {
-
 
 constexpr int64_t kPackedBytes = 256 << 10;  // of keys and values packed at a time: they stay in the second cache
 
@@ -31,23 +26,16 @@ public:
         const int64_t key_bytes = 2 * (key_depth_ * kTileK + value_columns_);
         chunk_ = smaller(kKvSplit, kPackedBytes / key_bytes / kAmxKvTile * kAmxKvTile);
         const int64_t padded = num_groups_ * kGroupRows;
-        std::byte* next = nullptr;
-        const auto place = [&](auto*& part, int64_t count) {
-            using Element = std::remove_reference_t<decltype(*part)>;
-            part = reinterpret_cast<Element*>(next);
-            next += round_up(count * static_cast<int64_t>(sizeof(Element)), 64);
-        };
-        for (int pass = 0; pass < 2; ++pass) {  // the first finds the size
-            place(q_, padded * key_depth_ * kTileK);
-            place(k_, chunk_ * key_depth_ * kTileK);
-            place(v_, chunk_ * value_columns_);
-            place(scores_, 2 * kGroupRows * kScoreStride);
-            place(limits_, rows_);
-            place(sums_, rows_ * AmxSoftmax::kLanes);
-            place(o_, padded * value_columns_);
-            place(partials_, 2 * PartialRows::floats(rows_, a.value_size));
-            if (pass == 0) next = static_cast<std::byte*>(thread_scratch(reinterpret_cast<size_t>(next)));
-        }
+        ScratchLayout::lay_out([&](ScratchLayout& scratch) {
+            scratch.place(q_, padded * key_depth_ * kTileK);
+            scratch.place(k_, chunk_ * key_depth_ * kTileK);
+            scratch.place(v_, chunk_ * value_columns_);
+            scratch.place(scores_, 2 * kGroupRows * kScoreStride);
+            scratch.place(limits_, rows_);
+            scratch.place(sums_, rows_ * AmxSoftmax::kLanes);
+            scratch.place(o_, padded * value_columns_);
+            scratch.place(partials_, 2 * PartialRows::floats(rows_, a.value_size));
+        });
     }
 
     // False where a result is NaN. Beside tokens that see others' keys that may be those' doing: an infinite value times p = 0.
@@ -104,6 +92,7 @@ private:
     void walk(const PartialRows& part, KeyRange keys) {
         softmax_.place(part.max, limits_, sums_, o_, value_columns_);
         softmax_.start(rows_);
+        // Rows beyond the last are multiplied, too.
         std::memset(o_ + rows_ * value_columns_, 0, static_cast<size_t>(4 * (num_groups_ * kGroupRows - rows_) * value_columns_));
         for (int64_t start = keys.first / kAmxKvTile * kAmxKvTile; start < keys.stop; start += chunk_) {
             const KeyRange own{larger(keys.first, start), smaller(keys.stop, start + chunk_)};
@@ -193,7 +182,7 @@ private:
     float *scores_, *limits_, *sums_, *o_, *partials_;
 };
 
-inline bool attend(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const QueryTile* next) {
+inline bool attend(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const NextItem* next) {
     if (tile.num_tokens * (a.heads / a.kv_heads) <= AmxFewRows::kMaxRows) return AmxFewRows(a, tile, kv_head, next).run();
     return AmxManyRows(a, tile, kv_head).run();
 }
@@ -202,7 +191,7 @@ inline void attention_amx(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const AttentionArguments*>(arguments);
     const AttentionTile& tile = a.tiles[item / a.kv_heads];
     const int64_t kv_head = item % a.kv_heads, last = a.num_tiles * a.kv_heads - 1, next = smaller(item + 1, last);
-    const QueryTile ahead(a, a.tiles[next / a.kv_heads], next % a.kv_heads);
+    const NextItem ahead(a, a.tiles[next / a.kv_heads], next % a.kv_heads);
     if (attend(a, tile, kv_head, item < last ? &ahead : nullptr) || tile.num_tokens == 1) return;
     for (int32_t token = 0; token < tile.num_tokens; ++token) {
         AttentionTile one = tile;

@@ -9,6 +9,7 @@
 
 #include "attention_amx_pack.h"
 #include "attention_amx_softmax.h"
+#include "scratch_layout.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -26,32 +27,36 @@ struct alignas(64) FewRowsShapes {
     void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
 };
 
+// What is prefetched at the end of an item.
+struct NextItem {
+    QueryTile queries;
+    KeyRange keys;
+
+    NextItem(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head) : queries(a, tile, kv_head) {
+        const KeyRange all = queries.keys(0, queries.tokens());
+        keys = {larger(all.first, tile.first_split * kKvSplit), smaller(all.stop, (tile.first_split + tile.num_splits) * kKvSplit)};
+    }
+};
+
 class AmxFewRows {
 public:
     static constexpr int64_t kMaxRows = 16;
 
-    AmxFewRows(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const QueryTile* next)
+    AmxFewRows(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const NextItem* next)
         : a_(a), tile_(tile), kv_head_(kv_head), queries_(a, tile, kv_head), next_(next), rows_(queries_.rows()),
           key_depth_(round_up(a.key_size, kTileK) / kTileK), value_columns_(round_up(a.value_size, 32)),
           score_columns_(rows_ <= 4 ? 4 : 16), reads_cache_(a.key_size % kTileK == 0 && a.block_size % 16 == 0), softmax_(a) {
-        std::byte* memory = nullptr;
-        const auto place = [&](auto*& part, int64_t count) {
-            using Element = std::remove_reference_t<decltype(*part)>;
-            part = reinterpret_cast<Element*>(memory);
-            memory += round_up(count * static_cast<int64_t>(sizeof(Element)), 64);
-        };
-        for (int pass = 0; pass < 2; ++pass) {  // the first finds the size
-            place(q_, key_depth_ * kTileElements);
-            place(k_, 16 * key_depth_ * kTileK);
-            place(v_, 2 * 4 * kTileElements);
-            place(tile_scores_, kAmxKvTile * 16);
-            place(scores_, kMaxRows * kScoreStride);
-            place(limits_, kMaxRows);
-            place(sums_, kMaxRows * AmxSoftmax::kLanes);
-            place(o_, kMaxRows * value_columns_);
-            place(partials_, 2 * PartialRows::floats(rows_, a.value_size));
-            if (pass == 0) memory = static_cast<std::byte*>(thread_scratch(reinterpret_cast<size_t>(memory)));
-        }
+        ScratchLayout::lay_out([&](ScratchLayout& scratch) {
+            scratch.place(q_, key_depth_ * kTileElements);
+            scratch.place(k_, 16 * key_depth_ * kTileK);
+            scratch.place(v_, 2 * 4 * kTileElements);
+            scratch.place(tile_scores_, kAmxKvTile * 16);
+            scratch.place(scores_, kMaxRows * kScoreStride);
+            scratch.place(limits_, kMaxRows);
+            scratch.place(sums_, kMaxRows * AmxSoftmax::kLanes);
+            scratch.place(o_, kMaxRows * value_columns_);
+            scratch.place(partials_, 2 * PartialRows::floats(rows_, a.value_size));
+        });
     }
 
     // False where a result is NaN, as AmxManyRows::run.
@@ -108,8 +113,9 @@ private:
     LinesAhead lines_ahead(KeyRange keys, int64_t stop) const {
         if (stop < keys.stop || !next_)
             return {queries_, stop < keys.stop ? stop : keys.first, smaller(kAmxKvTile, keys.stop - stop), a_.key_size, a_.value_size};
-        const KeyRange all = next_->keys(0, next_->tokens());
-        return {*next_, all.first, smaller(kAmxKvTile - all.first % kAmxKvTile, all.stop - all.first), a_.key_size, a_.value_size};
+        const KeyRange own = next_->keys;
+        const int64_t count = smaller(kAmxKvTile - own.first % kAmxKvTile, own.stop - own.first);
+        return {next_->queries, own.first, count, a_.key_size, a_.value_size};
     }
 
     // Of those keys of the tile, 16 at a time; the others of the 16 get anything.
@@ -210,7 +216,7 @@ private:
     const AttentionTile& tile_;
     int64_t kv_head_;
     QueryTile queries_;
-    const QueryTile* next_;  // of the next item, or null
+    const NextItem* next_;  // or null
     int64_t rows_, key_depth_, value_columns_;
     int64_t score_columns_;  // rows of q in scoresᵀ: as many as are transposed together
     bool reads_cache_;  // tiles of keys lie in it

@@ -5,6 +5,8 @@
 // kSlack, so that o is seldom rescaled.
 #pragma once
 
+#include <cstring>
+
 #include "attention_state.h"
 #include "power_of_two.h"
 
