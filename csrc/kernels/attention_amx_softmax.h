@@ -107,12 +107,12 @@ private:
             V::store(sums, V::broadcast(__builtin_nanf("")));
             return;
         }
-        const float highest = V::reduce_max(scores), new_max = highest * factor_;
-        const bool is_first = max_[row] == -kInfinity;
-        const auto factor = exp2<V>(V::broadcast(max_[row] - new_max));
+        const float new_max = V::reduce_max(scores) * factor_;
+        const float old_max = max_[row];
         max_[row] = new_max;
         limit_[row] = (new_max + kSlack) / factor_;
-        if (is_first) return;  // nothing to rescale
+        if (old_max == -kInfinity) return;  // nothing to rescale
+        const auto factor = exp2<V>(V::broadcast(old_max - new_max));
         V::store(sums, V::mul(V::load(sums), factor));
         float* o = o_ + row * o_stride_;
         for (int64_t i = 0; i < o_stride_; i += kLanes) V::store(o + i, V::mul(V::load(o + i), factor));
