@@ -43,11 +43,12 @@ def read_bandwidth() -> float:
 
 
 def paged(num_requests: int, keys: int, kv_heads: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Random caches and a block table a request."""
+    """Random caches, laid out as worker/kv_cache.py does, and a block table a request."""
     blocks = -(-keys // BLOCK_SIZE)
-    shape = (num_requests * blocks + 1, BLOCK_SIZE, kv_heads, size)
+    shape = (num_requests * blocks + 1, kv_heads, BLOCK_SIZE, size)
     tables = 1 + torch.arange(num_requests * blocks).view(num_requests, blocks)
-    return torch.randn(shape).to(dtype), torch.randn(shape).to(dtype), tables.int()
+    k_cache, v_cache = (torch.randn(shape).to(dtype).transpose(1, 2) for _ in range(2))
+    return k_cache, v_cache, tables.int()
 
 
 def plan(num_requests: int, queries: int, keys: int, tables: Tensor) -> AttentionPlan:

@@ -36,9 +36,10 @@ namespace {
 constexpr int64_t kAttentionItemsPerThread = 16;  // enough to end together, few enough to share a KV tile among many rows
 
 #if defined(OCTAVO_X86)
+// What isa/avx512_amx_bf16.cpp is compiled for beside the tiles: AVX512-BF16 and AVX512-VBMI.
 bool has_avx512_bf16() {
     uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
-    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 5 & 1);
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 5 & 1) && __builtin_cpu_supports("avx512vbmi");
 }
 
 bool has_avx_vnni() {
@@ -183,6 +184,14 @@ std::vector<AttentionTile> attention_tiles(const AttentionArguments& a, int64_t 
         }
     }
     return tiles;
+}
+
+// How many keys of a tile's splits its last token sees, and those before it at most.
+int64_t keys_seen(const AttentionArguments& a, const AttentionTile& tile) {
+    const int64_t seq_len = a.seq_lens[tile.request];
+    const int64_t stop = a.is_causal ? seq_len - a.query_starts[tile.request + 1] + tile.first_row + tile.num_tokens : seq_len;
+    const int64_t first = tile.first_split * kKvSplit;
+    return std::min({a.window, stop - first, tile.num_splits * kKvSplit});
 }
 
 // The same tiles, those with several splits cut into one a split, which leave their results in `partials`. `cut` gets
@@ -363,13 +372,16 @@ void run(AttentionArguments a) {
     std::vector<float> partials;
     if (static_cast<int64_t>(tiles.size()) * a.kv_heads < wanted_items) tiles = cut_into_splits(a, tiles, partials, cut);
     // The most work first, so that the items left at the end are small.
-    std::stable_sort(tiles.begin(), tiles.end(), [](const AttentionTile& x, const AttentionTile& y) {
-        return int64_t{x.num_splits} * x.num_tokens > int64_t{y.num_splits} * y.num_tokens;
+    std::stable_sort(tiles.begin(), tiles.end(), [&](const AttentionTile& x, const AttentionTile& y) {
+        return x.num_tokens * keys_seen(a, x) > y.num_tokens * keys_seen(a, y);
     });
     const auto run_tiles = [&](void (*kernel)(const void*, int64_t), const std::vector<AttentionTile>& some) {
         a.tiles = some.data();
         a.num_tiles = static_cast<int64_t>(some.size());
-        parallel_for(a.num_tiles * a.kv_heads, kernel, &a);
+        // Several neighbours at a time: what an item prefetches is then mostly its thread's next one.
+        const int64_t items = a.num_tiles * a.kv_heads;
+        const Run run{kernel, &a, items, std::max<int64_t>(1, items / wanted_items)};
+        parallel_for(ceil_div(items, run.length), run_items, &run);
     };
     const AttentionPath& path = current_attention_paths().back();
     run_tiles(path.is_bf16_only && a.type != CacheType::BF16 ? kernels().attention : path.run, tiles);

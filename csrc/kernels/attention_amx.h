@@ -9,76 +9,63 @@
 //
 // A key that a row does not see has p = 0, and o + 0·v = o: a row's bits depend on its position and on the keys it sees.
 // Only 0·∞ is not 0; where a result is NaN, the tokens are done again one by one, among no keys but their own.
-// m need not be the maximum, only near it: it is raised when a score passes it by more than kSlack, so that o is seldom
-// rescaled.
 #pragma once
 
-#include <type_traits>
-
-#include "attention_amx_pack.h"
-#include "power_of_two.h"
-#include "attention_state.h"
+#include "attention_amx_few.h"
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr int64_t kAmxKvTile = 128;
-constexpr int64_t kPackedBytes = 512 << 10;  // of keys and values packed at a time: they stay in the second cache
-constexpr float kSlack = 8.0f;               // p ≤ 2⁸
+constexpr int64_t kPackedBytes = 256 << 10;  // of keys and values packed at a time: they stay in the second cache
 
-class AmxAttentionItem {
+class AmxManyRows {
 public:
-    AmxAttentionItem(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head)
+    AmxManyRows(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head)
         : a_(a), tile_(tile), kv_head_(kv_head), queries_(a, tile, kv_head), rows_(queries_.rows()),
-          group_rows_(rows_ > 16 ? 32 : 16), num_groups_((rows_ + group_rows_ - 1) / group_rows_),
-          key_depth_(round_up(a.key_size, kTileK) / kTileK), value_columns_(round_up(a.value_size, 32)),
-          is_plain_(a.softcap == 0.0f && a.scale > 0.0f), factor_(is_plain_ ? a.scale * kLog2e : 1.0f) {
+          num_groups_((rows_ + kGroupRows - 1) / kGroupRows), key_depth_(round_up(a.key_size, kTileK) / kTileK),
+          value_columns_(round_up(a.value_size, 32)), softmax_(a), ahead_(queries_) {
         const int64_t key_bytes = 2 * (key_depth_ * kTileK + value_columns_);
-        chunk_ = num_groups_ <= 2 ? kAmxKvTile : smaller(kKvSplit, kPackedBytes / key_bytes / kAmxKvTile * kAmxKvTile);
-        const int64_t padded = num_groups_ * group_rows_;
-        std::byte* next = nullptr;
-        const auto place = [&](auto*& part, int64_t count) {
-            using Element = std::remove_reference_t<decltype(*part)>;
-            part = reinterpret_cast<Element*>(next);
-            next += round_up(count * static_cast<int64_t>(sizeof(Element)), 64);
-        };
-        for (int pass = 0; pass < 2; ++pass) {  // the first finds the size
-            place(q_, padded * key_depth_ * kTileK);
-            place(k_, chunk_ * key_depth_ * kTileK);
-            place(v_, chunk_ * value_columns_);
-            place(scores_, 2 * 32 * kScoreStride);
-            place(sums_, padded * kLanes);
-            place(o_, padded * value_columns_);
-            place(partials_, 2 * PartialRows::floats(rows_, a.value_size));
-            if (pass == 0) next = static_cast<std::byte*>(thread_scratch(reinterpret_cast<size_t>(next)));
-        }
+        chunk_ = smaller(kKvSplit, kPackedBytes / key_bytes / kAmxKvTile * kAmxKvTile);
+        const int64_t padded = num_groups_ * kGroupRows;
+        ScratchLayout::lay_out([&](ScratchLayout& scratch) {
+            scratch.place(q_, padded * key_depth_ * kTileK);
+            scratch.place(k_, chunk_ * key_depth_ * kTileK);
+            scratch.place(v_, chunk_ * value_columns_);
+            scratch.place(scores_, 2 * kGroupRows * kScoreStride);
+            scratch.place(limits_, rows_);
+            scratch.place(sums_, rows_ * AmxSoftmax::kLanes);
+            scratch.place(o_, padded * value_columns_);
+            scratch.place(partials_, 2 * PartialRows::floats(rows_, a.value_size));
+        });
     }
 
     // False where a result is NaN. Beside tokens that see others' keys that may be those' doing: an infinite value times p = 0.
     bool run() {
-        std::memset(q_, 0, static_cast<size_t>(2 * num_groups_ * group_rows_ * key_depth_ * kTileK));
+        std::memset(q_, 0, static_cast<size_t>(2 * num_groups_ * kGroupRows * key_depth_ * kTileK));
         for (int64_t row = 0; row < rows_; ++row) pack_query(queries_.query(row), a_.key_size, q_ + row * key_depth_ * kTileK);
-        AmxShapes(smaller(rows_, 16)).load();
-        for_splits<Vector>(a_, tile_, kv_head_, queries_, partials_, [&](const PartialRows& part, KeyRange keys) {
-            if (rows_ > 16) walk<2>(part, keys);
-            else walk<1>(part, keys);
-        });
+        AmxShapes(16).load();
+        for_splits<Vector>(a_, tile_, kv_head_, queries_, partials_,
+                           [&](const PartialRows& part, KeyRange keys) { walk(part, keys); });
         asm volatile("tilerelease" ::: "memory");
         return is_clean_;
     }
 
 private:
-    static constexpr int64_t kLanes = 16;
+    using Product = AmxProduct<2>;
+    static constexpr int64_t kGroupRows = 32;
     static constexpr int64_t kScoreStride = kAmxKvTile + 16;  // not a power of two: its rows share no cache sets
 
-    // A group at a KV tile.
+    // A group of rows at a KV tile.
     struct Visit {
         int64_t pair, start, member;  // of two groups, by turns
         int64_t row, num_rows;
-        KeyRange blocks;  // of 32 keys of the tile, that some row sees a key of
-        bool is_whole;    // every row sees every key of them
+        KeyRange keys;  // of the tile: blocks of 32 that some row sees a key of
+        bool is_whole;  // every row sees every one of them
     };
 
-    // The next one that has a key, of those after v; false when there is none.
+    static int64_t scores_of(int64_t number) { return number % 2 * kGroupRows * kScoreStride; }
+
+    // The next one that has a key, of those after v; false when there is none. Two groups take turns over all the tiles: what
+    // is theirs stays in the first cache.
     bool advance(Visit& v, KeyRange keys) const {
         while (true) {
             if (++v.member == 2 || 2 * v.pair + v.member == num_groups_) {
@@ -89,53 +76,56 @@ private:
                     if (++v.pair * 2 >= num_groups_) return false;
                 }
             }
-            v.row = (2 * v.pair + v.member) * group_rows_;
-            v.num_rows = smaller(group_rows_, rows_ - v.row);
+            v.row = (2 * v.pair + v.member) * kGroupRows;
+            v.num_rows = smaller(kGroupRows, rows_ - v.row);
             const int64_t first = v.row / queries_.group(), last = (v.row + v.num_rows - 1) / queries_.group();
             const KeyRange some = queries_.keys(first, last + 1, v.start, smaller(kAmxKvTile, keys.stop - v.start));
             if (some.is_empty()) continue;
-            v.blocks = {some.first / 32, (some.stop + 31) / 32};
-            v.is_whole = queries_.keys(first, first + 1, v.start, kAmxKvTile).stop >= 32 * v.blocks.stop &&
-                         queries_.keys(last, last + 1, v.start, kAmxKvTile).first <= 32 * v.blocks.first;
+            v.keys = {some.first / 32 * 32, round_up(some.stop, 32)};
+            v.is_whole = queries_.keys(first, first + 1, v.start, kAmxKvTile).stop >= v.keys.stop &&
+                         queries_.keys(last, last + 1, v.start, kAmxKvTile).first <= v.keys.first;
             return true;
         }
     }
 
-    template <int Blocks>
+    // Keys of one split into the rows.
     void walk(const PartialRows& part, KeyRange keys) {
-        std::memset(o_, 0, static_cast<size_t>(4 * num_groups_ * group_rows_ * value_columns_));
-        std::memset(sums_, 0, static_cast<size_t>(4 * rows_ * kLanes));
+        softmax_.place(part.max, limits_, sums_, o_, value_columns_);
+        softmax_.start(rows_);
+        // Rows beyond the last are multiplied, too.
+        std::memset(o_ + rows_ * value_columns_, 0, static_cast<size_t>(4 * (num_groups_ * kGroupRows - rows_) * value_columns_));
         for (int64_t start = keys.first / kAmxKvTile * kAmxKvTile; start < keys.stop; start += chunk_) {
             const KeyRange own{larger(keys.first, start), smaller(keys.stop, start + chunk_)};
-            const KeyRange packed{own.first - start, own.stop - start};
-            const int64_t ahead = larger(0, smaller(chunk_, keys.stop - own.stop));
-            const int64_t next = ahead ? own.stop : start;  // a position that has a block, in any case
-            pack_keys(queries_, a_.key_size, start, packed, {queries_.keys_from(next), ahead, a_.key_size}, k_);
-            pack_values(queries_, a_.value_size, start, packed, {queries_.values_from(next), ahead, a_.value_size}, v_);
-            add_keys<Blocks>(part, own);
+            pack(start, own);
+            if (own.stop < keys.stop)
+                ahead_ = {queries_, own.stop, smaller(chunk_, keys.stop - own.stop), a_.key_size, a_.value_size};
+            add_keys(start, own);
         }
         for (int64_t row = 0; row < rows_; ++row) {
-            part.sum[row] = Vector::reduce_add(Vector::load(sums_ + row * kLanes));
+            part.sum[row] = softmax_.sum(row);
             is_clean_ &= unpack_columns(o_ + row * value_columns_, a_.value_size, part.o + row * part.o_stride);
         }
     }
 
-    // Keys that are packed, all of one split, into the rows.
-    template <int Blocks>
-    void add_keys(const PartialRows& part, KeyRange keys) {
-        const int64_t start = keys.first / kAmxKvTile * kAmxKvTile;
+    void pack(int64_t start, KeyRange keys) {
+        const KeyRange own{keys.first - start, keys.stop - start};
+        pack_keys(queries_, a_.key_size, start, own, k_);
+        pack_values(queries_, a_.value_size, start, own, v_);
+    }
+
+    // Keys that are packed, from `start` on, into the rows.
+    void add_keys(int64_t start, KeyRange keys) {
         Visit next{0, start, -1, 0, 0, {0, 0}, false};
         if (!advance(next, keys)) return;
-        int64_t buffer = 0;
-        auto scores_of_next = score_product<Blocks>(next, start, buffer);
-        scores_of_next.run([] {});
-        AmxProduct<Blocks> output_of_last;
-        for (bool is_left = true; is_left; buffer ^= 1) {
+        score_product(next, start, 0).run([] {});
+        Product output_of_last;
+        int64_t number = 0;
+        for (bool is_left = true; is_left; ++number) {
             const Visit v = next;
             is_left = advance(next, keys);
-            scores_of_next = is_left ? score_product<Blocks>(next, start, buffer ^ 1) : AmxProduct<Blocks>();
-            soften_rows<Blocks>(part, v, scores_ + buffer * 32 * kScoreStride, output_of_last, scores_of_next);
-            output_of_last = output_product<Blocks>(v, start, buffer);
+            const Product scores_of_next = is_left ? score_product(next, start, number + 1) : Product();
+            soften_rows(v, scores_ + scores_of(number), output_of_last, scores_of_next);
+            output_of_last = output_product(v, start, number);
             if (is_left && next.row == v.row) {  // the softmax may rescale what it adds to
                 output_of_last.run([] {});
                 output_of_last = {};
@@ -144,135 +134,71 @@ private:
         output_of_last.run([] {});
     }
 
-    template <int Blocks>
-    AmxProduct<Blocks> score_product(const Visit& v, int64_t packed_start, int64_t buffer) const {
-        const int64_t block = (v.start - packed_start) / 32 + v.blocks.first;
-        return AmxProduct<Blocks>({q_ + v.row * key_depth_ * kTileK, 2 * key_depth_ * kTileK,
-                                   k_ + 2 * block * key_depth_ * kTileElements, 1, key_depth_,
-                                   scores_ + buffer * 32 * kScoreStride + 32 * v.blocks.first, 4 * kScoreStride,
-                                   v.blocks.stop - v.blocks.first, key_depth_, false});
+    Product score_product(const Visit& v, int64_t packed_start, int64_t number) const {
+        const uint16_t* k = k_ + (v.start - packed_start + v.keys.first) * key_depth_ * kTileK;
+        return Product({q_ + v.row * key_depth_ * kTileK, 2 * key_depth_ * kTileK, k, 1, key_depth_,
+                        scores_ + scores_of(number) + v.keys.first, 4 * kScoreStride, (v.keys.stop - v.keys.first) / 32,
+                        key_depth_, false});
     }
 
-    template <int Blocks>
-    AmxProduct<Blocks> output_product(const Visit& v, int64_t packed_start, int64_t buffer) const {
-        const int64_t block = (v.start - packed_start) / 32 + v.blocks.first;
-        const auto* p = reinterpret_cast<const uint16_t*>(scores_ + buffer * 32 * kScoreStride) + 32 * v.blocks.first;
-        return AmxProduct<Blocks>({p, 4 * kScoreStride, v_ + 32 * block * value_columns_, value_columns_ / kTileColumns, 1,
-                                   o_ + v.row * value_columns_, 4 * value_columns_, value_columns_ / 32,
-                                   v.blocks.stop - v.blocks.first, true});
+    Product output_product(const Visit& v, int64_t packed_start, int64_t number) const {
+        const auto* p = reinterpret_cast<const uint16_t*>(scores_ + scores_of(number) + v.keys.first);
+        return Product({p, 4 * kScoreStride, v_ + (v.start - packed_start + v.keys.first) * value_columns_,
+                        value_columns_ / kTileColumns, 1, o_ + v.row * value_columns_, 4 * value_columns_,
+                        value_columns_ / 32, (v.keys.stop - v.keys.first) / 32, true});
     }
 
-    // Scores of the visit's rows to p, and in between the products, evenly. Maxima come first, of all rows: the exponentials of
-    // a row would wait for its maximum, and fill the processor's window meanwhile.
-    template <int Blocks>
-    void soften_rows(const PartialRows& part, const Visit& v, float* scores, const AmxProduct<Blocks>& output,
-                     const AmxProduct<Blocks>& next_scores) {
+    // Scores of the visit's rows to p, between the steps of the products, evenly.
+    void soften_rows(const Visit& v, float* scores, const Product& output, const Product& next_scores) {
         constexpr int64_t kUnit = 1 << 16;
         const int64_t rows_a_step = kUnit * v.num_rows / larger(1, output.steps() + next_scores.steps());
         int64_t done = 0, credit = 0;
-        const auto take_powers_until = [&](int64_t end) {
-            for (; done < end; ++done) take_powers(part, v, v.row + done, scores + done * kScoreStride);
+        const auto soften_until = [&](int64_t end) {
+            for (; done < end; ++done) {
+                const int64_t token = (v.row + done) / queries_.group();
+                const KeyRange seen = v.is_whole ? v.keys : queries_.keys(token, token + 1, v.start, kAmxKvTile);
+                softmax_.soften(v.row + done, scores + done * kScoreStride, v.keys, seen);
+            }
         };
         const auto after_step = [&] {
             credit += rows_a_step;
-            take_powers_until(credit / kUnit);
+            soften_until(credit / kUnit);
+            ahead_.fetch(1);
         };
-        for (int64_t r = 0; r < v.num_rows; ++r) update_maximum(part, v, v.row + r, scores + r * kScoreStride);
         output.run(after_step);
         next_scores.run(after_step);
-        take_powers_until(v.num_rows);
-    }
-
-    [[gnu::always_inline]] void update_maximum(const PartialRows& part, const Visit& v, int64_t row, float* s) {
-        using V = Vector;
-        const int64_t low = v.blocks.first * 32, high = v.blocks.stop * 32;
-        if (!is_plain_)
-            for (int64_t i = low; i < high; i += kLanes) V::store(s + i, in_log2(V::load(s + i)));
-        if (!v.is_whole) hide(v, row, s);
-        auto even = V::load(s + low), odd = V::load(s + low + kLanes);
-        for (int64_t i = low + 32; i < high; i += 32) {
-            even = V::max(even, V::load(s + i));
-            odd = V::max(odd, V::load(s + i + kLanes));
-        }
-        const float highest = V::reduce_max(V::max(even, odd)) * factor_;
-        if (part.max[row] + kSlack < highest) raise_maximum(part, row, highest);
-    }
-
-    // Scores of one row to p, in place, as bf16, and its sum. A row that has seen no key yet has scores of −∞, and p = 0.
-    [[gnu::always_inline]] void take_powers(const PartialRows& part, const Visit& v, int64_t row, float* s) {
-        using V = Vector;
-        auto* p = reinterpret_cast<uint16_t*>(s);
-        const auto max = V::broadcast(part.max[row] == -kInfinity ? 0.0f : part.max[row]), factor = V::broadcast(factor_);
-        const PowerOfTwo power;
-        auto sum = V::load(sums_ + row * kLanes), other = V::broadcast(0.0f);
-        const auto take = [&](int64_t i) {
-            const auto x = power(_mm512_fmsub_ps(V::load(s + i), factor, max));
-            const auto y = power(_mm512_fmsub_ps(V::load(s + i + kLanes), factor, max));
-            sum = V::add(sum, x);
-            other = V::add(other, y);
-            _mm512_storeu_si512(p + i, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(y, x)));
-        };
-        if (v.blocks.stop - v.blocks.first == kAmxKvTile / 32) {
-#pragma GCC unroll 4
-            for (int64_t i = 0; i < kAmxKvTile; i += 32) take(i);
-        } else {
-            for (int64_t i = v.blocks.first * 32; i < v.blocks.stop * 32; i += 32) take(i);
-        }
-        V::store(sums_ + row * kLanes, V::add(sum, other));
-    }
-
-    // −∞ for the keys that the row does not see.
-    [[gnu::noinline]] void hide(const Visit& v, int64_t row, float* s) const {
-        const int64_t token = row / queries_.group();
-        const KeyRange seen = queries_.keys(token, token + 1, v.start, kAmxKvTile);
-        for (int64_t i = v.blocks.first * 32; i < v.blocks.stop * 32; ++i)
-            if (i < seen.first || i >= seen.stop) s[i] = -kInfinity;
-    }
-
-    __m512 in_log2(__m512 score) const {
-        using V = Vector;
-        score = V::mul(score, V::broadcast(a_.scale));
-        if (a_.softcap != 0.0f) {
-            const auto cap = V::broadcast(a_.softcap);
-            score = V::mul(cap, tanh<V>(V::div(score, cap)));
-        }
-        return V::mul(score, V::broadcast(kLog2e));
-    }
-
-    [[gnu::noinline]] void raise_maximum(const PartialRows& part, int64_t row, float new_max) {
-        using V = Vector;
-        const bool is_first = part.max[row] == -kInfinity;
-        const auto factor = exp2<V>(V::broadcast(part.max[row] - new_max));
-        part.max[row] = new_max;
-        if (is_first) return;  // nothing to rescale
-        V::store(sums_ + row * kLanes, V::mul(V::load(sums_ + row * kLanes), factor));
-        float* o = o_ + row * value_columns_;
-        for (int64_t i = 0; i < value_columns_; i += kLanes) V::store(o + i, V::mul(V::load(o + i), factor));
+        soften_until(v.num_rows);
     }
 
     const AttentionArguments& a_;
     const AttentionTile& tile_;
     int64_t kv_head_;
     QueryTile queries_;
-    int64_t rows_, group_rows_, num_groups_, key_depth_, value_columns_, chunk_;
-    bool is_plain_;
-    float factor_;
+    int64_t rows_, num_groups_, key_depth_, value_columns_, chunk_;
+    AmxSoftmax softmax_;
+    LinesAhead ahead_;  // that will be packed next
     bool is_clean_ = true;
     uint16_t *q_, *k_, *v_;
-    float *scores_, *sums_, *o_, *partials_;
+    float *scores_, *limits_, *sums_, *o_, *partials_;
 };
+
+inline bool attend(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const NextItem* next) {
+    if (tile.num_tokens * (a.heads / a.kv_heads) <= AmxFewRows::kMaxRows) return AmxFewRows(a, tile, kv_head, next).run();
+    return AmxManyRows(a, tile, kv_head).run();
+}
 
 inline void attention_amx(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const AttentionArguments*>(arguments);
     const AttentionTile& tile = a.tiles[item / a.kv_heads];
-    const int64_t kv_head = item % a.kv_heads;
-    if (AmxAttentionItem(a, tile, kv_head).run() || tile.num_tokens == 1) return;
+    const int64_t kv_head = item % a.kv_heads, last = a.num_tiles * a.kv_heads - 1, next = smaller(item + 1, last);
+    const NextItem ahead(a, a.tiles[next / a.kv_heads], next % a.kv_heads);
+    if (attend(a, tile, kv_head, item < last ? &ahead : nullptr) || tile.num_tokens == 1) return;
     for (int32_t token = 0; token < tile.num_tokens; ++token) {
         AttentionTile one = tile;
         one.first_row += token;
         one.num_tokens = 1;
         one.partial_token += token;
-        AmxAttentionItem(a, one, kv_head).run();
+        attend(a, one, kv_head, nullptr);
     }
 }
 

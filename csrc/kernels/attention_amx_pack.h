@@ -27,21 +27,27 @@ inline void take_rows(CacheRows& cache, int64_t first, KeyRange keys, const std:
         rows[i] = first + i < keys.first || first + i >= keys.stop ? reinterpret_cast<const std::byte*>(kZeroRow) : cache.next();
 }
 
-// Rows that will be packed later, called for while others are packed.
-class RowsAhead {
+// Lines of keys and values that will be read later, called for one after the other: many at once would hold up what is read
+// now.
+class LinesAhead {
 public:
-    RowsAhead(const CacheRows& rows, int64_t count, int64_t size) : rows_(rows), left_(count), bytes_(2 * size) {}
+    explicit LinesAhead(const QueryTile& queries) : LinesAhead(queries, 0, 0, 0, 0) {}
+    LinesAhead(const QueryTile& queries, int64_t position, int64_t count, int64_t key_size, int64_t value_size)
+        : k_(queries.keys_from(position)), v_(queries.values_from(position)), left_(count), k_bytes_(2 * key_size),
+          v_bytes_(2 * value_size) {}
 
-    void fetch(int64_t count) {
-        for (; count > 0 && left_ > 0; --count, --left_) {
-            const std::byte* row = rows_.next();
-            for (int64_t i = 0; i < bytes_; i += 64) _mm_prefetch(reinterpret_cast<const char*>(row + i), _MM_HINT_T1);
+    void fetch(int64_t rows) {
+        for (; rows > 0 && left_ > 0; --rows, --left_) {
+            const auto* k = reinterpret_cast<const char*>(k_.next());
+            const auto* v = reinterpret_cast<const char*>(v_.next());
+            for (int64_t i = 0; i < k_bytes_; i += 64) _mm_prefetch(k + i, _MM_HINT_T1);
+            for (int64_t i = 0; i < v_bytes_; i += 64) _mm_prefetch(v + i, _MM_HINT_T1);
         }
     }
 
 private:
-    CacheRows rows_;
-    int64_t left_, bytes_;
+    CacheRows k_, v_;
+    int64_t left_, k_bytes_, v_bytes_;
 };
 
 // A row of fp32 rounded to bf16; depth is n rounded up to 32.
@@ -58,15 +64,13 @@ inline void pack_query(const float* from, int64_t n, uint16_t* to) {
 
 // The keys counted from `start` as Kᵀ: tiles [16 keys][32 of D], depth = D rounded up to 32. Whole pairs of column blocks
 // are written.
-inline void pack_keys(const QueryTile& queries, int64_t key_size, int64_t start, KeyRange keys, RowsAhead ahead,
-                      uint16_t* to) {
+inline void pack_keys(const QueryTile& queries, int64_t key_size, int64_t start, KeyRange keys, uint16_t* to) {
     const int64_t depth = round_up(key_size, kTileK) / kTileK;
     CacheRows cache = queries.keys_from(start + keys.first);
     to += keys.first / 32 * 2 * depth * kTileElements;
     for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 16) {
         const std::byte* rows[16];
         take_rows(cache, key, keys, rows);
-        ahead.fetch(16);
         for (int64_t d = 0; d < key_size; d += kTileK, to += kTileElements) {
             const __mmask32 mask = chunk_mask(d, key_size);
             __m512 words[16];
@@ -79,26 +83,34 @@ inline void pack_keys(const QueryTile& queries, int64_t key_size, int64_t start,
     }
 }
 
-// The values likewise as V: tiles [32 keys][16 of E]. Of each 32 columns the first tile holds 0–3, 8–11, 16–19, 24–27 and
-// the second the others, as UNPACK leaves them; unpack_columns puts them in order.
-inline void pack_values(const QueryTile& queries, int64_t value_size, int64_t start, KeyRange keys, RowsAhead ahead,
-                        uint16_t* to) {
+// The tile line of a pair of keys, of the 16 pairs of 32 keys: where PowersOfTwo puts their p.
+constexpr int64_t pair_line(int64_t pair) { return pair % 8 / 2 * 4 + pair / 8 * 2 + pair % 2; }
+
+// 32 rows of values from column e on, at most 32 of them, as two tiles [32 keys][16 of E]. The first holds columns 0–3,
+// 8–11, 16–19, 24–27 and the second the others, as UNPACK leaves them; unpack_columns puts them in order. Calls after_eight()
+// behind every eight rows, for what is to run beside it.
+template <class F>
+inline void interleave_values(const std::byte* const (&rows)[32], int64_t e, __mmask32 mask, uint16_t* to, F after_eight) {
+#pragma GCC unroll 16
+    for (int64_t pair = 0; pair < 16; ++pair) {
+        const __m512i even = load_chunk(rows[2 * pair], e, mask), odd = load_chunk(rows[2 * pair + 1], e, mask);
+        uint16_t* line = to + pair_line(pair) * 32;
+        _mm512_storeu_si512(line, _mm512_unpacklo_epi16(even, odd));
+        _mm512_storeu_si512(line + kTileElements, _mm512_unpackhi_epi16(even, odd));
+        if (pair % 4 == 3) after_eight();
+    }
+}
+
+// The values counted from `start` as V: for each 32 keys, the tiles of interleave_values.
+inline void pack_values(const QueryTile& queries, int64_t value_size, int64_t start, KeyRange keys, uint16_t* to) {
     CacheRows cache = queries.values_from(start + keys.first);
     const int64_t columns = round_up(value_size, 32);
     to += keys.first / 32 * 32 * columns;
-    for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 32, to += 32 * columns) {
-        for (int64_t pair = 0; pair < 16; ++pair) {
-            const std::byte* rows[2];
-            take_rows(cache, key + 2 * pair, keys, rows);
-            ahead.fetch(2);
-            for (int64_t e = 0; e < value_size; e += 32) {
-                const __mmask32 mask = chunk_mask(e, value_size);
-                const __m512i even = load_chunk(rows[0], e, mask), odd = load_chunk(rows[1], e, mask);
-                uint16_t* line = to + e / 32 * 2 * kTileElements + pair * 32;
-                _mm512_storeu_si512(line, _mm512_unpacklo_epi16(even, odd));
-                _mm512_storeu_si512(line + kTileElements, _mm512_unpackhi_epi16(even, odd));
-            }
-        }
+    for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 32) {
+        const std::byte* rows[32];
+        take_rows(cache, key, keys, rows);
+        for (int64_t e = 0; e < value_size; e += 32, to += 2 * kTileElements)
+            interleave_values(rows, e, chunk_mask(e, value_size), to, [] {});
     }
 }
 

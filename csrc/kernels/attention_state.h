@@ -71,7 +71,7 @@ inline void start_rows(const PartialRows& part, int64_t rows) {
 }
 
 // The splits that a tile's rows see, in order: walk(part, keys) leaves the rows of one in `part`, and they are merged and
-// written, or left in the tile's partial results. `memory` holds PartialRows twice.
+// written, or left in the tile's partial results. `memory` holds PartialRows twice. To merge a single split changes no bit.
 template <class V, class Walk>
 inline void for_splits(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const QueryTile& queries,
                        float* memory, Walk walk) {
@@ -82,12 +82,13 @@ inline void for_splits(const AttentionArguments& a, const AttentionTile& tile, i
         const KeyRange all = queries.keys(0, queries.tokens());
         const KeyRange keys{larger(all.first, split * kKvSplit), smaller(all.stop, (split + 1) * kKvSplit)};
         const PartialRows part =
-            tile.partial ? partial_rows(a, tile, kv_head, split)
-                         : PartialRows(memory + PartialRows::floats(rows, a.value_size), rows, a.value_size);
+            tile.partial           ? partial_rows(a, tile, kv_head, split)
+            : tile.num_splits == 1 ? total
+                                   : PartialRows(memory + PartialRows::floats(rows, a.value_size), rows, a.value_size);
         start_rows(part, rows);
         if (keys.is_empty()) continue;
         walk(part, keys);
-        if (tile.partial) continue;
+        if (tile.partial || tile.num_splits == 1) continue;
         for (int64_t row = 0; row < rows; ++row) merge_row<V>(total, part, row);
     }
     if (!tile.partial) finish_rows<V>(a, queries, total);

@@ -1,36 +1,44 @@
-// 2^x beside busy AMX tiles, within 6e-5: finer than the rounding of the result to bf16.
+// 2^x in bf16, of 32 x at a time, beside busy AMX tiles.
 //
 // While tiles work, multiplications and FMAs of full width have one port of two (measured on a Xeon with AMX: half the
-// rate), additions and permutations both. So x = k + r with k the nearest multiple of 1/32 and 2^k from a table:
-// 2^x ≈ 2^⌊k⌋ · 2^(k − ⌊k⌋) · (1 + r·ln 2), four of the one and four of the other.
+// rate), so x is a fixed-point number of 16 bits: n = x · 2¹⁰, and 2^x is nearly linear in x between powers of two,
+//
+//     2^(n / 2¹⁰) ≈ bits(n − d) >> 3 + bias,  d = 2¹⁰ · (1 + f − 2^f),  f = the fraction of x
+//
+// with d from a table of 64. The error before rounding is at most 0.3 %, its root mean square 0.07 %; that of rounding to
+// bf16 is 0.16 %.
 #pragma once
 
 #include <immintrin.h>
 
+#include <cstdint>
+
 namespace octavo::OCTAVO_ISA {
 
-// 2^(i / 32)
-alignas(64) inline constexpr float kPowers[32] = {
-    1.0f,         1.02189715f, 1.04427378f, 1.06714040f, 1.09050773f, 1.11438674f, 1.13878863f, 1.16372486f,
-    1.18920712f,  1.21524736f, 1.24185781f, 1.26905096f, 1.29683955f, 1.32523664f, 1.35425555f, 1.38390988f,
-    1.41421356f,  1.44518081f, 1.47682615f, 1.50916443f, 1.54221083f, 1.57598085f, 1.61049033f, 1.64575548f,
-    1.68179283f,  1.71861930f, 1.75625216f, 1.79470908f, 1.83400809f, 1.87416763f, 1.91520656f, 1.95714412f,
-};
-
-class PowerOfTwo {
+class PowersOfTwo {
 public:
-    // x up to 100. At −∞, r and so the factor are NaN, and VSCALEF gives 0 for them.
-    __m512 operator()(__m512 x) const {
-        const __m512 shifted = _mm512_add_ps(x, round_);  // its last five bits count 1/32
-        const __m512 k = _mm512_sub_ps(shifted, round_);
-        const __m512 r = _mm512_sub_ps(x, k);
-        const __m512 power = _mm512_permutex2var_ps(low_, _mm512_castps_si512(shifted), high_);
-        return _mm512_scalef_ps(_mm512_mul_ps(power, _mm512_fmadd_ps(r, ln2_, one_)), k);
+    // x · kUnit + kRound is what is taken. x below −32 (or NaN) gives 0, 0 gives 1; x up to 31.
+    static constexpr float kUnit = 1024.0f, kRound = 4.0f;
+
+    // The first 16 and the last 16; they come in groups of four by turns, as VPACKSSDW leaves them.
+    __m512i operator()(__m512 first, __m512 last) const {
+        const __m512i n = _mm512_packs_epi32(_mm512_cvtps_epi32(first), _mm512_cvtps_epi32(last));
+        const __m512i d = _mm512_maskz_permutexvar_epi8(0x5555555555555555, _mm512_srli_epi16(n, 4), table_);
+        const __m512i bits = _mm512_srai_epi16(_mm512_sub_epi16(n, d), 3);
+        return _mm512_maskz_add_epi16(_mm512_cmpneq_epi16_mask(n, lowest_), bits, bias_);
     }
 
 private:
-    __m512 low_ = _mm512_load_ps(kPowers), high_ = _mm512_load_ps(kPowers + 16);
-    __m512 round_ = _mm512_set1_ps(1.5f * (1 << 18)), ln2_ = _mm512_set1_ps(0.693147181f), one_ = _mm512_set1_ps(1.0f);
+    // d where n & 1023 is 16·i + 7.5; kRound is part of n.
+    alignas(64) static constexpr uint8_t kTable[64] = {
+        1, 6, 11, 15, 20, 24, 28, 32, 36, 40, 44, 47, 51, 54, 57, 60,
+        63, 66, 68, 71, 73, 75, 77, 79, 80, 82, 83, 84, 85, 86, 87, 88,
+        88, 88, 88, 88, 88, 87, 86, 86, 85, 83, 82, 80, 78, 76, 74, 72,
+        69, 66, 63, 60, 57, 53, 49, 45, 41, 37, 32, 27, 22, 16, 11, 5,
+    };
+
+    __m512i table_ = _mm512_load_si512(kTable);
+    __m512i lowest_ = _mm512_set1_epi16(-32768), bias_ = _mm512_set1_epi16(127 << 7);
 };
 
 }  // namespace octavo::OCTAVO_ISA

@@ -163,6 +163,8 @@ CASES = [
     Case(num_tokens=2100, num_heads=2, num_kv_heads=1, dtype=torch.bfloat16),
     Case(num_tokens=2100, num_heads=2, num_kv_heads=1, dtype=torch.bfloat16, window=1500, has_sinks=True),
     Case(num_tokens=2100, num_heads=1, num_kv_heads=1),
+    Case(num_tokens=150, num_heads=5, num_kv_heads=1, key_size=64, block_size=32, dtype=torch.bfloat16),
+    Case(num_tokens=150, num_heads=16, num_kv_heads=1, key_size=96, value_size=160, dtype=torch.bfloat16, window=33),
 ]
 WHOLE_CASES = [
     Case(num_tokens=1, is_causal=False),
@@ -219,6 +221,35 @@ def test_a_value_that_is_not_finite_is_seen_by_no_row_before_it(dtype, value, ba
     got = broken.step(150)
     assert torch.equal(got[:70], want[:70])
     assert not got[70:].isfinite().any()
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [(150,), (100, *[1] * 50)])
+def test_a_query_or_key_that_is_not_finite_spoils_the_rows_that_see_it(sizes, dtype, value, backend):
+    if backend == "reference":
+        pytest.skip("multiplies what it hides by 0")
+    case = Case(num_tokens=150, dtype=dtype, key_size=32, scale=0.1)
+    want = Sequence(case, backend).steps(*sizes)
+    broken = Sequence(case, backend)
+    broken.k[70, 0, 3] = torch.nan
+    broken.q[120, 3, 5] = value
+    got = broken.steps(*sizes)
+    seen = torch.zeros(150, 4, dtype=torch.bool)
+    seen[70:, :2] = True  # by the heads of that key's group
+    seen[120, 3] = True
+    assert torch.equal(got[~seen], want[~seen])
+    assert got[seen].isnan().all()
+
+
+def test_the_layout_of_blocks_changes_no_bit(backend):
+    case = Case(num_tokens=70, key_size=32, value_size=32, dtype=torch.bfloat16)
+    want = Sequence(case, backend).steps(66, 1, 1, 1, 1)
+    head_major = Sequence(case, backend)
+    for name in ("k_cache", "v_cache"):
+        cache = getattr(head_major, name)
+        setattr(head_major, name, cache.transpose(1, 2).contiguous().transpose(1, 2))
+    assert torch.equal(head_major.steps(66, 1, 1, 1, 1), want)
 
 
 def test_requests_do_not_see_each_other(backend):

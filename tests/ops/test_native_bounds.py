@@ -159,15 +159,16 @@ def test_row_kernels(width, isa):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("size", [1, 7, 16, 33])
-def test_cache_kernels(dtype, size, isa):
+@pytest.mark.parametrize(("size", "block_size"), [(1, 5), (7, 5), (16, 5), (33, 5), (32, 16), (64, 32)])
+def test_cache_kernels(dtype, size, block_size, isa):
     case_type = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}[dtype]
     cache_type = _native.CacheType[case_type]
-    num_tokens, block_size, kv_heads, heads = 21, 5, 2, 6
+    num_tokens, kv_heads, heads = 4 * block_size + 1, 2, 6
+    num_slots, first = 5 * block_size, block_size - 1
     keys, values, q = randn(num_tokens, kv_heads, size), randn(num_tokens, kv_heads, size + 2), randn(3, heads, size)
     k_cache = Guarded(torch.full((5, block_size, kv_heads, size), torch.nan, dtype=dtype))
     v_cache = Guarded(torch.full((5, block_size, kv_heads, size + 2), torch.nan, dtype=dtype))
-    slots = torch.arange(num_tokens) + 4  # the last token in the last slot
+    slots = torch.arange(num_tokens) + first  # the last token in the last slot
     for x, cache, d in ((keys, k_cache, size), (values, v_cache, size + 2)):
         _native.run(
             _native.StoreArguments(
@@ -176,9 +177,9 @@ def test_cache_kernels(dtype, size, isa):
             )
         )  # fmt: skip
         cache.assert_whole()
-        assert torch.equal(cache.tensor.view(25, kv_heads, d)[4:], x.tensor.to(dtype))
-        assert cache.tensor.view(25, kv_heads, d)[:4].isnan().all()
-    # Read from the cache's start: position p at slot p + 5, so that block 0 is never read.
+        assert torch.equal(cache.tensor.view(num_slots, kv_heads, d)[first:], x.tensor.to(dtype))
+        assert cache.tensor.view(num_slots, kv_heads, d)[:first].isnan().all()
+    # Read from the cache's second block on: block 0 is never read.
     starts, lens = torch.tensor([0, 3], dtype=torch.int32), torch.tensor([num_tokens - 1], dtype=torch.int32)
     table = torch.tensor([1, 2, 3, 4], dtype=torch.int32)
     plan = _native.AttentionPlan(

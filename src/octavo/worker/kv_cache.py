@@ -60,7 +60,7 @@ def _blocks(num_blocks: int, block_bytes: int, device: torch.device) -> Tensor:
 
 
 def _view(blocks: Tensor, spec: CacheSpec, head_dim: int) -> Tensor:
-    """(num_blocks, block_size, K, head_dim) over the first bytes of each block."""
+    """(num_blocks, block_size, K, head_dim) over the first bytes of each block, where a head's slots are neighbours."""
     num_bytes = spec.block_size * spec.num_kv_heads * head_dim * spec.dtype.element_bytes
     typed = blocks[:, :num_bytes].view(_TORCH_DTYPE[spec.dtype])
-    return typed.unflatten(1, (spec.block_size, spec.num_kv_heads, head_dim))
+    return typed.unflatten(1, (spec.num_kv_heads, spec.block_size, head_dim)).transpose(1, 2)
