@@ -164,7 +164,7 @@ public:
             return Vector::store_bf16(y + 16 * pair, Vector::mul(activated(x), factor));
         }
         const int lanes = static_cast<int>(rows);  // beyond them lies anything
-        const auto feature = [&](int c) {
+        const auto feature = [&](int c) __attribute__((always_inline)) {
             auto x = load_lanes<Vector>(sums + c * stride, lanes), factor = load_lanes<Vector>(factors + c * stride, lanes);
             if (gate.scales) {
                 x = Vector::mul(x, Vector::broadcast(gate.scales[c]));
@@ -178,7 +178,7 @@ public:
     }
 
 private:
-    __m512 activated(__m512 x) const {
+    [[gnu::always_inline]] __m512 activated(__m512 x) const {
         return a_.activation == GatedActivation::SiLU ? silu<Vector>(x) : gelu_tanh<Vector>(x);
     }
 

@@ -84,7 +84,7 @@ template <Format F>
     const __m512 codes = small_integers(0), more_codes = small_integers(16);
 #pragma GCC unroll 16
     for (int c = 0; c < 16; ++c) {
-        const auto value = [&](__m512 code) {
+        const auto value = [&](__m512 code) __attribute__((always_inline)) {
             const __m512 w = _mm512_fmadd_ps(code, _mm512_set1_ps(scales.step[c]), _mm512_set1_ps(scales.offset[c]));
             return _mm512_add_epi32(_mm512_castps_si512(w), half_unit());
         };
@@ -115,7 +115,7 @@ template <Format F>
     forget_registers();
 #pragma GCC unroll 16
     for (int c = 0; c < 16; ++c) {
-        const auto sixteen = [&](int half) {
+        const auto sixteen = [&](int half) __attribute__((always_inline)) {
             const auto bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(columns[half] + column_at(c)));
             const __m512 codes = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
             return scale ? _mm512_mul_ps(codes, _mm512_set1_ps(scale[c])) : codes;
@@ -152,7 +152,7 @@ template <Format F>
         bytes_to_tile(low + column, step, tile);
     } else {
         __m512 pairs[16], even = _mm512_setzero_ps();
-        const auto emit = [&](int k, __m512 w) {
+        const auto emit = [&](int k, __m512 w) __attribute__((always_inline)) {
             if (k % 2 == 0) even = w;
             else pairs[k / 2] = pair_up(even, w);
         };
@@ -179,7 +179,7 @@ template <class Load>
                                            36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
     __m512 pairs[16];
     for (int64_t pair = 0; pair < 16; ++pair) {
-        const auto row = [&](int64_t k) {
+        const auto row = [&](int64_t k) __attribute__((always_inline)) {
             return _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + k * kPanelColumns)));
         };
         pairs[pair] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(row(2 * pair), order, row(2 * pair + 1)));
@@ -193,7 +193,7 @@ template <class Use>
 [[gnu::always_inline]] inline void with_tile_maker(Format format, Use use) {
     using V = Vector;
     // A panel's columns lie in lines of 64 or 128 bytes: the halves take turns.
-    const auto prefetch = [](const std::byte* from, int64_t bytes, int64_t half) {
+    const auto prefetch = [](const std::byte* from, int64_t bytes, int64_t half) __attribute__((always_inline)) {
         for (int64_t line = 64 * half; line < bytes; line += 128) __builtin_prefetch(from + kPrefetchBytes + line);
     };
     const auto of_elements = [&](int64_t header_bytes, int64_t element_bytes, auto make) {
@@ -206,19 +206,19 @@ template <class Use>
     };
     switch (format) {
         case Format::F32:
-            return of_elements(0, 4, [](const std::byte* from, int64_t column, uint16_t* tile) {
-                floats_to_tile([&](int64_t i) { return V::load(reinterpret_cast<const float*>(from) + column + i); }, tile);
+            return of_elements(0, 4, [](const std::byte* from, int64_t column, uint16_t* tile) __attribute__((always_inline)) {
+                floats_to_tile([&](int64_t i) __attribute__((always_inline)) { return V::load(reinterpret_cast<const float*>(from) + column + i); }, tile);
             });
         case Format::F16:
-            return of_elements(0, 2, [](const std::byte* from, int64_t column, uint16_t* tile) {
-                floats_to_tile([&](int64_t i) { return V::load_f16(reinterpret_cast<const uint16_t*>(from) + column + i); }, tile);
+            return of_elements(0, 2, [](const std::byte* from, int64_t column, uint16_t* tile) __attribute__((always_inline)) {
+                floats_to_tile([&](int64_t i) __attribute__((always_inline)) { return V::load_f16(reinterpret_cast<const uint16_t*>(from) + column + i); }, tile);
             });
         case Format::BF16:
-            return of_elements(0, 2, [](const std::byte* from, int64_t column, uint16_t* tile) {
+            return of_elements(0, 2, [](const std::byte* from, int64_t column, uint16_t* tile) __attribute__((always_inline)) {
                 bf16_to_tile(reinterpret_cast<const uint16_t*>(from) + column, tile);
             });
         case Format::I8:
-            return of_elements(4 * kPanelColumns, 1, [](const std::byte* from, int64_t column, uint16_t* tile) {
+            return of_elements(4 * kPanelColumns, 1, [](const std::byte* from, int64_t column, uint16_t* tile) __attribute__((always_inline)) {
                 bytes_to_tile(reinterpret_cast<const uint32_t*>(from) + column, nullptr, tile);
             });
         default: break;
