@@ -95,7 +95,7 @@ NB_MODULE(_native, m) {
         uintptr_t x, uintptr_t weight, Format format, uintptr_t bias, uintptr_t y, int64_t y_stride, int64_t rows,
         int64_t in_features, int64_t out_features) {
         return LinearBf16Arguments{at<const uint16_t>(x), at<const std::byte>(weight), format, at<const float>(bias),
-                                   at<float>(y), y_stride, rows, in_features, out_features, 0};
+                                   at<float>(y), y_stride, rows, in_features, out_features, 0, 0};
     },
         nb::arg("x"), nb::arg("weight"), nb::arg("format"), nb::arg("bias"), nb::arg("y"), nb::arg("y_stride"),
         nb::arg("rows"), nb::arg("in_features"), nb::arg("out_features"));
@@ -103,7 +103,7 @@ NB_MODULE(_native, m) {
         uintptr_t x, uintptr_t weight, Format format, uintptr_t y, int64_t rows, int64_t in_features, int64_t features,
         GatedActivation activation) {
         return GatedLinearArguments{at<const uint16_t>(x), at<const std::byte>(weight), format, at<uint16_t>(y), rows,
-                                    in_features, features, activation, 0};
+                                    in_features, features, activation, 0, 0};
     },
         nb::arg("x"), nb::arg("weight"), nb::arg("format"), nb::arg("y"), nb::arg("rows"), nb::arg("in_features"),
         nb::arg("features"), nb::arg("activation"));

@@ -249,8 +249,14 @@ void for_panels(int64_t num_items, void (*kernel)(const void*, int64_t), const v
 // The same for kernels that take several pairs of strips of a weight at a time.
 template <class Block>
 void for_strip_pairs(int64_t num_pairs, void (*kernel)(const void*, int64_t), Block& a) {
+    // Many rows are shared out by rows, which stay in the caches; fewer by weights, which are then made bf16 once.
+    constexpr int64_t kEnoughRows = 128, kCachedElements = 400 << 10;
+    const int64_t share = ceil_div(a.rows, num_threads());
+    const int64_t cached = kCachedElements / std::max<int64_t>(1, a.in_features);
+    a.rows_per_item = std::clamp(share < kEnoughRows ? cached : std::min(share, cached), kEnoughRows, kMaxBf16RowsPerItem);
+    a.rows_per_item = ceil_div(a.rows_per_item, 2 * kPairedRows) * 2 * kPairedRows;
     a.pairs_per_item = run_length(num_pairs);
-    parallel_for(ceil_div(num_pairs, a.pairs_per_item) * ceil_div(a.rows, kBf16RowsPerItem), kernel, &a);
+    parallel_for(ceil_div(num_pairs, a.pairs_per_item) * ceil_div(a.rows, a.rows_per_item), kernel, &a);
 }
 
 }  // namespace

@@ -1,7 +1,3 @@
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include <cstring>
 
 #include "panel.h"
@@ -129,19 +125,6 @@ void pack_i8(const uint8_t* rows, int64_t row_stride_bytes, int64_t columns, int
     transpose<uint32_t>(rows + 4, row_stride_bytes, columns, k / 4, out + 4 * kPanelColumns);
 }
 
-// Asks for huge pages where whole ones fit, before they are written: reading large weights is bound by memory, and a
-// hardware prefetcher stops at a page's end. Advice only: nothing depends on its being taken.
-void advise_huge_pages(std::byte* data, int64_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
-    const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kHugePage - 1) & ~(kHugePage - 1);
-    const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) & ~(kHugePage - 1);
-    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#else
-    (void)data, (void)bytes;
-#endif
-}
-
 struct PackArguments {
     Format format;
     const std::byte* rows;
@@ -189,7 +172,6 @@ int64_t packed_bytes(Format format, int64_t n, int64_t k) {
 }
 
 void pack(Format format, const std::byte* rows, int64_t row_stride_bytes, int64_t n, int64_t k, std::byte* out) {
-    advise_huge_pages(out, packed_bytes(format, n, k));
     const PackArguments arguments{format, rows, row_stride_bytes, n, k, out};
     parallel_for((n + kPanelColumns - 1) / kPanelColumns, pack_panel, &arguments);
 }

@@ -30,10 +30,13 @@ void relax() {
 
 // Workers join an *open* job and leave it; the caller closes it when the items are handed out, and
 // then waits only for those that joined: a worker that is still asleep never delays a job.
+//
+// Each thread begins with a share of its own, the same part of every job, and then helps with the others': what a
+// kernel writes is mostly in the cache of the thread that reads it next.
 class Pool {
 public:
-    explicit Pool(int num_workers) {
-        for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this] { work(); });
+    explicit Pool(int num_workers) : shares_(static_cast<size_t>(num_workers) + 1) {
+        for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this, i] { work(static_cast<size_t>(i) + 1); });
     }
 
     ~Pool() {
@@ -46,12 +49,15 @@ public:
     void run(int64_t num_items, void (*function)(const void*, int64_t), const void* arguments) {
         function_ = function;
         arguments_ = arguments;
-        num_items_ = num_items;
-        next_item_.store(0, std::memory_order_relaxed);
+        const auto num_shares = static_cast<int64_t>(shares_.size());
+        for (int64_t i = 0; i < num_shares; ++i) {
+            shares_[i].next.store(num_items * i / num_shares, std::memory_order_relaxed);
+            shares_[i].end = num_items * (i + 1) / num_shares;
+        }
         state_.store(kOpen, std::memory_order_release);
         job_.fetch_add(1, std::memory_order_release);
         job_.notify_all();
-        take_items();
+        take_items(0);
         state_.fetch_and(~kOpen, std::memory_order_acq_rel);
         while (state_.load(std::memory_order_acquire) != 0) relax();
     }
@@ -59,9 +65,17 @@ public:
 private:
     static constexpr uint32_t kOpen = 1u << 31;
 
-    void take_items() {
-        for (int64_t item; (item = next_item_.fetch_add(1, std::memory_order_relaxed)) < num_items_;)
-            function_(arguments_, item);
+    struct alignas(64) Share {
+        std::atomic<int64_t> next{0};
+        int64_t end = 0;
+    };
+
+    void take_items(size_t own) {
+        for (size_t i = 0; i < shares_.size(); ++i) {
+            Share& share = shares_[(own + i) % shares_.size()];
+            for (int64_t item; (item = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;)
+                function_(arguments_, item);
+        }
     }
 
     bool join() {
@@ -71,11 +85,11 @@ private:
         return false;
     }
 
-    void work() {
+    void work(size_t own) {
         int seen = 0;
         while (!is_stopped_.load(std::memory_order_acquire)) {
             if (join()) {
-                take_items();
+                take_items(own);
                 state_.fetch_sub(1, std::memory_order_acq_rel);
             }
             const auto deadline = std::chrono::steady_clock::now() + kSpin;
@@ -89,8 +103,7 @@ private:
 
     void (*function_)(const void*, int64_t) = nullptr;
     const void* arguments_ = nullptr;
-    int64_t num_items_ = 0;
-    alignas(64) std::atomic<int64_t> next_item_{0};
+    std::vector<Share> shares_;  // the caller's, then the workers'
     alignas(64) std::atomic<uint32_t> state_{0};  // kOpen while items may be left, plus the number of workers inside
     alignas(64) std::atomic<int> job_{0};         // counts jobs; workers sleep on it
     std::atomic<bool> is_stopped_{false};

@@ -240,9 +240,9 @@ public:
 private:
     struct Scratch {
         alignas(64) uint16_t tiles[kSlabGroups * kGroupElements];
-        alignas(64) float sums[kBf16RowsPerItem * kPanelColumns];
+        alignas(64) float sums[kMaxBf16RowsPerItem * kPanelColumns];
     };
-    static_assert(kRing <= kSlabGroups && 2 * kBlockRows <= kBf16RowsPerItem);
+    static_assert(kRing <= kSlabGroups && 2 * kBlockRows <= kMaxBf16RowsPerItem);
 
     template <class MakeTile>
     [[gnu::always_inline]] void make_tiles(const Strip& left, const Strip& right, int64_t group, MakeTile make_tile, uint16_t* tiles) {
@@ -314,13 +314,13 @@ private:
     Scratch& scratch_;
 };
 
-// Item (run of pairs_per_item pairs of strips, chunk of rows), chunks fastest. in_features is a multiple of 32.
+// Item (chunk of rows, run of pairs_per_item pairs of strips), runs fastest. in_features is a multiple of 32.
 template <class Output, class Block>
 inline void run_bf16_item(const Block& a, int64_t num_pairs, int64_t item) {
-    const int64_t num_chunks = (a.rows + kBf16RowsPerItem - 1) / kBf16RowsPerItem;
-    const int64_t first_pair = item / num_chunks * a.pairs_per_item, row = item % num_chunks * kBf16RowsPerItem;
+    const int64_t num_runs = (num_pairs + a.pairs_per_item - 1) / a.pairs_per_item;
+    const int64_t first_pair = item % num_runs * a.pairs_per_item, row = item / num_runs * a.rows_per_item;
     const Output output(a);
-    Bf16Item<Output, Block>(a, output, row, smaller(kBf16RowsPerItem, a.rows - row))
+    Bf16Item<Output, Block>(a, output, row, smaller(a.rows_per_item, a.rows - row))
         .run(first_pair, smaller(num_pairs, first_pair + a.pairs_per_item));
 }
 

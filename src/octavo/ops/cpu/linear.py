@@ -19,6 +19,7 @@ from octavo.ops.cpu.launch import (
     launch,
 )
 from octavo.ops.cpu.tensors import address, as_fp32, as_index, is_fp32_on_cpu, optional_vector, with_dense_rows
+from octavo.ops.cpu.weight_memory import weight_memory
 from octavo.ops.quantized_activations import (
     GROUP_SIZE,
     Bf16Activations,
@@ -58,7 +59,7 @@ def pack_stacked(weights: Sequence[StoredWeight], device: torch.device, dtype: t
         weights = [stacked(weights)]
     k, weight_format = weights[0].in_features, weights[0].format
     n, code = sum(weight.out_features for weight in weights), _FORMAT[weight_format]
-    data = torch.empty(_native.packed_bytes(code, n, k), dtype=torch.uint8)
+    data = weight_memory(_native.packed_bytes(code, n, k))
     start = 0
     for weight in weights:
         rows = with_dense_rows(weight.data)
