@@ -70,7 +70,7 @@ struct LinearBf16Arguments {
     float* y;
     int64_t y_stride;
     int64_t rows, in_features, out_features;
-    int64_t pairs_per_item, rows_per_item;  // of strips of 16 columns; at most kMaxBf16RowsPerItem. run() chooses
+    int64_t num_runs, rows_per_item;  // of pairs of strips of 16 columns; at most kMaxBf16RowsPerItem. run() chooses
 };
 
 // y (rows, features) = act(x·Wᵀ[:features]) · x·Wᵀ[features:] with x, W and y in bf16, for in_features that are multiples of 32
@@ -82,7 +82,7 @@ struct GatedLinearArguments {
     uint16_t* y;  // paired rows
     int64_t rows, in_features, features;
     GatedActivation activation;
-    int64_t pairs_per_item, rows_per_item;  // of strips of 16 columns; at most kMaxBf16RowsPerItem. run() chooses
+    int64_t num_runs, rows_per_item;  // of pairs of strips of 16 columns; at most kMaxBf16RowsPerItem. run() chooses
 };
 
 // x (rows, in_features) to bytes, one scale a row: x ≈ scale·q with scale = max|x| / 127.

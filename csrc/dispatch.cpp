@@ -221,29 +221,29 @@ std::vector<AttentionTile> cut_into_splits(const AttentionArguments& a, const st
     return pieces;
 }
 
-struct Run {
+struct Runs {
     void (*kernel)(const void* arguments, int64_t item);
     const void* arguments;
-    int64_t num_items, length;
+    int64_t num_items, num_runs;
 };
 
 void run_items(const void* of, int64_t index) {
-    const auto& run = *static_cast<const Run*>(of);
-    const int64_t end = std::min(run.num_items, (index + 1) * run.length);
-    for (int64_t item = index * run.length; item < end; ++item) run.kernel(run.arguments, item);
+    const auto& runs = *static_cast<const Runs*>(of);
+    const int64_t end = runs.num_items * (index + 1) / runs.num_runs;
+    for (int64_t item = runs.num_items * index / runs.num_runs; item < end; ++item) runs.kernel(runs.arguments, item);
 }
 
-// Neighbours that a thread takes at a time: few enough that all end together.
-int64_t run_length(int64_t num_items) {
-    constexpr int64_t kRunsPerThread = 4;
-    return std::max<int64_t>(1, num_items / (num_threads() * kRunsPerThread));
+// Runs of neighbours into which items are cut: as long for every thread, and enough to help each other with.
+int64_t num_runs(int64_t num_items) {
+    constexpr int64_t kRunsPerThread = 2;
+    return std::min<int64_t>(num_items, num_threads() * kRunsPerThread);
 }
 
 // parallel_for over the panels of a weight, a thread taking several neighbours at a time: what a kernel prefetches behind a
 // panel's end is then its own next one.
 void for_panels(int64_t num_items, void (*kernel)(const void*, int64_t), const void* arguments) {
-    const Run run{kernel, arguments, num_items, run_length(num_items)};
-    parallel_for(ceil_div(num_items, run.length), run_items, &run);
+    const Runs runs{kernel, arguments, num_items, num_runs(num_items)};
+    parallel_for(runs.num_runs, run_items, &runs);
 }
 
 // The same for kernels that take several pairs of strips of a weight at a time.
@@ -255,8 +255,8 @@ void for_strip_pairs(int64_t num_pairs, void (*kernel)(const void*, int64_t), Bl
     const int64_t cached = kCachedElements / std::max<int64_t>(1, a.in_features);
     a.rows_per_item = std::clamp(share < kEnoughRows ? cached : std::min(share, cached), kEnoughRows, kMaxBf16RowsPerItem);
     a.rows_per_item = ceil_div(a.rows_per_item, 2 * kPairedRows) * 2 * kPairedRows;
-    a.pairs_per_item = run_length(num_pairs);
-    parallel_for(ceil_div(num_pairs, a.pairs_per_item) * ceil_div(a.rows, a.rows_per_item), kernel, &a);
+    a.num_runs = num_runs(num_pairs);
+    parallel_for(a.num_runs * ceil_div(a.rows, a.rows_per_item), kernel, &a);
 }
 
 }  // namespace
@@ -386,8 +386,8 @@ void run(AttentionArguments a) {
         a.num_tiles = static_cast<int64_t>(some.size());
         // Several neighbours at a time: what an item prefetches is then mostly its thread's next one.
         const int64_t items = a.num_tiles * a.kv_heads;
-        const Run run{kernel, &a, items, std::max<int64_t>(1, items / wanted_items)};
-        parallel_for(ceil_div(items, run.length), run_items, &run);
+        const Runs runs{kernel, &a, items, std::min(items, wanted_items)};
+        parallel_for(runs.num_runs, run_items, &runs);
     };
     const AttentionPath& path = current_attention_paths().back();
     run_tiles(path.is_bf16_only && a.type != CacheType::BF16 ? kernels().attention : path.run, tiles);

@@ -29,7 +29,7 @@ bool has_bf16_tiles();
 // Each cuts its work into items and runs them on the thread pool.
 void run(const LinearArguments& arguments);
 void run(const RoundArguments& arguments);
-void run(LinearBf16Arguments arguments);   // where has_bf16_tiles(); chooses pairs_per_item
+void run(LinearBf16Arguments arguments);   // where has_bf16_tiles(); chooses num_runs and rows_per_item
 void run(GatedLinearArguments arguments);  // likewise
 void run(const QuantizeGroupsArguments& arguments);
 void run(const LinearInt8Arguments& arguments);

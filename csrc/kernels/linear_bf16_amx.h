@@ -314,14 +314,13 @@ private:
     Scratch& scratch_;
 };
 
-// Item (chunk of rows, run of pairs_per_item pairs of strips), runs fastest. in_features is a multiple of 32.
+// Item (chunk of rows, run of pairs of strips), runs fastest. in_features is a multiple of 32.
 template <class Output, class Block>
 inline void run_bf16_item(const Block& a, int64_t num_pairs, int64_t item) {
-    const int64_t num_runs = (num_pairs + a.pairs_per_item - 1) / a.pairs_per_item;
-    const int64_t first_pair = item % num_runs * a.pairs_per_item, row = item / num_runs * a.rows_per_item;
+    const int64_t run = item % a.num_runs, row = item / a.num_runs * a.rows_per_item;
     const Output output(a);
     Bf16Item<Output, Block>(a, output, row, smaller(a.rows_per_item, a.rows - row))
-        .run(first_pair, smaller(num_pairs, first_pair + a.pairs_per_item));
+        .run(num_pairs * run / a.num_runs, num_pairs * (run + 1) / a.num_runs);
 }
 
 inline void linear_bf16_amx(const void* arguments, int64_t item) {
