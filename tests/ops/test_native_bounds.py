@@ -112,6 +112,45 @@ def test_quantize_groups_and_linear_int8(weight_format, rows, n, isa, stored_wei
         assert torch.equal(y.tensor, want)
 
 
+@pytest.mark.skipif(not ops.has_bf16_tiles(), reason="this processor has no AMX")
+@pytest.mark.parametrize("weight_format", list(WeightFormat))
+@pytest.mark.parametrize("rows", [1, 2, 15, 16, 17, 33, 65, 257, 513])
+def test_round_and_bf16_kernels(weight_format, rows, stored_weight):
+    k, n, features = 256, 45, 32
+    code = _native.Format[weight_format.value]
+    x, bias = randn(rows, k), randn(n)
+    paired = Guarded(torch.full((rows, k), torch.nan, dtype=torch.bfloat16))
+    _native.run(
+        _native.RoundArguments(x=x.address, x_stride=k, y=paired.address, is_paired=True, rows=rows, channels=k)
+    )
+    paired.assert_whole()
+    assert paired.tensor.isfinite().all()
+    stored = stored_weight(weight_format, n, k)
+    packed = Guarded(ops.pack_weight(stored, device="cpu").data)
+    y = empty(rows, n)
+    _native.run(
+        _native.LinearBf16Arguments(
+            x=paired.address, weight=packed.address, format=code, bias=bias.address, y=y.address, y_stride=n, rows=rows,
+            in_features=k, out_features=n,
+        )
+    )  # fmt: skip
+    y.assert_whole()
+    rounded = ops.round_bf16(x.tensor.clone())
+    assert torch.equal(y.tensor, ops.linear_bf16(rounded, ops.pack_weight(stored, device="cpu"), bias.tensor.clone()))
+    gate_up = ops.pack_weight(stored_weight(weight_format, 2 * features, k), device="cpu")
+    packed = Guarded(gate_up.data)
+    gated = Guarded(torch.full((rows, features), torch.nan, dtype=torch.bfloat16))
+    _native.run(
+        _native.GatedLinearArguments(
+            x=paired.address, weight=packed.address, format=code, y=gated.address, rows=rows, in_features=k,
+            features=features, activation=_native.GatedActivation.SILU,
+        )
+    )  # fmt: skip
+    gated.assert_whole()
+    want = ops.round_bf16(ops.silu_mul(ops.linear_bf16(rounded, gate_up)))
+    assert torch.equal(gated.tensor, want.data_TK)
+
+
 @pytest.mark.parametrize("width", [1, 3, 4, 7, 8, 15, 16, 17, 33, 100])
 def test_row_kernels(width, isa):
     x, weight, bias, residual = randn(3, width), randn(width), randn(width), randn(3, width)
@@ -120,7 +159,8 @@ def test_row_kernels(width, isa):
         _native.run(
             _native.RmsNormArguments(
                 x=x.address, x_stride=width, head_stride=0, residual=residual.address, total=total.address,
-                weight=weight.address, y=y.address, q=0, scales=0, sums=0, bf16=0, rows=3, heads=1, channels=width, eps=1e-5,
+                weight=weight.address, y=y.address, q=0, scales=0, sums=0, bf16=0, is_paired=False, rows=3, heads=1,
+                channels=width, eps=1e-5,
             )
         )  # fmt: skip
         assert y.tensor.isfinite().all()
@@ -140,8 +180,8 @@ def test_row_kernels(width, isa):
         gates, y = randn(3, 2 * width), empty(3, width)
         _native.run(
             _native.GatedArguments(
-                x=gates.address, x_stride=2 * width, y=y.address, q=0, scales=0, sums=0, bf16=0, rows=3, features=width,
-                activation=activation,
+                x=gates.address, x_stride=2 * width, y=y.address, q=0, scales=0, sums=0, bf16=0, is_paired=False, rows=3,
+                features=width, activation=activation,
             )
         )  # fmt: skip
         assert y.tensor.isfinite().all()
