@@ -1,6 +1,8 @@
-"""What recording and fusing a forward pass gain: a decode step op by op, recorded, and recorded with kernels fused.
+"""What recording and fusing a forward pass gain: a step op by op, recorded, and recorded with kernels fused.
 
-    python bench/program.py [--json FILE] [--model NAME] [--requests 1,8,32] [--context 192] [--steps 60]
+    python bench/program.py [--json FILE] [--model NAME] [--requests 1,8,32] [--context 192] [--prompt 512] [--steps 60]
+
+The steps are a decode of each number of requests, and a prompt.
 
 The three compute the same bits; their steps are run in turn, and medians and quartiles given. Sampling, scheduling and text
 are left out.
@@ -31,27 +33,32 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--requests", default="1,8,32")
     parser.add_argument("--context", type=int, default=192)
+    parser.add_argument("--prompt", type=int, default=512, help="tokens of the prompt")
     parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
     core, engine = build_engine(EngineConfig(model=arguments.model, max_model_len=2048, kv_cache_memory="1G"))
     # The runner's own model, bound to its cache: another pass over the same memory.
     model, layout, num_blocks = core.runner._model, core.runner._layout, engine.num_blocks
     counts = [int(count) for count in arguments.requests.split(",")]
+    cases = [(count, arguments.context, 1) for count in counts] + [(1, arguments.prompt, arguments.prompt)]
     with torch.inference_mode():
-        sizes = {"max_tokens": max(counts), "max_sampled": max(counts)}
+        sizes = {"max_tokens": max(arguments.prompt, *counts), "max_sampled": max(counts)}
         passes: dict[str, ForwardPass] = {
             "op by op": PlainPass(model),
             "recorded": RecordedPass(model, layout, **sizes, is_fused=False),
             "recorded and fused": RecordedPass(model, layout, **sizes),
         }
         rows = []
-        for count in counts:
-            step = uniform_step(layout, num_blocks, count, arguments.context)
-            runs = [partial(run, step, torch.arange(count)) for run in passes.values()]
+        for count, context, new_tokens in cases:
+            step = uniform_step(layout, num_blocks, count, context, new_tokens)
+            last = torch.arange(new_tokens - 1, count * new_tokens, new_tokens)
+            runs = [partial(run, step, last) for run in passes.values()]
             times = timed(runs, 0, warm_up=WARM_UP, min_repeats=arguments.steps)
-            rows.append({"requests": count, **dict(zip(passes, map(summary, times), strict=True))})
+            shape = {"requests": count, "context_tokens": context, "new_tokens": new_tokens}
+            rows.append(shape | dict(zip(passes, map(summary, times), strict=True)))
             print(
-                f"{count:3} requests: " + ", ".join(f"{name} {rows[-1][name]['median_ms']:.2f} ms" for name in passes)
+                f"{count:3} requests, {new_tokens} of {context} tokens: "
+                + ", ".join(f"{name} {rows[-1][name]['median_ms']:.2f} ms" for name in passes)
             )
     report = {
         "command": "python bench/program.py",
@@ -61,7 +68,6 @@ def main() -> None:
         "threads": engine.options["threads"],
         "isa": engine.isa,
         "linear_activations": engine.options["linear_activations"],
-        "context_tokens": arguments.context,
         "warm_up": WARM_UP,
         "steps": arguments.steps,
         "results": rows,

@@ -70,11 +70,12 @@ struct LinearBf16Arguments {
     float* y;
     int64_t y_stride;
     int64_t rows, in_features, out_features;
-    int64_t num_runs, rows_per_item;  // of pairs of strips of 16 columns; at most kMaxBf16RowsPerItem. run() chooses
+    int64_t num_runs;       // into which the pairs of strips of 16 columns are cut; run() chooses
+    int64_t rows_per_item;  // a multiple of 2 · kPairedRows, at most kMaxBf16RowsPerItem; run() chooses
 };
 
 // y (rows, features) = act(x·Wᵀ[:features]) · x·Wᵀ[features:] with x, W and y in bf16, for in_features that are multiples of 32
-// and features that are of 16.
+// and features that are.
 struct GatedLinearArguments {
     const uint16_t* x;  // paired rows, as in LinearBf16Arguments
     const std::byte* weight;
@@ -82,7 +83,8 @@ struct GatedLinearArguments {
     uint16_t* y;  // paired rows
     int64_t rows, in_features, features;
     GatedActivation activation;
-    int64_t num_runs, rows_per_item;  // of pairs of strips of 16 columns; at most kMaxBf16RowsPerItem. run() chooses
+    int64_t num_runs;       // into which the pairs of strips of 16 columns are cut; run() chooses
+    int64_t rows_per_item;  // a multiple of 2 · kPairedRows, at most kMaxBf16RowsPerItem; run() chooses
 };
 
 // x (rows, in_features) to bytes, one scale a row: x ≈ scale·q with scale = max|x| / 127.
@@ -166,7 +168,7 @@ struct NarrowOutput {
     float* scales;
     int32_t* sums;
     uint16_t* bf16;
-    bool is_paired;  // bf16, as in LinearBf16Arguments
+    bool is_paired;  // bf16, as in LinearBf16Arguments; channels is then a multiple of 32
 };
 
 // y = x / sqrt(mean(x²) + eps) · weight, for each of the `heads` heads of a token: row = token · heads + head.
@@ -277,7 +279,7 @@ struct AttentionArguments {
     bool is_causal;        // else every row sees all keys, and window is none
 };
 
-// Every instruction set fills one of these. `item` counts from 0 to the number that items.h gives.
+// Every instruction set fills one of these. `item` counts from 0 to the number that dispatch.cpp gives.
 struct KernelTable {
     const char* name;
     void (*linear)(const void* arguments, int64_t item);

@@ -37,7 +37,7 @@ constexpr int64_t kAttentionItemsPerThread = 16;  // enough to end together, few
 
 #if defined(OCTAVO_X86)
 // What isa/avx512_amx_bf16.cpp is compiled for beside the tiles: AVX512-BF16 and AVX512-VBMI.
-bool has_avx512_bf16() {
+bool has_avx512_bf16_and_vbmi() {
     uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
     return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 5 & 1) && __builtin_cpu_supports("avx512vbmi");
 }
@@ -144,8 +144,6 @@ Paths<AttentionPath>& paths_of_attention() {
     static Paths<AttentionPath> paths("attention", available_attention_paths);
     return paths;
 }
-
-const std::vector<AttentionPath>& current_attention_paths() { return paths_of_attention().allowed(); }
 
 // The last path whose least number of rows (for linear_int8 or linear_i8) is reached; the first if none is.
 const Int8Path& int8_path_for(int64_t rows, int64_t Int8Path::*min_rows) {
@@ -294,7 +292,8 @@ void run(const LinearArguments& a) {
 
 bool has_bf16_tiles() {
 #if defined(OCTAVO_X86)
-    static const bool has_tiles = has_amx(kAmxBf16) && has_avx512_bf16() && __builtin_cpu_supports("avx512vbmi");  // CPUID takes microseconds on a virtual machine
+    // Asked once: CPUID takes microseconds on a virtual machine.
+    static const bool has_tiles = has_amx(kAmxBf16) && has_avx512_bf16_and_vbmi();
     return has_tiles && &kernels() == &avx512::table;
 #else
     return false;
@@ -389,7 +388,7 @@ void run(AttentionArguments a) {
         const Runs runs{kernel, &a, items, std::min(items, wanted_items)};
         parallel_for(runs.num_runs, run_items, &runs);
     };
-    const AttentionPath& path = current_attention_paths().back();
+    const AttentionPath& path = paths_of_attention().allowed().back();
     run_tiles(path.is_bf16_only && a.type != CacheType::BF16 ? kernels().attention : path.run, tiles);
     run_tiles(kernels().attention_merge, cut);
 }

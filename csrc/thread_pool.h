@@ -6,7 +6,7 @@
 namespace octavo {
 
 // Runs function(arguments, item) for every item below num_items, and returns when all are done.
-// Items are handed out one by one. A call while another runs (from a second thread) works alone.
+// Each thread begins with a part of the items of its own, the same of every job, and then helps with the others'. A call while another runs (from a second thread) works alone.
 void parallel_for(int64_t num_items, void (*function)(const void* arguments, int64_t item), const void* arguments);
 
 // Threads of a job, the caller included. Takes effect at the next job.

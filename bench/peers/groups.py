@@ -105,6 +105,13 @@ def _from_gguf(model: str, weights: str) -> dict[str, Engine]:
     gguf = MODELS[model].gguf
     return {
         "octavo": Engine(name="Octavo", worker="octavo", file=gguf, weights=weights),
+        "octavo-int8": Engine(
+            name="Octavo, int8 activations",
+            worker="octavo",
+            file=gguf,
+            weights=weights,
+            options={"linear_activations": "int8"},
+        ),
         "llama": Engine(name="llama.cpp", worker="llama_cpp", file=gguf, weights=weights),
         "llama-q4_0": Engine(
             name="llama.cpp Q4_0",

@@ -5,32 +5,15 @@
 // depend on the other rows and columns. Not by intrinsics: GCC's do not say what memory they read.
 #pragma once
 
-#include <cstdint>
+#include "amx_shapes.h"
 
 namespace octavo::OCTAVO_ISA {
 
 constexpr int64_t kTileK = 32, kTileColumns = 16;
-constexpr int64_t kTileElements = kTileK * kTileColumns;  // of an operand B
+constexpr int64_t kTileElements = kTileK * kTileColumns;  // of a tile of bf16
 
-// Tiles 0 to 3 hold sums, (row block, column block); 4 and 5 row blocks of A; 6 and 7 column blocks of B. The operand of
-// LDTILECFG.
-struct alignas(64) AmxShapes {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {};
-    uint8_t rows[16] = {};
-
-    explicit AmxShapes(int64_t row_block) {
-        for (int i = 0; i < 8; ++i) {
-            rows[i] = static_cast<uint8_t>(i < 6 ? row_block : kTileK / 2);
-            row_bytes[i] = 64;
-        }
-    }
-
-    void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
-};
-
-// C (Blocks row blocks, 32 · pairs) = A · B, or += where it accumulates. Strides of A and C in bytes, of B in tiles.
-template <int Blocks>
+// C (32 rows, 32 · pairs) = A · B, or += where it accumulates. Strides of A and C in bytes, of B in tiles. For the shapes of
+// product_shapes(16, 16, 64).
 class AmxProduct {
 public:
     struct Operands {
@@ -74,52 +57,36 @@ private:
     static constexpr int64_t kBlockRows = 16;
 
     static void zero_sums() {
-        if constexpr (Blocks == 2)
-            asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" ::: "memory");
-        else
-            asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1" ::: "memory");
+        asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" ::: "memory");
     }
 
     static void load_sums(const Operands& x) {
         asm volatile("tileloadd (%0,%1,1), %%tmm0\n\ttileloadd 64(%0,%1,1), %%tmm1" ::"r"(x.c), "r"(x.c_stride) : "memory");
-        if constexpr (Blocks == 2)
-            asm volatile("tileloadd (%0,%1,1), %%tmm2\n\ttileloadd 64(%0,%1,1), %%tmm3" ::"r"(lower(x.c, x.c_stride)),
-                         "r"(x.c_stride) : "memory");
+        asm volatile("tileloadd (%0,%1,1), %%tmm2\n\ttileloadd 64(%0,%1,1), %%tmm3" ::"r"(lower(x.c, x.c_stride)),
+                     "r"(x.c_stride) : "memory");
     }
 
     static void store_sums(const Operands& x) {
         asm volatile("tilestored %%tmm0, (%0,%1,1)\n\ttilestored %%tmm1, 64(%0,%1,1)" ::"r"(x.c), "r"(x.c_stride) : "memory");
-        if constexpr (Blocks == 2)
-            asm volatile("tilestored %%tmm2, (%0,%1,1)\n\ttilestored %%tmm3, 64(%0,%1,1)" ::"r"(lower(x.c, x.c_stride)),
-                         "r"(x.c_stride) : "memory");
+        asm volatile("tilestored %%tmm2, (%0,%1,1)\n\ttilestored %%tmm3, 64(%0,%1,1)" ::"r"(lower(x.c, x.c_stride)),
+                     "r"(x.c_stride) : "memory");
     }
 
     static void multiply(const Operands& x, const uint16_t* a, const uint16_t* b) {
         const uint16_t* right = b + x.b_column_stride * kTileElements;
-        if constexpr (Blocks == 2)
-            asm volatile(
-                "tileloaddt1 (%[b],%[line],1), %%tmm6\n\t"
-                "tileloadd (%[a],%[a_stride],1), %%tmm4\n\t"
-                "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
-                "tileloaddt1 (%[right],%[line],1), %%tmm7\n\t"
-                "tdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"
-                "tileloadd (%[lower],%[a_stride],1), %%tmm5\n\t"
-                "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\t"
-                "tdpbf16ps %%tmm7, %%tmm5, %%tmm3"
-                :
-                : [a] "r"(a), [lower] "r"(lower(a, x.a_stride)), [a_stride] "r"(x.a_stride), [b] "r"(b),
-                  [right] "r"(right), [line] "r"(int64_t{64})
-                : "memory");
-        else
-            asm volatile(
-                "tileloadd (%[a],%[a_stride],1), %%tmm4\n\t"
-                "tileloaddt1 (%[b],%[line],1), %%tmm6\n\t"
-                "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
-                "tileloaddt1 (%[right],%[line],1), %%tmm7\n\t"
-                "tdpbf16ps %%tmm7, %%tmm4, %%tmm1"
-                :
-                : [a] "r"(a), [a_stride] "r"(x.a_stride), [b] "r"(b), [right] "r"(right), [line] "r"(int64_t{64})
-                : "memory");
+        asm volatile(
+            "tileloaddt1 (%[b],%[line],1), %%tmm6\n\t"
+            "tileloadd (%[a],%[a_stride],1), %%tmm4\n\t"
+            "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
+            "tileloaddt1 (%[right],%[line],1), %%tmm7\n\t"
+            "tdpbf16ps %%tmm7, %%tmm4, %%tmm1\n\t"
+            "tileloadd (%[lower],%[a_stride],1), %%tmm5\n\t"
+            "tdpbf16ps %%tmm6, %%tmm5, %%tmm2\n\t"
+            "tdpbf16ps %%tmm7, %%tmm5, %%tmm3"
+            :
+            : [a] "r"(a), [lower] "r"(lower(a, x.a_stride)), [a_stride] "r"(x.a_stride), [b] "r"(b),
+              [right] "r"(right), [line] "r"(int64_t{64})
+            : "memory");
     }
 
     template <class T>

@@ -42,7 +42,7 @@ public:
     bool run() {
         std::memset(q_, 0, static_cast<size_t>(2 * num_groups_ * kGroupRows * key_depth_ * kTileK));
         for (int64_t row = 0; row < rows_; ++row) pack_query(queries_.query(row), a_.key_size, q_ + row * key_depth_ * kTileK);
-        AmxShapes(16).load();
+        product_shapes(16, 16, 64).load();
         for_splits<Vector>(a_, tile_, kv_head_, queries_, partials_,
                            [&](const PartialRows& part, KeyRange keys) { walk(part, keys); });
         asm volatile("tilerelease" ::: "memory");
@@ -50,7 +50,7 @@ public:
     }
 
 private:
-    using Product = AmxProduct<2>;
+    using Product = AmxProduct;
     static constexpr int64_t kGroupRows = 32;
     static constexpr int64_t kScoreStride = kAmxKvTile + 16;  // not a power of two: its rows share no cache sets
 

@@ -13,19 +13,15 @@
 
 namespace octavo::OCTAVO_ISA {
 
-// Tiles 0 to 3 hold sums of o, 4 p, 5 scoresᵀ, 6 keys or values, 7 qᵀ.
-struct alignas(64) FewRowsShapes {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {};
-
-    FewRowsShapes(int64_t num_rows, int64_t columns) {
-        for (int i = 0; i < 8; ++i) rows[i] = i < 5 ? static_cast<uint8_t>(num_rows) : 16;
-        row_bytes[5] = row_bytes[7] = static_cast<uint16_t>(4 * columns);
-    }
-
-    void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
-};
+// Tiles 0 to 3 hold sums of o, 4 p, 5 scoresᵀ (`columns` of q), 6 keys or values, 7 qᵀ.
+inline TileShapes few_rows_shapes(int64_t num_rows, int64_t columns) {
+    TileShapes shapes;
+    for (int i = 0; i < 5; ++i) shapes.set(i, num_rows, 64);
+    shapes.set(5, 16, 4 * columns);
+    shapes.set(6, 16, 64);
+    shapes.set(7, 16, 4 * columns);
+    return shapes;
+}
 
 // What is prefetched at the end of an item.
 struct NextItem {
@@ -62,7 +58,7 @@ public:
     // False where a result is NaN, as AmxManyRows::run.
     bool run() {
         pack_queries();
-        FewRowsShapes(rows_, score_columns_).load();
+        few_rows_shapes(rows_, score_columns_).load();
         for_splits<Vector>(a_, tile_, kv_head_, queries_, partials_,
                            [&](const PartialRows& part, KeyRange keys) { walk(part, keys); });
         asm volatile("tilerelease" ::: "memory");

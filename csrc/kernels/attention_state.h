@@ -45,7 +45,7 @@ inline float exp2_of(float x) {
     return lanes[0];
 }
 
-// Row of `total` = it merged with the same row of `part`. A total that has seen nothing has m = −∞, and anything as o.
+// Row of `total` = it merged with the same row of `part`. A total that has seen nothing has m = −∞, and o of zeros.
 template <class V>
 inline void merge_row(const PartialRows& total, const PartialRows& part, int64_t row) {
     const float part_max = part.max[row], old_max = total.max[row];
@@ -70,6 +70,12 @@ inline void start_rows(const PartialRows& part, int64_t rows) {
     }
 }
 
+// Rows that parts are merged into; o of zeros, for a row whose scores are all −∞.
+inline void start_total(const PartialRows& total, int64_t rows) {
+    start_rows(total, rows);
+    __builtin_memset(total.o, 0, sizeof(float) * static_cast<size_t>(rows * total.o_stride));
+}
+
 // The splits that a tile's rows see, in order: walk(part, keys) leaves the rows of one in `part`, and they are merged and
 // written, or left in the tile's partial results. `memory` holds PartialRows twice. To merge a single split changes no bit.
 template <class V, class Walk>
@@ -77,7 +83,7 @@ inline void for_splits(const AttentionArguments& a, const AttentionTile& tile, i
                        float* memory, Walk walk) {
     const int64_t rows = queries.rows();
     const PartialRows total(memory, rows, a.value_size);
-    start_rows(total, rows);
+    start_total(total, rows);
     for (int64_t split = tile.first_split; split < tile.first_split + tile.num_splits; ++split) {
         const KeyRange all = queries.keys(0, queries.tokens());
         const KeyRange keys{larger(all.first, split * kKvSplit), smaller(all.stop, (split + 1) * kKvSplit)};
@@ -124,7 +130,7 @@ void attention_merge(const void* arguments, int64_t item) {
     const int64_t rows = queries.rows();
     const PartialRows total(static_cast<float*>(thread_scratch(
         static_cast<size_t>(PartialRows::floats(rows, a.value_size)) * sizeof(float))), rows, a.value_size);
-    start_rows(total, rows);
+    start_total(total, rows);
     for (int64_t split = tile.first_split; split < tile.first_split + tile.num_splits; ++split) {
         const PartialRows part = partial_rows(a, tile, kv_head, split);
         for (int64_t row = 0; row < rows; ++row) merge_row<V>(total, part, row);

@@ -30,14 +30,6 @@ public:
         return data_ + *table_ * block_bytes_ + slot_++ * slot_bytes_;
     }
 
-    // The first of `count` rows of one block, slot_bytes() apart: where count divides the block size and the position.
-    const std::byte* next(int64_t count) {
-        const std::byte* first = next();
-        slot_ += count - 1;
-        return first;
-    }
-
-    int64_t slot_bytes() const { return slot_bytes_; }
 
 private:
     const std::byte* data_;

@@ -19,24 +19,15 @@ constexpr int64_t kBlockRows = 2 * kPairedRows;  // that are multiplied together
 constexpr int64_t kRing = 8, kLag = 4;           // groups made before they are multiplied: their stores have reached the cache
 
 // Tiles 0 and 1 hold sums of the strips for the first paired rows, 2 and 3 for the second; 4 and 5 weights of the strips; 6
-// and 7 the rows. The operand of LDTILECFG.
-struct alignas(64) BlockShapes {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t row_bytes[16] = {};
-    uint8_t rows[16] = {};
-
-    explicit BlockShapes(int64_t block_rows) {
-        constexpr int64_t kBytes = 4;  // of a sum, and of a pair
-        const int64_t first = kBytes * smaller(block_rows, kPairedRows), second = kBytes * block_rows - first;
-        const int64_t bytes[8] = {first, first, second, second, 64, 64, first, second};
-        for (int tile = 0; tile < 8; ++tile) {
-            row_bytes[tile] = static_cast<uint16_t>(bytes[tile]);
-            rows[tile] = bytes[tile] ? 16 : 0;
-        }
-    }
-
-    void load() const { asm volatile("ldtilecfg %0" ::"m"(*this) : "memory"); }
-};
+// and 7 the rows.
+inline TileShapes block_shapes(int64_t block_rows) {
+    constexpr int64_t kBytes = 4;  // of a sum, and of a pair
+    const int64_t first = kBytes * smaller(block_rows, kPairedRows), second = kBytes * block_rows - first;
+    const int64_t bytes[8] = {first, first, second, second, 64, 64, first, second};
+    TileShapes shapes;
+    for (int tile = 0; tile < 8; ++tile) shapes.set(tile, 16, bytes[tile]);
+    return shapes;
+}
 
 // Up to kBlockRows rows, and where the sums of two strips with them go: [column of both strips][row].
 struct RowBlock {
@@ -92,17 +83,6 @@ inline void multiply(const RowBlock& block, int64_t start, int64_t depth, Next n
     if (block.rows > kPairedRows) multiply_halves<2, kReuse>(block, start, depth, next);
     else multiply_halves<1, kReuse>(block, start, depth, next);
 }
-
-// The 16 columns of a strip of a packed weight, and what its sums are to be multiplied with at the end (I8), else null.
-struct Strip {
-    const std::byte* panel;
-    const float* scales;
-    int64_t half;  // of the panel's columns
-
-    Strip(const std::byte* weight, Format format, int64_t in_features, int64_t index)
-        : panel(panel_at(weight, format, index / 2, in_features)),
-          scales(format == Format::I8 ? reinterpret_cast<const float*>(panel) + index % 2 * 16 : nullptr), half(index % 2) {}
-};
 
 // A plain layer. Its pairs of strips are its panels.
 class PlainOutput {
@@ -229,7 +209,7 @@ public:
 
     void run(int64_t first_pair, int64_t end_pair) {
         with_tile_maker(a_.format, [&](auto make_tile) {
-            BlockShapes(smaller(rows_, kBlockRows)).load();
+            block_shapes(smaller(rows_, kBlockRows)).load();
             if (rows_ <= kBlockRows) return stream(first_pair, end_pair, make_tile);
             for (int64_t pair = first_pair; pair < end_pair; ++pair) by_slabs(pair, make_tile);
         });
@@ -282,14 +262,14 @@ private:
     template <class MakeTile>
     void by_slabs(int64_t pair, MakeTile make_tile) {
         const Strip left = output_.strip(pair, 0), right = output_.strip(pair, 1);
-        const int64_t num_slabs = larger(1, (depth_ + kSlabGroups - 1) / kSlabGroups), size = (depth_ + num_slabs - 1) / num_slabs;
+        const int64_t num_slabs = larger(1, (depth_ + kSlabGroups - 1) / kSlabGroups), size = larger(1, (depth_ + num_slabs - 1) / num_slabs);
         for (int64_t start = 0; start == 0 || start < depth_; start += size) {
             const int64_t stop = smaller(depth_, start + size);
             for (int64_t g = start; g < stop; ++g)
                 make_tiles(left, right, g, make_tile, scratch_.tiles + (g - start) * kGroupElements);
             for (int64_t row = 0; row < rows_; row += kBlockRows) {
                 const RowBlock block{x_of(row), smaller(kBlockRows, rows_ - row), a_.in_features, scratch_.sums + row * kPanelColumns};
-                if (block.rows < kBlockRows) BlockShapes(block.rows).load();
+                if (block.rows < kBlockRows) block_shapes(block.rows).load();
                 multiply<Reuse::Weights>(block, start, stop - start, [&](int64_t g) {
                     write_beside(g);
                     return scratch_.tiles + g * kGroupElements;
@@ -297,7 +277,7 @@ private:
                 pending_.write_rest();
                 if (stop == depth_) pending_.begin(block, pair, first_row_ + row);
             }
-            if (rows_ % kBlockRows) BlockShapes(kBlockRows).load();
+            if (rows_ % kBlockRows) block_shapes(kBlockRows).load();
         }
     }
 

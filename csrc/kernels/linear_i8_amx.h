@@ -54,7 +54,7 @@ inline void linear_i8_amx(const void* arguments, int64_t item) {
     int64_t height = 0;  // of the shapes loaded
     for (int64_t row = at.row; row < end; row += 32) {
         const int64_t rows = smaller(32, end - row);
-        if (rows != height) TileShapes(smaller(16, rows), larger(0, rows - 16), 64).load();
+        if (rows != height) product_shapes(smaller(16, rows), larger(0, rows - 16), 64).load();
         height = rows;
         const int8_t* q = a.q + row * q_stride;
         const std::byte* codes = weight + 4 * kPanelColumns;

@@ -150,7 +150,8 @@ template <Format F>
     };
     auto& scratch = *static_cast<Scratch*>(thread_scratch(sizeof(Scratch)));
     const UnpackedSlab slab{scratch.codes, scratch.steps, scratch.minimums};
-    const TileShapes whole(kTileRows, kTileRows, kUnitBytes), rest(rows % kTileRows, rows % kTileRows, kUnitBytes);
+    const TileShapes whole = product_shapes(kTileRows, kTileRows, kUnitBytes);
+    const TileShapes rest = product_shapes(rows % kTileRows, rows % kTileRows, kUnitBytes);
     std::memset(scratch.sums, 0, static_cast<size_t>(rows * kPanelColumns) * sizeof(float));
     for (int64_t k = 0; k < a.in_features; k += kAmxSlab) {
         const int64_t size = smaller(kAmxSlab, a.in_features - k), groups = size / kGroup, group = k / kGroup;

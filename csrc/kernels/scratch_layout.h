@@ -9,21 +9,22 @@ class ScratchLayout {
 public:
     template <class T>
     void place(T*& array, int64_t count) {
-        array = reinterpret_cast<T*>(next_);
-        next_ += round_up(count * static_cast<int64_t>(sizeof(T)), 64);
+        if (base_) array = reinterpret_cast<T*>(base_ + size_);
+        size_ += static_cast<size_t>(round_up(count * static_cast<int64_t>(sizeof(T)), 64));
     }
 
     // Calls arrays(layout) twice; the first finds the size.
     template <class F>
     static void lay_out(F arrays) {
-        ScratchLayout layout;
-        arrays(layout);
-        layout.next_ = static_cast<std::byte*>(thread_scratch(reinterpret_cast<size_t>(layout.next_)));
+        ScratchLayout sizes, layout;
+        arrays(sizes);
+        layout.base_ = static_cast<std::byte*>(thread_scratch(sizes.size_));
         arrays(layout);
     }
 
 private:
-    std::byte* next_ = nullptr;
+    std::byte* base_ = nullptr;
+    size_t size_ = 0;
 };
 
 }  // namespace octavo::OCTAVO_ISA

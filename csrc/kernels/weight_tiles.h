@@ -187,17 +187,28 @@ template <class Load>
     pairs_to_tile(pairs, tile);
 }
 
-// Calls use(make_tile) once, where make_tile(strip, g, tile) makes the tile of the g-th 32 k of a strip (a panel, and which
-// half of its columns). That of I8 is without its scales.
+// The 16 columns of a strip of a packed weight, and what its sums are to be multiplied with at the end (I8), else null.
+struct Strip {
+    const std::byte* panel;
+    const float* scales;
+    int64_t half;  // of the panel's columns
+
+    Strip(const std::byte* weight, Format format, int64_t in_features, int64_t index)
+        : panel(panel_at(weight, format, index / 2, in_features)),
+          scales(format == Format::I8 ? reinterpret_cast<const float*>(panel) + index % 2 * 16 : nullptr), half(index % 2) {}
+};
+
+// Calls use(make_tile) once, where make_tile(strip, g, tile) makes the tile of the g-th 32 k of a strip. That of I8 is
+// without its scales.
 template <class Use>
 [[gnu::always_inline]] inline void with_tile_maker(Format format, Use use) {
     using V = Vector;
-    // A panel's columns lie in lines of 64 or 128 bytes: the halves take turns.
+    // Every other line: a panel's other half is made by turns, as the other strip of a plain layer, or after this one.
     const auto prefetch = [](const std::byte* from, int64_t bytes, int64_t half) __attribute__((always_inline)) {
         for (int64_t line = 64 * half; line < bytes; line += 128) __builtin_prefetch(from + kPrefetchBytes + line);
     };
     const auto of_elements = [&](int64_t header_bytes, int64_t element_bytes, auto make) {
-        use([&, header_bytes, element_bytes, make](const auto& strip, int64_t group, uint16_t* tile) {
+        use([&, header_bytes, element_bytes, make](const Strip& strip, int64_t group, uint16_t* tile) {
             const int64_t size = kTileK * kPanelColumns * element_bytes;
             const std::byte* from = strip.panel + header_bytes + group * size;
             prefetch(from, size, strip.half);
@@ -226,7 +237,7 @@ template <class Use>
     with_block_format(format, [&]<Format F>() {
         constexpr PanelBlock layout = block_of<F>();
         constexpr int64_t kGroups = layout.k / kTileK;
-        use([&](const auto& strip, int64_t group, uint16_t* tile) {
+        use([&](const Strip& strip, int64_t group, uint16_t* tile) {
             const std::byte* block = strip.panel + group / kGroups * layout.bytes();
             prefetch(block + group % kGroups * layout.group_bytes(),
                      layout.group_bytes() + layout.header_bytes * kPanelColumns / kGroups, strip.half);
