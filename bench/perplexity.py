@@ -43,20 +43,26 @@ def main() -> None:
         with LLM(str(model.gguf), kv_cache_memory="16M", max_model_len=64) as llm:
             token_ids = llm.tokenizer.encode(TEXT.read_text())
         for kind in KINDS:
-            add(name, f"Octavo, {kind} activations", model.gguf, octavo_loss(model.gguf, token_ids, kind))
+            add(
+                name,
+                f"Octavo, {kind} activations",
+                model.gguf,
+                octavo_loss(model.gguf, token_ids, arguments.threads, kind),
+            )
         for file in (model.gguf, CONVERTED / f"{name}-Q4_0.gguf"):
             add(name, "llama.cpp", file, peer_loss("llama_cpp", file, token_ids, arguments.threads))
         if bf16.exists():
             for quantization in (None, "int8"):
                 for kind in KINDS[:2] if quantization is None else KINDS:
                     title = f"Octavo{f' {quantization}' if quantization else ''}, {kind} activations"
-                    add(name, title, bf16, octavo_loss(bf16, token_ids, kind, quantization))
+                    add(name, title, bf16, octavo_loss(bf16, token_ids, arguments.threads, kind, quantization))
         add(name, "transformers fp32", bf16, peer_loss("transformers", bf16, token_ids, arguments.threads))
         int8 = CONVERTED / f"{name}-openvino-int8"
         add(name, "OpenVINO int8", int8, peer_loss("openvino", int8, token_ids, arguments.threads))
     if arguments.json:
         report = {
-            "command": "python bench/perplexity.py",
+            "command": f"python {' '.join(['bench/perplexity.py', *sys.argv[1:]])}",
+            "threads": arguments.threads,
             "software": dataclasses.asdict(software()),
             "hardware": dataclasses.asdict(hardware()),
             "text": TEXT.name,
@@ -65,8 +71,10 @@ def main() -> None:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def octavo_loss(model: Path, token_ids: list[int], activations: str, quantization: str | None = None) -> float:
-    options = {"kv_cache_memory": "128M", "max_model_len": 1024, "skip_tokenizer_init": True}
+def octavo_loss(
+    model: Path, token_ids: list[int], threads: int, activations: str, quantization: str | None = None
+) -> float:
+    options = {"kv_cache_memory": "128M", "max_model_len": 1024, "skip_tokenizer_init": True, "threads": threads}
     with LLM(str(model), linear_activations=activations, quantization=quantization, **options) as llm:
         [output] = llm.generate([token_ids], SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False))
     assert output.prompt_logprobs is not None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from octavo import LLM, SamplingParams
+from octavo import LLM, SamplingParams, ops
 from octavo.config.engine_config import EngineConfig
 from octavo.core.errors import ConfigError
 
@@ -16,7 +16,6 @@ OPTIONS: dict[str, Any] = {
     "max_model_len": 64,
     "skip_tokenizer_init": True,
     "quantization": "int8",
-    "linear_activations": "int8",
 }
 
 
@@ -27,13 +26,16 @@ def answers(model: Path, prompts: list[list[int]], **options: Any) -> list[Any]:
     return [[(sample.token_ids, sample.logprobs) for sample in output.outputs] for output in outputs]
 
 
-def test_a_request_does_not_know_its_batch(tiny: Callable[[str], Path]) -> None:
-    model = tiny("llama")
-    alone = [answers(model, [prompt], enable_prefix_caching=False)[0] for prompt in PROMPTS]
-    assert answers(model, PROMPTS) == alone
-    assert answers(model, PROMPTS, max_num_batched_tokens=7, threads=1) == alone
-    assert answers(model, PROMPTS, enforce_eager=True) == alone
-    assert answers(model, PROMPTS, quantization=None) != alone
+@pytest.mark.parametrize("kind", ["int8", "bf16"])
+def test_a_request_does_not_know_its_batch(kind: str, tiny: Callable[[str], Path]) -> None:
+    if kind == "bf16" and not ops.has_bf16_tiles():
+        pytest.skip("this processor has no AMX")
+    model, activations = tiny("llama"), {"linear_activations": kind}
+    alone = [answers(model, [prompt], enable_prefix_caching=False, **activations)[0] for prompt in PROMPTS]
+    assert answers(model, PROMPTS, **activations) == alone
+    assert answers(model, PROMPTS, max_num_batched_tokens=7, threads=1, **activations) == alone
+    assert answers(model, PROMPTS, enforce_eager=True, **activations) == alone
+    assert answers(model, PROMPTS, quantization=None, **activations) != alone
 
 
 def test_other_values_are_refused() -> None:

@@ -25,6 +25,25 @@ CHOSEN = ""
 """The path that the number of rows chooses."""
 
 
+class HeapMemory:
+    """Each weight in an allocation of its own, so that a sanitizer sees what leaves it."""
+
+    def take(self, num_bytes: int) -> torch.Tensor:
+        return torch.zeros(num_bytes, dtype=torch.uint8)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def weights_on_the_heap() -> Iterator[None]:
+    if NATIVE is None:
+        yield
+        return
+    from octavo.ops.cpu import linear
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear._weights, "memory", HeapMemory())
+        yield
+
+
 @pytest.fixture(params=[*ops.available_isas(), "reference"])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test once a backend: kernels at each instruction set, and the reference."""

@@ -48,7 +48,7 @@ def test_its_bits_are_those_of_its_ops(weight_format, activation, stored_weight,
     assert kernels.count("gated_linear") == 1
     assert "gated" not in kernels
     ids_T = torch.randint(0, VOCABULARY, (MAX_TOKENS,), generator=torch.Generator().manual_seed(4))
-    for num_threads in (1, 2):
+    for num_threads in (1, 2, 7):
         threads(num_threads)
         for size in (1, 2, 15, 16, 17, 31, 32, 33, 48, 511, 512, 513, 600):
             assert same_bits(replay(program, ids_T[:size]), mlp(ids_T[:size]))

@@ -62,6 +62,13 @@ def test_any_size_of_a_float_weight(weight_format, num_tokens, n, k, stored_weig
     assert_accurate(got, (x_TK.bfloat16() @ w_NK.bfloat16().T).float(), x_TK.double() @ w_NK.double().T)
 
 
+@pytest.mark.parametrize("num_tokens", [1, 33, 600])
+@pytest.mark.parametrize("weight_format", [WeightFormat.BF16, WeightFormat.I8])
+def test_a_weight_without_columns_gives_the_bias(num_tokens, weight_format, stored_weight):
+    weight, bias_N = ops.pack_weight(stored_weight(weight_format, 40, 0), device="cpu"), torch.linspace(-1, 1, 40)
+    assert torch.equal(rounded_linear(torch.zeros(num_tokens, 0), weight, bias_N), bias_N.expand(num_tokens, 40))
+
+
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_a_row_does_not_know_its_batch(weight_format, isa, stored_weight, threads):
     weight = ops.pack_weight(stored_weight(weight_format, 83, 1280), device="cpu")
@@ -71,8 +78,10 @@ def test_a_row_does_not_know_its_batch(weight_format, isa, stored_weight, thread
     for size in (*range(1, 20), 31, 32, 33, 47, 48, 49, 511, 512, 513):
         assert same_bits(rounded_linear(x_TK[:size], weight), whole[:size])
     assert same_bits(rounded_linear(x_TK[500:503], weight), whole[500:503])
-    threads(1)
-    assert same_bits(rounded_linear(x_TK, weight), whole)
+    for num_threads in (1, 3, 7):
+        threads(num_threads)
+        assert same_bits(rounded_linear(x_TK, weight), whole)
+        assert same_bits(rounded_linear(x_TK[:5], weight), whole[:5])
 
 
 def test_what_is_not_finite_stays_in_its_row(isa, stored_weight):
@@ -88,10 +97,13 @@ def test_what_is_not_finite_stays_in_its_row(isa, stored_weight):
 
 def test_wrong_arguments(stored_weight):
     weight = ops.pack_weight(stored_weight(WeightFormat.BF16, 40, 64), device="cpu")
+    narrow = ops.pack_weight(stored_weight(WeightFormat.F16, 40, 48), device="cpu")
     x = ops.round_bf16(torch.zeros(2, 64))
     for call in (
         lambda: ops.linear_bf16(ops.Bf16Activations(torch.zeros(2, 64), is_paired=False), weight),
         lambda: ops.linear_bf16(ops.round_bf16(torch.zeros(2, 63)), weight),
+        lambda: ops.linear_bf16(ops.Bf16Activations(x.data_TK[:1].expand(9, 64), is_paired=True), weight),
+        lambda: ops.linear_bf16(ops.Bf16Activations(torch.zeros(2, 48).bfloat16(), is_paired=True), narrow),
         lambda: ops.linear_bf16(x, weight, torch.zeros(39)),
         lambda: ops.linear_bf16(x, weight, out=torch.zeros(2, 39)),
         lambda: ops.round_bf16(torch.zeros(3)),

@@ -74,15 +74,24 @@ def _program_report(config: EngineConfig, num_requests: int, context_tokens: int
     """Raises `ConfigError` where the options ask for sizes that the engine is not made for."""
     from octavo.engine.build import build_engine
 
+    if new_tokens > context_tokens:
+        raise ConfigError(
+            f"new_tokens={new_tokens} is more than context={context_tokens}; lower it", param="new_tokens"
+        )
     core, engine = build_engine(config)
-    for name, given, most in (
-        ("requests", num_requests, engine.max_num_seqs),
-        ("context", context_tokens, engine.max_model_len),
-        ("new_tokens", new_tokens, context_tokens),
-        ("new_tokens", num_requests * new_tokens, engine.options["max_num_batched_tokens"]),
+    budget = engine.options["max_num_batched_tokens"]
+    for name, given, most, of in (
+        ("requests", num_requests, engine.max_num_seqs, "max_num_seqs"),
+        ("context", context_tokens, engine.max_model_len, "max_model_len"),
+        (
+            "new_tokens",
+            new_tokens,
+            budget // num_requests,
+            f"max_num_batched_tokens={budget} for {num_requests} requests",
+        ),
     ):
         if given > most:
-            raise ConfigError(f"{name}={given} is more than the engine's {most}; lower it", param=name)
+            raise ConfigError(f"{name}={given} is more than {most}, the most by {of}; lower it", param=name)
     report = core.runner.report_program(num_requests=num_requests, context_tokens=context_tokens, new_tokens=new_tokens)
     if report is None:
         raise ConfigError(

@@ -28,7 +28,7 @@ from octavo.ops.linear import (
 )
 from octavo.ops.logits import log_softmax, softmax, tile_max
 from octavo.ops.norms import add_rms_norm, layer_norm, rms_norm
-from octavo.ops.quantized_activations import Bf16Activations, QuantizedActivations, QuantizedRows
+from octavo.ops.quantized_activations import PAIRED_MULTIPLE, Bf16Activations, QuantizedActivations, QuantizedRows
 from octavo.ops.recording import NotRecordableError, RecordedTensor, Recording, RowSet
 from octavo.ops.replay import can_replay, make_program
 from octavo.ops.rotary import apply_rotary
@@ -36,6 +36,7 @@ from octavo.ops.threads import num_threads, num_usable_cores, set_num_threads
 from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightLayout
 
 __all__ = [
+    "PAIRED_MULTIPLE",
     "AttentionPlan",
     "Bf16Activations",
     "NotRecordableError",

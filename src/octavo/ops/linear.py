@@ -11,6 +11,7 @@ from octavo.ops.dispatch import NATIVE
 from octavo.ops.errors import OpArgumentError
 from octavo.ops.quantized_activations import (
     GROUP_SIZE,
+    PAIRED_MULTIPLE,
     Bf16Activations,
     QuantizedActivations,
     QuantizedRows,
@@ -91,6 +92,10 @@ def linear_bf16(
     dequantised to fp32. Products are summed in fp32, every y[t, n] in one order over k, whatever T and the number of threads.
     """
     check_tensor("x", x.data_TK, (None, weight.in_features), (torch.bfloat16,), weight.data.device)
+    if not x.data_TK.is_contiguous() or (x.is_paired and x.in_features % PAIRED_MULTIPLE):
+        raise OpArgumentError(
+            "x: got rows that are not as round_bf16 gives them; allowed its results; round anew", param="x"
+        )
     _check_bias_and_out(bias, out, weight, x.num_tokens, torch.float32)
     return table.LINEAR_BF16(x, weight, bias, out)
 

@@ -12,6 +12,9 @@ ROW_PADDING = 64
 PAIRED_ROWS = 16
 """Rows of bf16 that lie together."""
 
+PAIRED_MULTIPLE = 32
+"""Rows of bf16 are paired, for AMX's tiles, where their elements are a multiple of this."""
+
 GROUP_SIZE = 32
 """Elements along K that share a scale."""
 

@@ -12,9 +12,6 @@ from octavo.ops import Bf16Activations, PackedWeight, QuantizedActivations, Quan
 from octavo.quantization.as_stored import AsStored
 from octavo.quantization.method import StackedWeight
 
-TILE_SIZE = 32
-"""in_features of a weight that AMX's tiles take are multiples of it."""
-
 
 class ActivationKind(Enum):
     """What weights are multiplied with."""
@@ -22,7 +19,8 @@ class ActivationKind(Enum):
     INT8 = "int8"
     """Block formats: bytes with a scale a token and group of 32. I8: bytes with a scale a token. Others: as stored."""
     BF16 = "bf16"
-    """All but F32: bf16, the weight made bf16 inside the kernel; less error than bytes. Needs `ops.has_bf16_tiles`."""
+    """All but F32, and widths that are no multiple of 32 (those as with INT8 or as stored): bf16, the weight made bf16 inside
+    the kernel; less error than bytes. Needs `ops.has_bf16_tiles`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +70,4 @@ class _Forms:
 
 def takes_bf16(weight: PackedWeight) -> bool:
     """Not F32, which would lose by it, and not widths that tiles cannot take."""
-    return weight.format is not WeightFormat.F32 and weight.in_features % TILE_SIZE == 0
+    return weight.format is not WeightFormat.F32 and weight.in_features % ops.PAIRED_MULTIPLE == 0

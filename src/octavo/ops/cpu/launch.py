@@ -24,7 +24,7 @@ LINEAR = NativeKernel("linear", _native.LinearArguments, ("y",))
 ROUND = NativeKernel("round", _native.RoundArguments, ("y",))
 LINEAR_BF16 = NativeKernel("linear_bf16", _native.LinearBf16Arguments, ("y",))
 GATED_LINEAR = NativeKernel("gated_linear", _native.GatedLinearArguments, ("y",))
-QUANTIZE = NativeKernel("quantize_groups", _native.QuantizeGroupsArguments, ("q", "scales", "sums"))
+QUANTIZE_GROUPS = NativeKernel("quantize_groups", _native.QuantizeGroupsArguments, ("q", "scales", "sums"))
 LINEAR_INT8 = NativeKernel("linear_int8", _native.LinearInt8Arguments, ("y",))
 QUANTIZE_ROWS = NativeKernel("quantize_rows", _native.QuantizeRowsArguments, ("q", "scales", "sums"))
 LINEAR_I8 = NativeKernel("linear_i8", _native.LinearI8Arguments, ("y",))
@@ -49,7 +49,7 @@ KERNELS = {
         ROUND,
         LINEAR_BF16,
         GATED_LINEAR,
-        QUANTIZE,
+        QUANTIZE_GROUPS,
         LINEAR_INT8,
         QUANTIZE_ROWS,
         LINEAR_I8,

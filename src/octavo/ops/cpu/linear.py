@@ -1,5 +1,6 @@
 """Native matrix products. Legend: T tokens, K in features, N out features."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,15 +14,16 @@ from octavo.ops.cpu.launch import (
     LINEAR_BF16,
     LINEAR_I8,
     LINEAR_INT8,
-    QUANTIZE,
+    QUANTIZE_GROUPS,
     QUANTIZE_ROWS,
     ROUND,
     launch,
 )
 from octavo.ops.cpu.tensors import address, as_fp32, as_index, is_fp32_on_cpu, optional_vector, with_dense_rows
-from octavo.ops.cpu.weight_memory import weight_memory
+from octavo.ops.cpu.weight_memory import WeightMemory
 from octavo.ops.quantized_activations import (
     GROUP_SIZE,
+    PAIRED_MULTIPLE,
     Bf16Activations,
     QuantizedActivations,
     QuantizedRows,
@@ -32,10 +34,18 @@ from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightL
 
 PANEL_COLUMNS = 32
 """Output features side by side in a panel."""
-BF16_TILE = 32
-"""in_features that AMX's bf16 tiles take are multiples of it."""
 
 _ROWS_AT_A_TIME = 1024
+
+
+class _PerThread(threading.local):
+    """So that weights packed by one thread, one after the other, are neighbours."""
+
+    def __init__(self) -> None:
+        self.memory = WeightMemory()
+
+
+_weights = _PerThread()
 
 _FORMAT = {weight_format: _native.Format[weight_format.value] for weight_format in WeightFormat}
 
@@ -59,7 +69,7 @@ def pack_stacked(weights: Sequence[StoredWeight], device: torch.device, dtype: t
         weights = [stacked(weights)]
     k, weight_format = weights[0].in_features, weights[0].format
     n, code = sum(weight.out_features for weight in weights), _FORMAT[weight_format]
-    data = weight_memory(_native.packed_bytes(code, n, k))
+    data = _weights.memory.take(_native.packed_bytes(code, n, k))
     start = 0
     for weight in weights:
         rows = with_dense_rows(weight.data)
@@ -117,7 +127,7 @@ def round_bf16(x_TK: Tensor) -> Bf16Activations:
     """x in bf16, paired for AMX tiles."""
     x = with_dense_rows(x_TK)
     y_TK = x.new_empty(x.shape, dtype=torch.bfloat16)
-    is_paired = _native.has_bf16_tiles() and x.shape[1] % BF16_TILE == 0
+    is_paired = _native.has_bf16_tiles() and x.shape[1] % PAIRED_MULTIPLE == 0
     launch(ROUND, x=x, x_stride=x.stride(0), y=y_TK, is_paired=is_paired, rows=x.shape[0], channels=x.shape[1])
     return Bf16Activations(y_TK, is_paired)
 
@@ -160,7 +170,7 @@ def quantize_activations(x_TK: Tensor) -> QuantizedActivations:
         x.new_empty(2 * in_features // GROUP_SIZE, num_tokens, dtype=torch.int32),
     )
     launch(
-        QUANTIZE,
+        QUANTIZE_GROUPS,
         x=x,
         x_stride=x.stride(0),
         q=quantized.q_TK,
