@@ -4,8 +4,8 @@
 
 Prefill is one request whose queries are all its tokens, causal and full; torch gets contiguous (1, heads, tokens, size)
 tensors of the cache's type, and GQA by enable_gqa. Rates are 4·D·H·keys seen, and for bf16 the share of the bf16 peak: that
-of torch's matrix product on large random matrices in the same run (the processor's clock falls with the data, so zeros would
-flatter). Decode is GB/s of keys and values, beside what a reduction over memory reads in the same run.
+of a loop of products on registers in the same run (bench/peers/limits.c). Decode is GB/s of keys and values, beside what
+the same program reads from memory.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import torch
+from peers.limits import measure_limits
 from timing import WARM_UP, summary, timed
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -28,18 +29,6 @@ BLOCK_SIZE = 16
 PREFILL_HEADS = ((8, 8), (9, 3))
 DECODE_HEADS = ((8, 8), (9, 3))
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-
-def bf16_peak() -> float:
-    """GFLOP/s of the best of several products of random bf16 matrices of 2,048."""
-    a, b = torch.randn(2048, 2048).bfloat16(), torch.randn(2048, 2048).bfloat16()
-    return 2 * 2048**3 / min(timed([lambda: a @ b], 1.0)[0]) / 1e9
-
-
-def read_bandwidth() -> float:
-    """GB/s of the best of several reductions over memory that no cache of a core holds."""
-    data = torch.ones(48 << 20, dtype=torch.int64)
-    return data.numel() * 8 / min(timed([lambda: data.max()], 1.0)[0]) / 1e9
 
 
 def paged(num_requests: int, keys: int, kv_heads: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,7 +107,8 @@ def main() -> None:
     ops.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    limits = {"bf16_GFLOP_s": bf16_peak(), "read_GB_s": read_bandwidth()}
+    measured = measure_limits(options.threads)
+    limits = {"bf16_GFLOP_s": float(measured["bf16_gop_per_s"]), "read_GB_s": float(measured["read_gb_per_s"])}
     print(
         f"{ops.isa()}, {options.threads} threads; {limits['bf16_GFLOP_s']:.0f} GFLOP/s, {limits['read_GB_s']:.1f} GB/s"
     )
