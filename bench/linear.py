@@ -4,21 +4,19 @@
 
 For one row the weights cycle through copies larger than the second cache, as a model's layers do, and the rate is GB/s
 of packed weights; for more rows it is GOP/s (2·rows·K·N a product). int8 and bf16 include the narrowing of the
-activations. All are run in turn, and medians given. The peaks are those of peaks.cpp, built here with $CXX or c++.
+activations. All are run in turn, and medians given. The peaks are those of peers/limits.c.
 """
 
 import argparse
 import json
-import os
 import platform
 import statistics
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from peers.limits import measure_limits
 from timing import timed
 
 from octavo import ops
@@ -51,26 +49,12 @@ def random_weight(weight_format: WeightFormat, n: int, k: int) -> StoredWeight:
 
 
 def layers(weight_format: WeightFormat) -> list[list[PackedWeight]]:
-    """As many layers as make the working set, each one's weights on their own."""
+    """As many layers as make the working set, packed one after the other as an engine's are."""
     is_k_quant = weight_format.block_size == 256
     shapes = [(n, (k + 255) // 256 * 256 if is_k_quant else k) for n, k in SHAPES]
-    one = [ops.pack_weight(random_weight(weight_format, n, k), device="cpu") for n, k in shapes]
-    count = max(2, WORKING_SET_BYTES // sum(weight.num_bytes for weight in one))
-    copies = [
-        [PackedWeight(w.data.clone(), w.format, w.layout, w.out_features, w.in_features) for w in one]
-        for _ in range(count - 1)
-    ]
-    return [one, *copies]
-
-
-def peaks(threads: int) -> dict[str, float]:
-    """What peaks.cpp prints."""
-    with tempfile.TemporaryDirectory() as directory:
-        program = Path(directory) / "peaks"
-        source = Path(__file__).parent / "peaks.cpp"
-        compiler = [os.environ.get("CXX", "c++"), "-std=c++20", "-O3", "-march=native", "-pthread"]
-        subprocess.run([*compiler, str(source), "-o", str(program)], check=True)
-        return dict(json.loads(subprocess.run([program, str(threads)], check=True, stdout=subprocess.PIPE).stdout))
+    stored = [random_weight(weight_format, n, k) for n, k in shapes]
+    count = max(2, WORKING_SET_BYTES // sum(weight.num_bytes for weight in stored))
+    return [[ops.pack_weight(weight, device="cpu") for weight in stored] for _ in range(count)]
 
 
 def paths(weight_format: WeightFormat, *, has_all: bool) -> list[str]:
@@ -79,7 +63,7 @@ def paths(weight_format: WeightFormat, *, has_all: bool) -> list[str]:
     found = ["native"]
     if weight_format.is_block_format or weight_format is WeightFormat.I8:
         found += ["int8", *(f"int8 {path}" for path in NATIVE.int8_paths() if has_all)]
-    if ops.has_bf16_tiles() and weight_format not in (WeightFormat.F32, WeightFormat.I8):
+    if ops.has_bf16_tiles() and weight_format is not WeightFormat.F32:
         found.append("bf16")
     return found
 
@@ -130,8 +114,8 @@ def main() -> None:
     if NATIVE is None:
         sys.exit("octavo._native is not built")
     ops.set_num_threads(options.threads)
-    limits = peaks(options.threads)
-    print(f"{ops.isa()}, {options.threads} threads; at most {', '.join(f'{name} {v:g}' for name, v in limits.items())}")
+    limits = measure_limits(options.threads)
+    print(f"{ops.isa()}, {options.threads} threads; at most {', '.join(f'{name} {v}' for name, v in limits.items())}")
     rows = [int(each) for each in options.rows.split(",")]
     print(f"{'':18}" + "".join(f"{'GB/s' if m == 1 else 'GOP/s'} M={m:<6}" for m in rows))
     results = []

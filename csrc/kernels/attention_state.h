@@ -82,19 +82,21 @@ template <class V, class Walk>
 inline void for_splits(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const QueryTile& queries,
                        float* memory, Walk walk) {
     const int64_t rows = queries.rows();
+    const bool is_merged = !tile.partial && tile.num_splits > 1;
     const PartialRows total(memory, rows, a.value_size);
-    start_total(total, rows);
+    if (is_merged) start_total(total, rows);
+    else start_rows(total, rows);
     for (int64_t split = tile.first_split; split < tile.first_split + tile.num_splits; ++split) {
         const KeyRange all = queries.keys(0, queries.tokens());
         const KeyRange keys{larger(all.first, split * kKvSplit), smaller(all.stop, (split + 1) * kKvSplit)};
         const PartialRows part =
-            tile.partial           ? partial_rows(a, tile, kv_head, split)
-            : tile.num_splits == 1 ? total
-                                   : PartialRows(memory + PartialRows::floats(rows, a.value_size), rows, a.value_size);
+            tile.partial ? partial_rows(a, tile, kv_head, split)
+            : is_merged  ? PartialRows(memory + PartialRows::floats(rows, a.value_size), rows, a.value_size)
+                         : total;
         start_rows(part, rows);
         if (keys.is_empty()) continue;
         walk(part, keys);
-        if (tile.partial || tile.num_splits == 1) continue;
+        if (!is_merged) continue;
         for (int64_t row = 0; row < rows; ++row) merge_row<V>(total, part, row);
     }
     if (!tile.partial) finish_rows<V>(a, queries, total);
