@@ -10,7 +10,7 @@
 
 namespace octavo {
 
-enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, I8 };
+enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, I8, BF16Tiles };
 enum class CacheType : int32_t { F32, BF16, F16 };
 enum class GatedActivation : int32_t { SiLU, GELUTanh };
 

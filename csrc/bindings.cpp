@@ -41,7 +41,7 @@ NB_MODULE(_native, m) {
         .value("Q4_0", Format::Q4_0).value("Q4_1", Format::Q4_1).value("Q5_0", Format::Q5_0)
         .value("Q5_1", Format::Q5_1).value("Q8_0", Format::Q8_0).value("Q4_K", Format::Q4_K)
         .value("Q5_K", Format::Q5_K).value("Q6_K", Format::Q6_K)
-        .value("I8", Format::I8);
+        .value("I8", Format::I8).value("BF16_TILES", Format::BF16Tiles);
     nb::enum_<CacheType>(m, "CacheType")
         .value("F32", CacheType::F32).value("BF16", CacheType::BF16).value("F16", CacheType::F16);
     nb::enum_<GatedActivation>(m, "GatedActivation")

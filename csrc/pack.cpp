@@ -125,6 +125,14 @@ void pack_i8(const uint8_t* rows, int64_t row_stride_bytes, int64_t columns, int
     transpose<uint32_t>(rows + 4, row_stride_bytes, columns, k / 4, out + 4 * kPanelColumns);
 }
 
+// Runs of 32 k of a column side by side.
+void pack_tiles(const uint8_t* rows, int64_t row_stride_bytes, int64_t columns, int64_t k, uint8_t* out) {
+    constexpr int64_t kRun = 32 * sizeof(uint16_t);
+    for (int64_t run = 0; run < k / 32; ++run)
+        for (int64_t column = 0; column < columns; ++column)
+            std::memcpy(out + (run * kPanelColumns + column) * kRun, rows + column * row_stride_bytes + run * kRun, kRun);
+}
+
 struct PackArguments {
     Format format;
     const std::byte* rows;
@@ -162,6 +170,7 @@ void pack_panel(const void* arguments, int64_t panel) {
         case Format::Q5_K: return pack_blocks<Format::Q5_K>(a, rows, columns, out);
         case Format::Q6_K: return pack_blocks<Format::Q6_K>(a, rows, columns, out);
         case Format::I8: return pack_i8(rows, a.row_stride_bytes, columns, a.k, out);
+        case Format::BF16Tiles: return pack_tiles(rows, a.row_stride_bytes, columns, a.k, out);
     }
 }
 

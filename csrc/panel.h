@@ -17,6 +17,8 @@
 // I8 lies as the scales [32] fp32, then bytes [k/4][32][4], K filled up with zeros to a multiple of kRowPadding: what dot
 // products of bytes and AMX's tiles read as it is. Its rows as given are a scale (4 bytes), then bytes; w = scale·byte.
 //
+// BF16Tiles is BF16 as [k / 32][column][32]: 16 columns of 32 k are what AMX's tiles read as it is.
+//
 // An element is step·code + offset, in one fma; step and offset per 32 (Q6_K: 16) elements. The
 // product is exact, so this is bitwise ggml's value, but for the sign of a zero.
 #pragma once
@@ -50,6 +52,7 @@ constexpr PanelBlock kPanelBlocks[] = {
     {256, 20, 1, 4, 176},   // Q5_K
     {256, 18, 2, 4, 210},   // Q6_K
     {4, 4, 0, 0, 4},        // I8: a block is a word, beside the scales
+    {32, 64, 0, 0, 64},     // BF16Tiles
 };
 
 // Bytes of a panel.

@@ -146,8 +146,11 @@ inline void with_block_format(Format format, F f) {
     }
 }
 
-// Whether dot_slab takes the format: fp32 is multiplied where it lies, and I8's scales wait for its exact sums.
-inline bool can_dot_slab(Format format) { return format != Format::F32 && format != Format::I8; }
+// Whether dot_slab takes the format: fp32 is multiplied where it lies, I8's scales wait for its exact sums, and tiles have
+// another order.
+inline bool can_dot_slab(Format format) {
+    return format != Format::F32 && format != Format::I8 && format != Format::BF16Tiles;
+}
 
 // k0 is a multiple of four.
 template <class V>
@@ -162,6 +165,15 @@ template <class V>
             V::store(out + i * kPanelColumns + column, V::mul(scale, code));
         }
     }
+}
+
+// Calls use(i, w) for all k of a column of BF16Tiles: w those from i on.
+template <class V, class Use>
+inline void for_column_of_tiles(const std::byte* blocks, int64_t k, int64_t column, Use use) {
+    constexpr int64_t kRun = kPanelBlocks[static_cast<int>(Format::BF16Tiles)].k;
+    const auto* from = reinterpret_cast<const uint16_t*>(blocks) + column * kRun;
+    for (int64_t run = 0; run < k; run += kRun, from += kRun * kPanelColumns)
+        for (int64_t i = 0; i < kRun; i += V::kLanes) use(run + i, V::load_bf16(from + i));
 }
 
 // k0 and k are multiples of the format's block.
@@ -182,6 +194,14 @@ inline void dequantize_slab(Format format, const std::byte* panel, int64_t k0, i
             return convert([&](int64_t i) { return V::load_f16(reinterpret_cast<const uint16_t*>(from) + i); });
         case Format::BF16:
             return convert([&](int64_t i) { return V::load_bf16(reinterpret_cast<const uint16_t*>(from) + i); });
+        case Format::BF16Tiles:
+            for (int64_t column = 0; column < kPanelColumns; ++column)
+                for_column_of_tiles<V>(from, k, column, [&](int64_t i, typename V::Float w) {
+                    float lanes[V::kLanes];
+                    V::store(lanes, w);
+                    for (int64_t lane = 0; lane < V::kLanes; ++lane) out[(i + lane) * kPanelColumns + column] = lanes[lane];
+                });
+            return;
         default:
             with_block_format(format, [&]<Format F>() { dequantize_blocks<V, F>(from, k / block.k, out); });
     }

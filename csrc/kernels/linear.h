@@ -45,6 +45,13 @@ void embedding(const void* arguments, int64_t item) {
     const int64_t columns = a.ids ? 1 : smaller(kPanelColumns, a.out_features - first);
     float* y = a.y + (a.ids ? item : first) * a.in_features;
     const std::byte* weight = panel_at(a.weight, a.format, panel, a.in_features);
+    if (a.format == Format::BF16Tiles) {
+        for (int64_t c = 0; c < columns; ++c, y += a.in_features)
+            for_column_of_tiles<V>(weight, a.in_features, column + c, [&](int64_t i, typename V::Float w) {
+                V::store(y + i, V::mul(V::broadcast(a.scale), w));
+            });
+        return;
+    }
     for (int64_t k = 0; k < a.in_features; k += kSlab) {
         const int64_t size = smaller(kSlab, a.in_features - k);
         dequantize_slab<V>(a.format, weight, k, size, slab);

@@ -43,6 +43,11 @@ struct RowBlock {
 // (TILELOADDT1).
 enum class Reuse { Rows, Weights };
 
+// 32 k of two strips.
+struct TilePair {
+    const uint16_t *left, *right;
+};
+
 // sums = W·xᵀ, or +=, over 32 k `depth` times, from group `start` of x on; next(g) gives both tiles of the g-th.
 template <int Halves, Reuse kReuse, class Next>
 [[gnu::always_inline]] inline void multiply_halves(const RowBlock& block, int64_t start, int64_t depth, Next next) {
@@ -59,14 +64,14 @@ template <int Halves, Reuse kReuse, class Next>
     const uint16_t* x = block.x + start * first * kTileK;
     const uint16_t* right = block.x + kPairedRows * block.in_features + start * second * kTileK;
     for (int64_t g = 0; g < depth; ++g, x += first * kTileK, right += second * kTileK) {
-        const uint16_t* tiles = next(g);
+        const TilePair tiles = next(g);
         if constexpr (kReuse == Reuse::Rows) asm volatile("tileloadd (%0,%1,1), %%tmm6" ::"r"(x), "r"(4 * first) : "memory");
         else asm volatile("tileloaddt1 (%0,%1,1), %%tmm6" ::"r"(x), "r"(4 * first) : "memory");
         asm volatile(
-            "tileloadd (%[w],%[line],1), %%tmm4\n\t"
+            "tileloadd (%[left],%[line],1), %%tmm4\n\t"
             "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
-            "tileloadd 1024(%[w],%[line],1), %%tmm5\n\t"
-            "tdpbf16ps %%tmm6, %%tmm5, %%tmm1" ::[w] "r"(tiles), [line] "r"(int64_t{64})
+            "tileloadd (%[right],%[line],1), %%tmm5\n\t"
+            "tdpbf16ps %%tmm6, %%tmm5, %%tmm1" ::[left] "r"(tiles.left), [right] "r"(tiles.right), [line] "r"(int64_t{64})
             : "memory");
         if constexpr (Halves == 1) continue;
         if constexpr (kReuse == Reuse::Rows) asm volatile("tileloadd (%0,%1,1), %%tmm7" ::"r"(right), "r"(4 * second) : "memory");
@@ -230,6 +235,13 @@ private:
         make_tile(right, group, tiles + kTileElements);
     }
 
+    // What make_tiles made at `tiles`.
+    template <class MakeTile>
+    [[gnu::always_inline]] TilePair tiles_of(const Strip& left, const Strip& right, int64_t group, const uint16_t* tiles) {
+        if constexpr (requires { MakeTile::at(left, group); }) return {MakeTile::at(left, group), MakeTile::at(right, group)};
+        else return {tiles, tiles + kTileElements};
+    }
+
     // Few rows: each 32 k are multiplied while later ones, of this pair or the next, are made.
     template <class MakeTile>
     void stream(int64_t first_pair, int64_t end_pair, MakeTile make_tile) {
@@ -248,10 +260,11 @@ private:
             for (int64_t i = 0; i < kLag; ++i) make_next();
         for (int64_t pair = first_pair; pair < end_pair; ++pair) {
             const RowBlock block{x_of(0), rows_, a_.in_features, scratch_.sums + pair % 2 * kBlockRows * kPanelColumns};
+            const Strip first = output_.strip(pair, 0), second = output_.strip(pair, 1);
             multiply<Reuse::Rows>(block, 0, depth_, [&](int64_t g) {
                 make_next();
                 write_beside(g);
-                return scratch_.tiles + used++ % kRing * kGroupElements;
+                return tiles_of<MakeTile>(first, second, g, scratch_.tiles + used++ % kRing * kGroupElements);
             });
             pending_.write_rest();
             pending_.begin(block, pair, first_row_);
@@ -272,7 +285,7 @@ private:
                 if (block.rows < kBlockRows) block_shapes(block.rows).load();
                 multiply<Reuse::Weights>(block, start, stop - start, [&](int64_t g) {
                     write_beside(g);
-                    return scratch_.tiles + g * kGroupElements;
+                    return tiles_of<MakeTile>(left, right, start + g, scratch_.tiles + g * kGroupElements);
                 });
                 pending_.write_rest();
                 if (stop == depth_) pending_.begin(block, pair, first_row_ + row);

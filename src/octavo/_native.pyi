@@ -28,6 +28,8 @@ class Format(enum.Enum):
 
     I8 = 11
 
+    BF16_TILES = 12
+
 class CacheType(enum.Enum):
     F32 = 0
 

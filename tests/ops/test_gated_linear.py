@@ -16,9 +16,17 @@ VOCABULARY, MAX_TOKENS = 600, 600
 class GatedMlp:
     """down(act(gate)·up) of rows of a table."""
 
-    def __init__(self, stored_weight, weight_format: WeightFormat, hidden: int, features: int, activation: str) -> None:
+    def __init__(
+        self,
+        stored_weight,
+        weight_format: WeightFormat,
+        hidden: int,
+        features: int,
+        activation: str,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.table = ops.pack_weight(stored_weight(WeightFormat.F32, VOCABULARY, hidden, 1), device="cpu")
-        self.gate_up = ops.pack_weight(stored_weight(weight_format, 2 * features, hidden, 2), device="cpu")
+        self.gate_up = ops.pack_weight(stored_weight(weight_format, 2 * features, hidden, 2), device="cpu", dtype=dtype)
         self.down = ops.pack_weight(stored_weight(WeightFormat.BF16, 40, features, 3), device="cpu")
         self.bias: torch.Tensor | None = None
         self.act = getattr(ops, activation)
@@ -40,10 +48,12 @@ def replay(program, ids_T: torch.Tensor) -> torch.Tensor:
     return program.replay(len(ids_T), 0, [])[0]
 
 
-@pytest.mark.parametrize("weight_format", list(WeightFormat))
+@pytest.mark.parametrize(
+    ("weight_format", "dtype"), [*((f, None) for f in WeightFormat), (WeightFormat.BF16, torch.bfloat16)]
+)
 @pytest.mark.parametrize("activation", ["silu_mul", "gelu_tanh_mul"])
-def test_its_bits_are_those_of_its_ops(weight_format, activation, stored_weight, threads):
-    mlp = GatedMlp(stored_weight, weight_format, 1280, 96, activation)
+def test_its_bits_are_those_of_its_ops(weight_format, dtype, activation, stored_weight, threads):
+    mlp = GatedMlp(stored_weight, weight_format, 1280, 96, activation, dtype)
     program, kernels = record(mlp)
     assert kernels.count("gated_linear") == 1
     assert "gated" not in kernels

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ops.tensors import randn, same_bits
 
 from octavo import ops
-from octavo.ops import OpArgumentError, WeightFormat, reference
+from octavo.ops import OpArgumentError, WeightFormat, WeightLayout, reference
 
 FORMATS = list(WeightFormat)
 
@@ -67,6 +67,36 @@ def test_any_size_of_a_float_weight(weight_format, num_tokens, n, k, stored_weig
 def test_a_weight_without_columns_gives_the_bias(num_tokens, weight_format, stored_weight):
     weight, bias_N = ops.pack_weight(stored_weight(weight_format, 40, 0), device="cpu"), torch.linspace(-1, 1, 40)
     assert torch.equal(rounded_linear(torch.zeros(num_tokens, 0), weight, bias_N), bias_N.expand(num_tokens, 40))
+
+
+@pytest.mark.skipif(not ops.has_bf16_tiles(), reason="this processor has no AMX")
+@pytest.mark.parametrize("shape", [(1, 32), (16, 64), (45, 96), (83, 1280), (96, 640)])
+def test_a_weight_packed_as_tiles_gives_the_same_bits(shape, stored_weight, threads):
+    stored = stored_weight(WeightFormat.BF16, *shape)
+    panels = ops.pack_weight(stored, device="cpu")
+    tiles = ops.pack_weight(stored, device="cpu", dtype=torch.bfloat16)
+    assert (panels.layout, tiles.layout) == (WeightLayout.PANELS, WeightLayout.TILES)
+    assert torch.equal(ops.dequantize(tiles), stored.data.float())
+    ids_T = torch.arange(shape[0]).flip(0)
+    assert same_bits(ops.embedding(ids_T, tiles, 0.3), ops.embedding(ids_T, panels, 0.3))
+    bias_N = torch.linspace(-1, 1, shape[0])
+    for size in (0, 1, 2, 16, 17, 32, 33, 64, 65, 530):
+        x_TK = randn(size, shape[1])
+        assert same_bits(ops.linear(x_TK, tiles, bias_N), ops.linear(x_TK, panels, bias_N))
+        for num_threads in (1, 2, 7):
+            threads(num_threads)
+            assert same_bits(rounded_linear(x_TK, tiles, bias_N), rounded_linear(x_TK, panels, bias_N))
+
+
+def test_only_bf16_of_whole_tiles_lies_as_tiles(stored_weight):
+    for weight_format, k in (
+        (WeightFormat.BF16, 48),
+        (WeightFormat.F16, 64),
+        (WeightFormat.F32, 64),
+        (WeightFormat.Q4_0, 64),
+    ):
+        packed = ops.pack_weight(stored_weight(weight_format, 32, k), device="cpu", dtype=torch.bfloat16)
+        assert packed.layout is not WeightLayout.TILES
 
 
 @pytest.mark.parametrize("weight_format", FORMATS)

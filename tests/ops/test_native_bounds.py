@@ -16,6 +16,11 @@ if NATIVE is None:
 from octavo import _native
 
 GUARD = 64
+PACKED_FORMATS = list(_native.Format.__members__)
+
+
+def stored_format(packed_format: str) -> WeightFormat:
+    return WeightFormat(packed_format.removesuffix("_TILES"))
 
 
 class Guarded:
@@ -48,12 +53,12 @@ def view(cache: Guarded) -> _native.CacheView:
     )
 
 
-@pytest.mark.parametrize("weight_format", list(WeightFormat))
+@pytest.mark.parametrize("packed_format", PACKED_FORMATS)
 @pytest.mark.parametrize(("rows", "n"), [(1, 1), (3, 33), (13, 45), (241, 31)])
-def test_packing_linear_embedding(weight_format, rows, n, isa, stored_weight):
-    k = 256
+def test_packing_linear_embedding(packed_format, rows, n, isa, stored_weight):
+    k, weight_format = 256, stored_format(packed_format)
     stored = stored_weight(weight_format, n, k)
-    code = _native.Format[weight_format.value]
+    code = _native.Format[packed_format]
     source = Guarded(stored.data.view(torch.uint8).flatten())
     packed = Guarded(torch.zeros(_native.packed_bytes(code, n, k), dtype=torch.uint8))
     _native.pack(code, source.address, weight_format.row_bytes(k), n, k, packed.address)
@@ -113,11 +118,12 @@ def test_quantize_groups_and_linear_int8(weight_format, rows, n, isa, stored_wei
 
 
 @pytest.mark.skipif(not ops.has_bf16_tiles(), reason="this processor has no AMX")
-@pytest.mark.parametrize("weight_format", list(WeightFormat))
+@pytest.mark.parametrize("packed_format", PACKED_FORMATS)
 @pytest.mark.parametrize("rows", [1, 2, 15, 16, 17, 33, 65, 257, 513])
-def test_round_and_bf16_kernels(weight_format, rows, stored_weight):
+def test_round_and_bf16_kernels(packed_format, rows, stored_weight):
     k, n, features = 256, 45, 32
-    code = _native.Format[weight_format.value]
+    weight_format, code = stored_format(packed_format), _native.Format[packed_format]
+    dtype = torch.bfloat16 if packed_format == "BF16_TILES" else None
     x, bias = randn(rows, k), randn(n)
     paired = Guarded(torch.full((rows, k), torch.nan, dtype=torch.bfloat16))
     _native.run(
@@ -126,7 +132,7 @@ def test_round_and_bf16_kernels(weight_format, rows, stored_weight):
     paired.assert_whole()
     assert paired.tensor.isfinite().all()
     stored = stored_weight(weight_format, n, k)
-    packed = Guarded(ops.pack_weight(stored, device="cpu").data)
+    packed = Guarded(ops.pack_weight(stored, device="cpu", dtype=dtype).data)
     y = empty(rows, n)
     _native.run(
         _native.LinearBf16Arguments(
@@ -137,7 +143,7 @@ def test_round_and_bf16_kernels(weight_format, rows, stored_weight):
     y.assert_whole()
     rounded = ops.round_bf16(x.tensor.clone())
     assert torch.equal(y.tensor, ops.linear_bf16(rounded, ops.pack_weight(stored, device="cpu"), bias.tensor.clone()))
-    gate_up = ops.pack_weight(stored_weight(weight_format, 2 * features, k), device="cpu")
+    gate_up = ops.pack_weight(stored_weight(weight_format, 2 * features, k), device="cpu", dtype=dtype)
     packed = Guarded(gate_up.data)
     gated = Guarded(torch.full((rows, features), torch.nan, dtype=torch.bfloat16))
     _native.run(

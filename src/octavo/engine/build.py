@@ -124,7 +124,8 @@ class _Phases:
 
 
 def _linear_method(resolved: ResolvedConfig, device: torch.device) -> LinearMethod:
-    as_stored = AsStored(device, getattr(torch, resolved.dtype))
+    dtype = torch.bfloat16 if resolved.linear_activations == "bf16" else getattr(torch, resolved.dtype)
+    as_stored = AsStored(device, dtype)
     method: LinearMethod = as_stored
     if resolved.linear_activations != "native":
         method = NarrowActivations(as_stored, ActivationKind(resolved.linear_activations))

@@ -32,8 +32,9 @@ _FLOAT_DTYPE = {
 def pack_weight(weight: StoredWeight, *, device: torch.device | str, dtype: torch.dtype | None = None) -> PackedWeight:
     """A stored weight in the layout of the device's kernels.
 
-    On a CPU it stays in its format's codes (`dtype` has no effect); elsewhere it is expanded to
-    `dtype` (fp32 if None). The result may share memory with `weight` and never outlives its use.
+    On a CPU it stays in its format's codes, and `dtype`, that of the activations it will be multiplied with, may choose their
+    order: every op takes either. Elsewhere it is expanded to `dtype` (fp32 if None). The result may share memory with
+    `weight` and never outlives its use.
 
     Raises `OpArgumentError` if the data is not what the format and sizes promise.
     """

@@ -18,6 +18,7 @@ class WeightLayout(StrEnum):
     ROWS = "rows"  # as stored: (N, K) of a float dtype, or (N, row_bytes) uint8 for block formats
     DENSE = "dense"  # expanded to (N, K) of the activation dtype
     PANELS = "panels"  # bytes of csrc/panel.h: 32 output features side by side
+    TILES = "tiles"  # the same of bf16, in the order of AMX's tiles
 
 
 @dataclass(frozen=True, slots=True, eq=False)

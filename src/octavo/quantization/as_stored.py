@@ -18,6 +18,7 @@ class AsStored:
 
     device: torch.device
     dtype: torch.dtype
+    """Of the activations that weights are multiplied with."""
 
     def load(self, weights: Sequence[StoredWeight]) -> StackedWeight:
         """Neighbours of one format become one matrix."""

@@ -48,6 +48,7 @@ class _PerThread(threading.local):
 _weights = _PerThread()
 
 _FORMAT = {weight_format: _native.Format[weight_format.value] for weight_format in WeightFormat}
+_LAYOUTS = (WeightLayout.PANELS, WeightLayout.TILES)
 
 
 def can_pack_weight(weight: StoredWeight, device: torch.device, dtype: torch.dtype | None) -> bool:
@@ -68,7 +69,8 @@ def pack_stacked(weights: Sequence[StoredWeight], device: torch.device, dtype: t
     if any(weight.out_features % PANEL_COLUMNS for weight in weights[:-1]):
         weights = [stacked(weights)]
     k, weight_format = weights[0].in_features, weights[0].format
-    n, code = sum(weight.out_features for weight in weights), _FORMAT[weight_format]
+    n, layout = sum(weight.out_features for weight in weights), _layout(weight_format, k, dtype)
+    code = _native_format(weight_format, layout)
     data = _weights.memory.take(_native.packed_bytes(code, n, k))
     start = 0
     for weight in weights:
@@ -77,11 +79,20 @@ def pack_stacked(weights: Sequence[StoredWeight], device: torch.device, dtype: t
             code, address(rows), rows.stride(0) * rows.element_size(), weight.out_features, k, address(data) + start
         )
         start += _native.packed_bytes(code, weight.out_features, k)
-    return PackedWeight(data, weight_format, WeightLayout.PANELS, n, k)
+    return PackedWeight(data, weight_format, layout, n, k)
+
+
+def _layout(weight_format: WeightFormat, in_features: int, dtype: torch.dtype | None) -> WeightLayout:
+    is_for_tiles = dtype is torch.bfloat16 and weight_format is WeightFormat.BF16 and _native.has_bf16_tiles()
+    return WeightLayout.TILES if is_for_tiles and in_features % PAIRED_MULTIPLE == 0 else WeightLayout.PANELS
+
+
+def _native_format(weight_format: WeightFormat, layout: WeightLayout) -> _native.Format:
+    return _native.Format.BF16_TILES if layout is WeightLayout.TILES else _FORMAT[weight_format]
 
 
 def can_dequantize(weight: PackedWeight | StoredWeight) -> bool:
-    return isinstance(weight, PackedWeight) and weight.layout is WeightLayout.PANELS
+    return isinstance(weight, PackedWeight) and weight.layout in _LAYOUTS
 
 
 def dequantize(weight: PackedWeight | StoredWeight) -> Tensor:
@@ -93,7 +104,7 @@ def dequantize(weight: PackedWeight | StoredWeight) -> Tensor:
 
 
 def can_linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> bool:
-    return weight.layout is WeightLayout.PANELS
+    return weight.layout in _LAYOUTS
 
 
 def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
@@ -106,7 +117,7 @@ def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Te
         x=x,
         x_stride=x.stride(0),
         weight=weight.data,
-        format=_FORMAT[weight.format],
+        format=_native_format(weight.format, weight.layout),
         bias=optional_vector(bias_N),
         y=y_TN,
         y_stride=y_TN.stride(0),
@@ -133,7 +144,7 @@ def round_bf16(x_TK: Tensor) -> Bf16Activations:
 
 
 def can_linear_bf16(x: Bf16Activations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> bool:
-    return weight.layout is WeightLayout.PANELS and (out_TN is None or out_TN.stride(1) == 1)
+    return weight.layout in _LAYOUTS and (out_TN is None or out_TN.stride(1) == 1)
 
 
 def linear_bf16(x: Bf16Activations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
@@ -145,7 +156,7 @@ def linear_bf16(x: Bf16Activations, weight: PackedWeight, bias_N: Tensor | None,
         LINEAR_BF16,
         x=x.data_TK,
         weight=weight.data,
-        format=_FORMAT[weight.format],
+        format=_native_format(weight.format, weight.layout),
         bias=optional_vector(bias_N),
         y=y_TN,
         y_stride=y_TN.stride(0),
@@ -185,7 +196,7 @@ def quantize_activations(x_TK: Tensor) -> QuantizedActivations:
 def can_linear_int8(
     x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None
 ) -> bool:
-    return weight.layout is WeightLayout.PANELS and (out_TN is None or out_TN.stride(1) == 1)
+    return weight.layout in _LAYOUTS and (out_TN is None or out_TN.stride(1) == 1)
 
 
 def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
@@ -197,7 +208,7 @@ def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | 
         scales=x.scales_GT,
         sums=x.sums_HT,
         weight=weight.data,
-        format=_FORMAT[weight.format],
+        format=_native_format(weight.format, weight.layout),
         bias=optional_vector(bias_N),
         y=y_TN,
         y_stride=y_TN.stride(0),
@@ -250,7 +261,7 @@ def quantize_rows(x_TK: Tensor) -> QuantizedRows:
 
 
 def can_linear_i8(x: QuantizedRows, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> bool:
-    return weight.layout is WeightLayout.PANELS and (out_TN is None or out_TN.stride(1) == 1)
+    return weight.layout in _LAYOUTS and (out_TN is None or out_TN.stride(1) == 1)
 
 
 def linear_i8(x: QuantizedRows, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
@@ -273,7 +284,7 @@ def linear_i8(x: QuantizedRows, weight: PackedWeight, bias_N: Tensor | None, out
 
 
 def can_embedding(ids_T: Tensor, weight: PackedWeight, scale: float) -> bool:
-    return weight.layout is WeightLayout.PANELS
+    return weight.layout in _LAYOUTS
 
 
 def embedding(ids_T: Tensor, weight: PackedWeight, scale: float) -> Tensor:
@@ -289,7 +300,7 @@ def _launch_embedding(ids_T: Tensor | None, weight: PackedWeight, scale: float, 
         EMBEDDING,
         ids=ids_T,
         weight=weight.data,
-        format=_FORMAT[weight.format],
+        format=_native_format(weight.format, weight.layout),
         scale=scale,
         y=y_TK,
         rows=y_TK.shape[0],

@@ -187,7 +187,7 @@ def _facts(launch: Launch) -> LaunchFacts:
     if is_matrix and isinstance(weight, Tensor) and launch.kernel != "embedding":  # which reads single rows
         weight_bytes = weight.numel() * weight.element_size()
     if is_matrix:
-        weight_format = str(arguments["format"]).rpartition(".")[2]
+        weight_format = str(arguments["format"]).rpartition(".")[2].removesuffix("_TILES")
         width = arguments["out_features"] if "out_features" in arguments else f"2 × {arguments['features']}"
         shape = f"{weight_format} {arguments['in_features']} → {width}"
     elif "kv_heads" in arguments:
