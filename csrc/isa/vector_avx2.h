@@ -48,7 +48,7 @@ struct Vector {
     }
 
     // Row i, lane j becomes row j, lane i: pairs, then fours within 128-bit lanes, then the lanes.
-    static void transpose(Float (&rows)[8]) {
+    [[gnu::always_inline]] static void transpose(Float (&rows)[8]) {
         Float pairs[8], fours[8];
         for (int i = 0; i < 8; i += 2) {
             pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);

@@ -41,7 +41,7 @@ struct Vector {
     static Float scale_by_power(Float x, Float n) { return _mm512_scalef_ps(x, n); }
 
     // Row i, lane j becomes row j, lane i: pairs, then fours within 128-bit lanes, then the lanes.
-    static void transpose(Float (&rows)[16]) {
+    [[gnu::always_inline]] static void transpose(Float (&rows)[16]) {
         Float pairs[16], fours[16];
         for (int i = 0; i < 16; i += 2) {
             pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);

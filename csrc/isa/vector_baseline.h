@@ -53,7 +53,7 @@ struct Vector {
     }
 
     // Row i, lane j becomes row j, lane i.
-    static void transpose(Float (&rows)[4]) {
+    [[gnu::always_inline]] static void transpose(Float (&rows)[4]) {
         const Float a = rows[0], b = rows[1], c = rows[2], d = rows[3];
         for (int i = 0; i < kLanes; ++i) rows[i] = Float{a[i], b[i], c[i], d[i]};
     }

@@ -48,15 +48,17 @@ struct TilePair {
     const uint16_t *left, *right;
 };
 
-// sums = W·xᵀ, or +=, over 32 k `depth` times, from group `start` of x on; next(g) gives both tiles of the g-th.
+// sums = before + W·xᵀ over 32 k `depth` times, from group `start` of x on; next(g) gives both tiles of the g-th. `before`
+// lies as the sums do, or is null for zero.
 template <int Halves, Reuse kReuse, class Next>
-[[gnu::always_inline]] inline void multiply_halves(const RowBlock& block, int64_t start, int64_t depth, Next next) {
+[[gnu::always_inline]] inline void multiply_halves(const RowBlock& block, const float* before, int64_t start, int64_t depth, Next next) {
     const int64_t stride = 4 * block.sums_stride(), first = block.first_rows(), second = block.rows - first;
     float *sums = block.sums, *lower = sums + 16 * block.sums_stride();
-    if (start > 0) {
-        asm volatile("tileloadd (%0,%2,1), %%tmm0\n\ttileloadd (%1,%2,1), %%tmm1" ::"r"(sums), "r"(lower), "r"(stride) : "memory");
+    if (before) {
+        const float* lower_before = before + 16 * block.sums_stride();
+        asm volatile("tileloadd (%0,%2,1), %%tmm0\n\ttileloadd (%1,%2,1), %%tmm1" ::"r"(before), "r"(lower_before), "r"(stride) : "memory");
         if constexpr (Halves == 2)
-            asm volatile("tileloadd 64(%0,%2,1), %%tmm2\n\ttileloadd 64(%1,%2,1), %%tmm3" ::"r"(sums), "r"(lower), "r"(stride) : "memory");
+            asm volatile("tileloadd 64(%0,%2,1), %%tmm2\n\ttileloadd 64(%1,%2,1), %%tmm3" ::"r"(before), "r"(lower_before), "r"(stride) : "memory");
     } else {
         asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1" ::: "memory");
         if constexpr (Halves == 2) asm volatile("tilezero %%tmm2\n\ttilezero %%tmm3" ::: "memory");
@@ -84,9 +86,9 @@ template <int Halves, Reuse kReuse, class Next>
 }
 
 template <Reuse kReuse, class Next>
-inline void multiply(const RowBlock& block, int64_t start, int64_t depth, Next next) {
-    if (block.rows > kPairedRows) multiply_halves<2, kReuse>(block, start, depth, next);
-    else multiply_halves<1, kReuse>(block, start, depth, next);
+inline void multiply(const RowBlock& block, const float* before, int64_t start, int64_t depth, Next next) {
+    if (block.rows > kPairedRows) multiply_halves<2, kReuse>(block, before, start, depth, next);
+    else multiply_halves<1, kReuse>(block, before, start, depth, next);
 }
 
 // A plain layer. Its pairs of strips are its panels.
@@ -99,26 +101,30 @@ public:
     static constexpr int kParts = 2, kStepsPerPart = 4;
 
     // A part of 16 rows is the strip of one side.
-    void write(const float* sums, int64_t stride, int64_t pair, int64_t row, int64_t rows, int side) const {
+    [[gnu::always_inline]] void write(const float* sums, int64_t stride, int64_t pair, int64_t row, int64_t rows, int side) const {
         const int64_t column = (2 * pair + side) * 16;
         const int lanes = static_cast<int>(smaller(16, a_.out_features - column));
         if (lanes <= 0) return;
+        // Factors of one and additions of −0 leave a sum as it is.
         const float* scales = strip(pair, side).scales;
-        const auto finished = [&](__m512 sum) {
-            if (scales) sum = Vector::mul(sum, Vector::load(scales));
-            return a_.bias ? Vector::add(sum, load_lanes<Vector>(a_.bias + column, lanes)) : sum;
-        };
+        const __m512 scale = scales ? Vector::load(scales) : Vector::broadcast(1.0f);
+        const __m512 bias = a_.bias ? load_lanes<Vector>(a_.bias + column, lanes) : Vector::broadcast(-0.0f);
+        const auto finished = [&](__m512 sum) __attribute__((always_inline)) { return Vector::add(Vector::mul(sum, scale), bias); };
         float* y = a_.y + row * a_.y_stride + column;
         sums += side * 16 * stride;
         if (stride == 1) return store_lanes<Vector>(y, finished(Vector::load(sums)), lanes);
         __m512 columns[16];
         for (int c = 0; c < 16; ++c) columns[c] = Vector::load(sums + c * stride);
         Vector::transpose(columns);
-        if (rows == 16 && lanes == 16 && !scales && !a_.bias) {
-            for (int64_t r = 0; r < 16; ++r) Vector::store(y + r * a_.y_stride, columns[r]);
+        // Unrolled, so that the columns stay in registers.
+        if (rows == 16 && lanes == 16) {
+#pragma GCC unroll 16
+            for (int r = 0; r < 16; ++r) Vector::store(y + r * a_.y_stride, finished(columns[r]));
             return;
         }
-        for (int64_t r = 0; r < rows; ++r) store_lanes<Vector>(y + r * a_.y_stride, finished(columns[r]), lanes);
+#pragma GCC unroll 16
+        for (int r = 0; r < 16; ++r)
+            if (r < rows) Vector::store_partial(y + r * a_.y_stride, finished(columns[r]), lanes);
     }
 
 private:
@@ -135,7 +141,7 @@ public:
     static constexpr int kParts = 8, kStepsPerPart = 1;
 
     // A part of 16 rows is two features: exponentials are long, and go best a few at a time.
-    void write(const float* sums, int64_t stride, int64_t pair, int64_t row, int64_t rows, int part) const {
+    [[gnu::always_inline]] void write(const float* sums, int64_t stride, int64_t pair, int64_t row, int64_t rows, int part) const {
         const Strip gate = strip(pair, 0), up = strip(pair, 1);
         const float* factors = sums + 16 * stride;
         uint16_t* y = a_.y + row * a_.features;  // the block of rows
@@ -183,7 +189,7 @@ public:
         part_ = 0;
     }
 
-    void write_part() {
+    [[gnu::always_inline]] void write_part() {
         const int64_t half = part_ / Output::kParts * kPairedRows, rows = smaller(kPairedRows, block_.rows - half);
         const int part = part_++ % Output::kParts;
         if (rows > 0) output_.write(block_.sums + half, block_.sums_stride(), pair_, row_ + half, rows, part);
@@ -225,7 +231,8 @@ public:
 private:
     struct Scratch {
         alignas(64) uint16_t tiles[kSlabGroups * kGroupElements];
-        alignas(64) float sums[kMaxBf16RowsPerItem * kPanelColumns];
+        alignas(64) float outputs[2][kBlockRows * kPanelColumns];  // whose sums are complete: one is written while the next is made
+        alignas(64) float sums[kMaxBf16RowsPerItem * kPanelColumns];  // of the slabs before
     };
     static_assert(kRing <= kSlabGroups && 2 * kBlockRows <= kMaxBf16RowsPerItem);
 
@@ -259,9 +266,9 @@ private:
         if (depth_ > 0)
             for (int64_t i = 0; i < kLag; ++i) make_next();
         for (int64_t pair = first_pair; pair < end_pair; ++pair) {
-            const RowBlock block{x_of(0), rows_, a_.in_features, scratch_.sums + pair % 2 * kBlockRows * kPanelColumns};
+            const RowBlock block{x_of(0), rows_, a_.in_features, scratch_.outputs[pair % 2]};
             const Strip first = output_.strip(pair, 0), second = output_.strip(pair, 1);
-            multiply<Reuse::Rows>(block, 0, depth_, [&](int64_t g) {
+            multiply<Reuse::Rows>(block, nullptr, 0, depth_, [&](int64_t g) {
                 make_next();
                 write_beside(g);
                 return tiles_of<MakeTile>(first, second, g, scratch_.tiles + used++ % kRing * kGroupElements);
@@ -274,17 +281,23 @@ private:
     // Many rows: a slab of the strips is made, then all rows pass over it.
     template <class MakeTile>
     void by_slabs(int64_t pair, MakeTile make_tile) {
+        constexpr bool kIsMade = !requires { MakeTile::at; };
         const Strip left = output_.strip(pair, 0), right = output_.strip(pair, 1);
         const int64_t num_slabs = larger(1, (depth_ + kSlabGroups - 1) / kSlabGroups), size = larger(1, (depth_ + num_slabs - 1) / num_slabs);
         for (int64_t start = 0; start == 0 || start < depth_; start += size) {
             const int64_t stop = smaller(depth_, start + size);
-            for (int64_t g = start; g < stop; ++g)
+            for (int64_t g = start; kIsMade && g < stop; ++g)
                 make_tiles(left, right, g, make_tile, scratch_.tiles + (g - start) * kGroupElements);
-            for (int64_t row = 0; row < rows_; row += kBlockRows) {
-                const RowBlock block{x_of(row), smaller(kBlockRows, rows_ - row), a_.in_features, scratch_.sums + row * kPanelColumns};
+            for (int64_t i = 0, row = 0; row < rows_; ++i, row += kBlockRows) {
+                float* partial = scratch_.sums + row * kPanelColumns;
+                const RowBlock block{x_of(row), smaller(kBlockRows, rows_ - row), a_.in_features, stop == depth_ ? scratch_.outputs[i % 2] : partial};
                 if (block.rows < kBlockRows) block_shapes(block.rows).load();
-                multiply<Reuse::Weights>(block, start, stop - start, [&](int64_t g) {
+                multiply<Reuse::Weights>(block, start > 0 ? partial : nullptr, start, stop - start, [&](int64_t g) __attribute__((always_inline)) {
                     write_beside(g);
+                    if constexpr (!kIsMade) {  // the next slab, a part with each block of rows
+                        MakeTile::prefetch_part(left, start + g + size, i);
+                        MakeTile::prefetch_part(right, start + g + size, i);
+                    }
                     return tiles_of<MakeTile>(left, right, start + g, scratch_.tiles + g * kGroupElements);
                 });
                 pending_.write_rest();

@@ -201,12 +201,19 @@ struct Strip {
 // BF16Tiles need not be made: they are multiplied where they lie.
 struct TilesInPlace {
     // The first cache has no room: its lines on their way are the rows' (4 KiB ahead and there, 32 rows took a tenth longer).
-    static constexpr int64_t kAheadBytes = 16384;
-    static constexpr int kToSecondCache = 2;
+    static constexpr int64_t kGroupsAhead = 8, kParts = 8;
 
     [[gnu::always_inline]] void operator()(const Strip& strip, int64_t group, uint16_t*) const {
-        const auto* from = reinterpret_cast<const std::byte*>(at(strip, group));
-        for (int64_t line = 0; line < 2 * kTileElements; line += 64) __builtin_prefetch(from + kAheadBytes + line, 0, kToSecondCache);
+        for (int64_t part = 0; part < kParts; ++part) prefetch_part(strip, group + kGroupsAhead, part);
+    }
+
+    // A few lines of a tile. Behind a panel lies the next.
+    [[gnu::always_inline]] static void prefetch_part(const Strip& strip, int64_t group, int64_t part) {
+        constexpr int64_t kPartBytes = 2 * kTileElements / kParts, kLineBytes = 64;
+        constexpr int kToSecondCache = 2;
+        if (part >= kParts) return;
+        const auto* from = reinterpret_cast<const std::byte*>(at(strip, group)) + part * kPartBytes;
+        for (int64_t byte = 0; byte < kPartBytes; byte += kLineBytes) __builtin_prefetch(from + byte, 0, kToSecondCache);
     }
 
     static const uint16_t* at(const Strip& strip, int64_t group) {
