@@ -137,14 +137,14 @@ void rotary(const void* arguments, int64_t item) {
 
 // x / (1 + e^−x); 0 below −87, where it is next to nothing.
 template <class V>
-inline typename V::Float silu(typename V::Float x) {
+[[gnu::always_inline]] inline typename V::Float silu(typename V::Float x) {
     const auto zero = V::broadcast(0.0f), low = V::broadcast(-87.0f);
     const auto e = exp_in_range<V>(V::max(V::sub(zero, V::max(x, low)), low));
     return V::select_less(x, low, zero, V::mul(x, V::reciprocal(V::add(V::broadcast(1.0f), e))));
 }
 
 template <class V>
-inline typename V::Float gelu_tanh(typename V::Float x) {
+[[gnu::always_inline]] inline typename V::Float gelu_tanh(typename V::Float x) {
     const auto cube = V::mul(V::mul(x, x), x);
     const auto inner = V::mul(V::broadcast(0.7978845608f), V::add(x, V::mul(V::broadcast(0.044715f), cube)));
     return V::mul(V::mul(V::broadcast(0.5f), x), V::add(V::broadcast(1.0f), tanh<V>(inner)));
