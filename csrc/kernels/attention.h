@@ -12,6 +12,7 @@
 
 #include "attention_state.h"
 #include "gemm.h"
+#include "scratch_layout.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -21,16 +22,13 @@ public:
     AttentionItem(const AttentionArguments& a, int64_t item)
         : a_(a), tile_(a.tiles[item / a.kv_heads]), kv_head_(item % a.kv_heads), queries_(a, tile_, kv_head_),
           rows_(queries_.rows()), value_lanes_(round_up(a.value_size, V::kLanes)) {
-        const int64_t sizes[] = {rows_ * a.key_size, round_up(a.key_size, V::kLanes) * kKvTile, kKvTile * value_lanes_,
-                                 rows_ * kKvTile, 2 * PartialRows::floats(rows_, a.value_size)};
-        float** parts[] = {&q_, &k_, &v_, &scores_, &partials_};
-        int64_t total = 0;
-        for (const int64_t size : sizes) total += round_up(size, 16);
-        auto* next = static_cast<float*>(thread_scratch(static_cast<size_t>(total) * sizeof(float)));
-        for (int i = 0; i < 5; ++i) {
-            *parts[i] = next;
-            next += round_up(sizes[i], 16);
-        }
+        ScratchLayout::lay_out([&](ScratchLayout& scratch) {
+            scratch.place(q_, rows_ * a.key_size);
+            scratch.place(k_, round_up(a.key_size, V::kLanes) * kKvTile);
+            scratch.place(v_, kKvTile * value_lanes_);
+            scratch.place(scores_, rows_ * kKvTile);
+            scratch.place(partials_, 2 * PartialRows::floats(rows_, a.value_size));
+        });
     }
 
     void run() {
@@ -158,7 +156,7 @@ private:
     int64_t kv_head_;
     QueryTile queries_;
     int64_t rows_, value_lanes_;
-    float *q_, *k_, *v_, *scores_, *partials_;
+    float *q_ = nullptr, *k_ = nullptr, *v_ = nullptr, *scores_ = nullptr, *partials_ = nullptr;
 };
 
 template <class V>

@@ -163,7 +163,7 @@ private:
     const uint16_t* gather_keys(int64_t start, int64_t key, KeyRange keys) {
         const std::byte* rows[16];
         CacheRows cache = queries_.keys_from(start + larger(key, keys.first));
-        take_rows(cache, key, keys, rows);
+        find_keys(cache, key, keys, rows);
         for (int64_t i = 0; i < 16; ++i)
             for (int64_t d = 0; d < a_.key_size; d += kTileK)
                 _mm512_store_si512(k_ + i * key_depth_ * kTileK + d, load_chunk(rows[i], d, chunk_mask(d, a_.key_size)));
@@ -184,7 +184,7 @@ private:
             CacheRows cache = queries_.values_from(start + keys.first);
             for (int64_t key = first; key < keys.stop; key += 32) {
                 const std::byte* rows[32];
-                take_rows(cache, key, keys, rows);
+                find_keys(cache, key, keys, rows);
                 uint16_t* v = v_ + key / 32 % 2 * 4 * kTileElements;
                 for (int64_t half = 0; half <= is_wide; ++half)
                     interleave_values(rows, e + 32 * half, chunk_mask(e + 32 * half, a_.value_size), v + 2 * half * kTileElements,

@@ -22,7 +22,7 @@ inline __m512i load_chunk(const std::byte* row, int64_t i, __mmask32 mask) {
 
 // Rows of keys first … first + count − 1, of zeros where they are not among `keys`.
 template <int64_t Count>
-inline void take_rows(CacheRows& cache, int64_t first, KeyRange keys, const std::byte* (&rows)[Count]) {
+inline void find_keys(CacheRows& cache, int64_t first, KeyRange keys, const std::byte* (&rows)[Count]) {
     for (int64_t i = 0; i < Count; ++i)
         rows[i] = first + i < keys.first || first + i >= keys.stop ? reinterpret_cast<const std::byte*>(kZeroRow) : cache.next();
 }
@@ -70,7 +70,7 @@ inline void pack_keys(const QueryTile& queries, int64_t key_size, int64_t start,
     to += keys.first / 32 * 2 * depth * kTileElements;
     for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 16) {
         const std::byte* rows[16];
-        take_rows(cache, key, keys, rows);
+        find_keys(cache, key, keys, rows);
         for (int64_t d = 0; d < key_size; d += kTileK, to += kTileElements) {
             const __mmask32 mask = chunk_mask(d, key_size);
             __m512 words[16];
@@ -108,7 +108,7 @@ inline void pack_values(const QueryTile& queries, int64_t value_size, int64_t st
     to += keys.first / 32 * 32 * columns;
     for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 32) {
         const std::byte* rows[32];
-        take_rows(cache, key, keys, rows);
+        find_keys(cache, key, keys, rows);
         for (int64_t e = 0; e < value_size; e += 32, to += 2 * kTileElements)
             interleave_values(rows, e, chunk_mask(e, value_size), to, [] {});
     }

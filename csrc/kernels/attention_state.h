@@ -99,12 +99,12 @@ inline void for_splits(const AttentionArguments& a, const AttentionTile& tile, i
         if (!is_merged) continue;
         for (int64_t row = 0; row < rows; ++row) merge_row<V>(total, part, row);
     }
-    if (!tile.partial) finish_rows<V>(a, queries, total);
+    if (!tile.partial) write_outputs<V>(a, queries, total);
 }
 
 // o / l to the output, after e^sink has joined l. A row whose maximum is far below its sink gives zeros.
 template <class V>
-inline void finish_rows(const AttentionArguments& a, const QueryTile& tile, const PartialRows& total) {
+inline void write_outputs(const AttentionArguments& a, const QueryTile& tile, const PartialRows& total) {
     for (int64_t row = 0; row < tile.rows(); ++row) {
         float kept = 1.0f, sum = total.sum[row];
         if (a.sinks) {
@@ -137,7 +137,7 @@ void attention_merge(const void* arguments, int64_t item) {
         const PartialRows part = partial_rows(a, tile, kv_head, split);
         for (int64_t row = 0; row < rows; ++row) merge_row<V>(total, part, row);
     }
-    finish_rows<V>(a, queries, total);
+    write_outputs<V>(a, queries, total);
 }
 
 }  // namespace octavo::OCTAVO_ISA

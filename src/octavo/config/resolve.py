@@ -178,7 +178,9 @@ def _linear_activations(config: EngineConfig, machine: MachineFacts, device: str
         return "native"
     if asked == "bf16" or (asked == "auto" and machine.has_bf16_tiles):
         reason = "given" if asked == "bf16" else "the CPU has AMX"
-        why["linear_activations"] = f"{reason}; F32 weights keep native activations"
+        why["linear_activations"] = (
+            f"{reason}; F32 weights keep native activations, and so do widths not divisible by 32 (I8: int8)"
+        )
         return "bf16"
     reason = "given" if asked == "int8" else "two to three times as fast as native"
     why["linear_activations"] = f"{reason}; F32, F16 and BF16 weights keep native activations"
