@@ -47,6 +47,8 @@ def test_gguf(tmp_path: Path, builder: Any) -> None:
     for ask in (checkpoint.shape, checkpoint.weight, checkpoint.tensor):
         with pytest.raises(ModelFileError, match=r"'norn' is missing.*norm"):
             ask("norn")
+    checkpoint.release_pages()
+    assert checkpoint.tensor("norm").tolist() == list(range(8))
     checkpoint.close()
     checkpoint.close()
 
@@ -117,6 +119,8 @@ def test_safetensors(num_shards: int, make_model: Any) -> None:
         with pytest.raises(ModelFileError, match=r"'weigth' is missing.*weight"):
             ask("weigth")
     kept = checkpoint.tensor("norm")
+    checkpoint.release_pages()
+    assert torch.equal(checkpoint.tensor("bf"), expected["bf"])
     checkpoint.close()
     assert kept.tolist() == [1, 1, 1, 1]
 

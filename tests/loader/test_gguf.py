@@ -118,6 +118,23 @@ def test_tensors_are_views_that_outlive_close_and_never_reach_the_file(tmp_path:
     assert path.read_bytes() == builder.build()
 
 
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is resident of a mapping")
+def test_pages_that_were_read_can_be_released(tmp_path: Path, builder: Any) -> None:
+    def resident_kib() -> int:
+        mappings = Path("/proc/self/smaps").read_text().split(str(path))[1:]
+        return sum(int(mapping.partition("\nRss:")[2].split()[0]) for mapping in mappings)
+
+    path = write(tmp_path / "m.gguf", builder.build())
+    file = GGUFFile.open(path)
+    weight = file.stored_weight("weight").data
+    before = weight.clone()
+    assert resident_kib() > 0
+    file.release_pages()
+    assert resident_kib() == 0
+    assert torch.equal(weight, before)
+    assert torch.equal(file.stored_weight("weight").data, before)
+
+
 def test_a_misaligned_dense_tensor_is_read_right(tmp_path: Path, builder: Any) -> None:
     builder.alignment = 1
     builder.entry("general.alignment", U32, struct.pack("<I", 1))

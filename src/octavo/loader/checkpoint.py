@@ -78,6 +78,9 @@ class Checkpoint(Protocol):
         It does not read the weights: an edit that keeps all of these goes unnoticed.
         """
 
+    def release_pages(self) -> None:
+        """Let what was read leave this process's memory: tensors no longer in use, at least. All can be read again."""
+
     def close(self) -> None:
         """Let go of the files. Idempotent."""
 
@@ -128,6 +131,9 @@ class GGUFCheckpoint:
         digest = hashlib.sha256(b"octavo-checkpoint-v1\0gguf\0")
         _add_file(digest, self._file.header(), self.path)
         return digest.hexdigest()
+
+    def release_pages(self) -> None:
+        self._file.release_pages()
 
     def close(self) -> None:
         self._file.close()
@@ -191,6 +197,9 @@ class SafetensorsCheckpoint:
         for shard, header in self._files.headers.items():
             _add_file(digest, header, shard)
         return digest.hexdigest()
+
+    def release_pages(self) -> None:
+        self._files.close()  # opened again when asked for more
 
     def close(self) -> None:
         self._files.close()

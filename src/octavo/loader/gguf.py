@@ -124,6 +124,11 @@ class GGUFFile:
         """The bytes of everything before the tensor data."""
         return self._open_mapping()[: self.header_bytes]
 
+    def release_pages(self) -> None:
+        """Give back the memory of pages read so far. A tensor that is used again reads them again; writes to it are undone."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._open_mapping().madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         """Let go of the file. The memory goes back when the last tensor taken from it does."""
         self._mapping = None

@@ -60,7 +60,12 @@ def load_decoder(
     is_gguf = checkpoint.kind is CheckpointKind.GGUF
     source = ParameterSource(checkpoint, family.gguf_weights(spec) if is_gguf else family.weights)
     layers = LayerBuilder(source, method, max_position=max_position, device=device)
-    decoder = build_decoder(spec, layers, on_layer)
+
+    def layer_done(layer: int) -> None:
+        checkpoint.release_pages()  # else the file and its packed form would be in memory side by side
+        on_layer(layer)
+
+    decoder = build_decoder(spec, layers, layer_done)
     _check_all_used(checkpoint, family, set(source.unread()) - (family.gguf_spec_tensors if is_gguf else frozenset()))
     return decoder
 
