@@ -5,6 +5,7 @@ ggml lists dimensions fastest first; here a shape is row-major, so a weight is (
 
 import mmap
 import os
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -126,7 +127,7 @@ class GGUFFile:
 
     def release_pages(self) -> None:
         """Give back the memory of pages read so far. A tensor that is used again reads them again; writes to it are undone."""
-        if hasattr(mmap, "MADV_DONTNEED"):
+        if sys.platform == "linux":
             self._open_mapping().madvise(mmap.MADV_DONTNEED)
 
     def close(self) -> None:
