@@ -254,7 +254,7 @@ private:
     void stream(int64_t first_pair, int64_t end_pair, MakeTile make_tile) {
         int64_t made = 0, used = 0, pair_ahead = first_pair, group_ahead = 0;
         Strip left = output_.strip(first_pair, 0), right = output_.strip(first_pair, 1);
-        const auto make_next = [&] {
+        const auto make_next = [&]() __attribute__((always_inline)) {
             if (pair_ahead == end_pair) return;
             make_tiles(left, right, group_ahead, make_tile, scratch_.tiles + made++ % kRing * kGroupElements);
             if (++group_ahead < depth_) return;
@@ -268,7 +268,7 @@ private:
         for (int64_t pair = first_pair; pair < end_pair; ++pair) {
             const RowBlock block{x_of(0), rows_, a_.in_features, scratch_.outputs[pair % 2]};
             const Strip first = output_.strip(pair, 0), second = output_.strip(pair, 1);
-            multiply<Reuse::Rows>(block, nullptr, 0, depth_, [&](int64_t g) {
+            multiply<Reuse::Rows>(block, nullptr, 0, depth_, [&](int64_t g) __attribute__((always_inline)) {
                 make_next();
                 write_beside(g);
                 return tiles_of<MakeTile>(first, second, g, scratch_.tiles + used++ % kRing * kGroupElements);

@@ -107,20 +107,44 @@ template <Format F>
     }
 }
 
-// Bytes [word][32][4], times scale where there is one.
-[[gnu::always_inline]] inline void bytes_to_tile(const uint32_t* words, const float* scale, uint16_t* tile) {
+// What a byte is read as, beyond its value.
+inline constexpr float kShift = 32768.0f + 128.0f;
+
+// Where the bytes of 16 words of k, of even or odd ones, come from: quarters of a vector hold k 0 … 15 twice, and 16 … 31 twice.
+constexpr Selector every_other_byte(int first) {
+    Selector s{};
+    for (int i = 0; i < 16; ++i) s.bytes[4 * i + 1] = static_cast<uint8_t>(2 * (i % 8) + first);
+    return s;
+}
+inline constexpr Selector kEvenBytes = every_other_byte(0), kOddBytes = every_other_byte(1);
+
+// Bytes [word][32][4], times scale where there is one, else as they are.
+//
+// A byte c + 128 in the middle of the float 2^15 makes it 2^15 + 128 + c, and one fma scale·c: 2^15 + 128 has nine bits, so its
+// product with a scale of fp16 is exact. The upper halves of even and odd k are then one word each of the tile.
+[[gnu::always_inline]] inline void bytes_to_tile(const uint32_t* words, const ColumnScales* scales, uint16_t* tile) {
     alignas(64) std::byte columns[2][256];
     for (int half = 0; half < 2; ++half, words += 4 * kPanelColumns)
         gather_columns(words, words + kPanelColumns, words + 2 * kPanelColumns, words + 3 * kPanelColumns, columns[half]);
+    for (int half = 0; half < 2; ++half)
+        for (int i = 0; i < 256; i += 64)
+            _mm512_store_si512(columns[half] + i, _mm512_xor_si512(_mm512_load_si512(columns[half] + i), _mm512_set1_epi8(-128)));
     forget_registers();
+    const __m512i power = _mm512_set1_epi32(0x47000000);
 #pragma GCC unroll 16
     for (int c = 0; c < 16; ++c) {
-        const auto sixteen = [&](int half) __attribute__((always_inline)) {
-            const auto bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(columns[half] + column_at(c)));
-            const __m512 codes = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-            return scale ? _mm512_mul_ps(codes, _mm512_set1_ps(scale[c])) : codes;
+        const auto quarter = [&](int half) __attribute__((always_inline)) {
+            return _mm_load_si128(reinterpret_cast<const __m128i*>(columns[half] + column_at(c)));
         };
-        _mm512_store_si512(tile + c * kTileK, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(sixteen(1), sixteen(0))));
+        const __m512i bytes = _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(quarter(0)), 0xff00, quarter(1));
+        const auto sixteen = [&](const Selector& which) __attribute__((always_inline)) {
+            const __m512 shifted = _mm512_castsi512_ps(_mm512_mask_shuffle_epi8(power, 0x2222222222222222, bytes, load(which)));
+            if (!scales) return _mm512_castps_si512(_mm512_sub_ps(shifted, _mm512_set1_ps(kShift)));
+            const __m512 w = _mm512_fmadd_ps(shifted, _mm512_set1_ps(scales->step[c]), _mm512_set1_ps(scales->offset[c]));
+            return _mm512_add_epi32(_mm512_castps_si512(w), half_unit());
+        };
+        const __m512i even = _mm512_srli_epi32(sixteen(kEvenBytes), 16), odd = sixteen(kOddBytes);
+        _mm512_store_si512(tile + c * kTileK, _mm512_ternarylogic_epi32(even, odd, _mm512_set1_epi32(-65536), 0xf8));  // 1 | 2 & 3
     }
 }
 
@@ -147,9 +171,9 @@ template <Format F>
     if constexpr (layout.low_words == 4 && layout.high_words <= 1) {
         codes_to_tile<F>(block, 2 * group, high, low, column, tile);
     } else if constexpr (F == Format::Q8_0) {
-        alignas(64) float step[16];
-        _mm512_store_ps(step, affine<Vector, F>(block, 0, column).step);
-        bytes_to_tile(low + column, step, tile);
+        const __m512 step = affine<Vector, F>(block, 0, column).step;
+        const ColumnScales scales({step, _mm512_mul_ps(step, _mm512_set1_ps(-kShift))});
+        bytes_to_tile(low + column, &scales, tile);
     } else {
         __m512 pairs[16], even = _mm512_setzero_ps();
         const auto emit = [&](int k, __m512 w) __attribute__((always_inline)) {
@@ -231,7 +255,7 @@ template <class Use>
         for (int64_t line = 64 * half; line < bytes; line += 128) __builtin_prefetch(from + kPrefetchBytes + line);
     };
     const auto of_elements = [&](int64_t header_bytes, int64_t element_bytes, auto make) {
-        use([&, header_bytes, element_bytes, make](const Strip& strip, int64_t group, uint16_t* tile) {
+        use([&, header_bytes, element_bytes, make](const Strip& strip, int64_t group, uint16_t* tile) __attribute__((always_inline)) {
             const int64_t size = kTileK * kPanelColumns * element_bytes;
             const std::byte* from = strip.panel + header_bytes + group * size;
             prefetch(from, size, strip.half);
@@ -261,7 +285,7 @@ template <class Use>
     with_block_format(format, [&]<Format F>() {
         constexpr PanelBlock layout = block_of<F>();
         constexpr int64_t kGroups = layout.k / kTileK;
-        use([&](const Strip& strip, int64_t group, uint16_t* tile) {
+        use([&](const Strip& strip, int64_t group, uint16_t* tile) __attribute__((always_inline)) {
             const std::byte* block = strip.panel + group / kGroups * layout.bytes();
             prefetch(block + group % kGroups * layout.group_bytes(),
                      layout.group_bytes() + layout.header_bytes * kPanelColumns / kGroups, strip.half);
