@@ -180,13 +180,20 @@ private:
 template <class Output>
 class PendingOutput {
 public:
-    explicit PendingOutput(const Output& output) : output_(output) {}
+    using Sums = float[kBlockRows * kPanelColumns];
 
+    PendingOutput(const Output& output, Sums (&room)[2]) : output_(output), room_(room) {}
+
+    // Where the next sums may be left while those before are written.
+    float* room() { return room_[turn_]; }
+
+    // The sums that were left there.
     void begin(const RowBlock& block, int64_t pair, int64_t row) {
         block_ = block;
         pair_ = pair;
         row_ = row;
         part_ = 0;
+        turn_ = 1 - turn_;
     }
 
     [[gnu::always_inline]] void write_part() {
@@ -205,9 +212,10 @@ private:
     static constexpr int kParts = 2 * Output::kParts;
 
     const Output& output_;
+    Sums (&room_)[2];
     RowBlock block_{};
     int64_t pair_ = 0, row_ = 0;
-    int part_ = kParts;
+    int part_ = kParts, turn_ = 0;
 };
 
 // Rows `first` and on, and pairs of strips, of a layer whose output is `Output`.
@@ -215,8 +223,8 @@ template <class Output, class Block>
 class Bf16Item {
 public:
     Bf16Item(const Block& a, const Output& output, int64_t first_row, int64_t rows)
-        : a_(a), output_(output), first_row_(first_row), rows_(rows), depth_(a.in_features / kTileK), pending_(output),
-          scratch_(*static_cast<Scratch*>(thread_scratch(sizeof(Scratch)))) {}
+        : a_(a), output_(output), first_row_(first_row), rows_(rows), depth_(a.in_features / kTileK),
+          scratch_(*static_cast<Scratch*>(thread_scratch(sizeof(Scratch)))), pending_(output, scratch_.outputs) {}
 
     void run(int64_t first_pair, int64_t end_pair) {
         with_tile_maker(a_.format, [&](auto make_tile) {
@@ -231,7 +239,7 @@ public:
 private:
     struct Scratch {
         alignas(64) uint16_t tiles[kSlabGroups * kGroupElements];
-        alignas(64) float outputs[2][kBlockRows * kPanelColumns];  // whose sums are complete: one is written while the next is made
+        alignas(64) typename PendingOutput<Output>::Sums outputs[2];
         alignas(64) float sums[kMaxBf16RowsPerItem * kPanelColumns];  // of the slabs before
     };
     static_assert(kRing <= kSlabGroups && 2 * kBlockRows <= kMaxBf16RowsPerItem);
@@ -266,7 +274,7 @@ private:
         if (depth_ > 0)
             for (int64_t i = 0; i < kLag; ++i) make_next();
         for (int64_t pair = first_pair; pair < end_pair; ++pair) {
-            const RowBlock block{x_of(0), rows_, a_.in_features, scratch_.outputs[pair % 2]};
+            const RowBlock block{x_of(0), rows_, a_.in_features, pending_.room()};
             const Strip first = output_.strip(pair, 0), second = output_.strip(pair, 1);
             multiply<Reuse::Rows>(block, nullptr, 0, depth_, [&](int64_t g) __attribute__((always_inline)) {
                 make_next();
@@ -290,7 +298,7 @@ private:
                 make_tiles(left, right, g, make_tile, scratch_.tiles + (g - start) * kGroupElements);
             for (int64_t i = 0, row = 0; row < rows_; ++i, row += kBlockRows) {
                 float* partial = scratch_.sums + row * kPanelColumns;
-                const RowBlock block{x_of(row), smaller(kBlockRows, rows_ - row), a_.in_features, stop == depth_ ? scratch_.outputs[i % 2] : partial};
+                const RowBlock block{x_of(row), smaller(kBlockRows, rows_ - row), a_.in_features, stop == depth_ ? pending_.room() : partial};
                 if (block.rows < kBlockRows) block_shapes(block.rows).load();
                 multiply<Reuse::Weights>(block, start > 0 ? partial : nullptr, start, stop - start, [&](int64_t g) __attribute__((always_inline)) {
                     write_beside(g);
@@ -316,8 +324,8 @@ private:
     const Block& a_;
     const Output& output_;
     int64_t first_row_, rows_, depth_;
-    PendingOutput<Output> pending_;
     Scratch& scratch_;
+    PendingOutput<Output> pending_;
 };
 
 // Item (chunk of rows, run of pairs of strips), runs fastest. in_features is a multiple of 32.

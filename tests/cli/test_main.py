@@ -75,6 +75,13 @@ def test_a_configuration_error_is_one_line_with_flags(octavo: Octavo) -> None:
     result = octavo("info", "--max-num-seqs", "0")
     assert (result.code, result.out) == (2, "")
     assert result.err == "error: --max-num-seqs=0 is not in 1 … 65536\n"
+    assert octavo("info", "--threads", "two").err.startswith("error: --threads='two' is not a number")
+
+
+def test_what_says_how_to_time_a_program_needs_one(octavo: Octavo) -> None:
+    result = octavo("info", "--requests", "8")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "error: --requests=8 says what --program times; add --program, or leave it out\n"
 
 
 def test_an_unknown_model_is_a_failure(octavo: Octavo) -> None:

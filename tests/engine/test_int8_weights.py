@@ -35,7 +35,7 @@ def test_a_request_does_not_know_its_batch(kind: str, tiny: Callable[[str], Path
     assert answers(model, PROMPTS, **activations) == alone
     assert answers(model, PROMPTS, max_num_batched_tokens=7, threads=1, **activations) == alone
     assert answers(model, PROMPTS, enforce_eager=True, **activations) == alone
-    assert answers(model, PROMPTS, quantization=None, **activations) != alone
+    assert answers(model, PROMPTS, quantization=None) != alone
 
 
 def test_other_values_are_refused() -> None:

@@ -69,7 +69,7 @@ def test_its_bits_are_those_of_its_ops(weight_format, dtype, activation, stored_
 def test_any_depth(hidden, features, stored_weight):
     mlp = GatedMlp(stored_weight, WeightFormat.Q4_0, hidden, features, "silu_mul")
     program, _ = record(mlp)
-    for size in (1, 5, 20, 100):
+    for size in (1, 5, 20, 70, 96, 100, 230):
         ids_T = torch.arange(size)
         assert same_bits(replay(program, ids_T), mlp(ids_T))
 

@@ -99,6 +99,27 @@ def test_only_bf16_of_whole_tiles_lies_as_tiles(stored_weight):
         assert packed.layout is not WeightLayout.TILES
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    weight_format=st.sampled_from([WeightFormat.Q4_0, WeightFormat.BF16, WeightFormat.I8]),
+    num_tokens=st.integers(1, 600),
+    n=st.integers(1, 200),
+    groups=st.integers(1, 40),
+    num_threads=st.sampled_from([1, 2, 3]),
+    dtype=st.sampled_from([None, torch.bfloat16]),
+)
+def test_any_rows_have_the_bits_of_one(weight_format, num_tokens, n, groups, num_threads, dtype, stored_weight):
+    weight = ops.pack_weight(stored_weight(weight_format, n, 32 * groups), device="cpu", dtype=dtype)
+    x_TK, before = randn(num_tokens, 32 * groups, seed=groups), ops.num_threads()
+    ops.set_num_threads(num_threads)
+    try:
+        whole = rounded_linear(x_TK, weight)
+        for row in {0, num_tokens // 3, num_tokens // 2, num_tokens - 1}:
+            assert same_bits(rounded_linear(x_TK[row : row + 1], weight), whole[row : row + 1])
+    finally:
+        ops.set_num_threads(before)
+
+
 @pytest.mark.parametrize("weight_format", FORMATS)
 def test_a_row_does_not_know_its_batch(weight_format, isa, stored_weight, threads):
     weight = ops.pack_weight(stored_weight(weight_format, 83, 1280), device="cpu")

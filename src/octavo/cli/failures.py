@@ -68,8 +68,8 @@ def _unknown_option(flag: str, context: Any) -> str:
 
 
 def _with_flags(message: str, names: Sequence[str]) -> str:
-    """Only names with an underscore, which are no words of a sentence."""
-    spelt = "|".join(name for name in names if "_" in name)
-    if not spelt:
+    """Names with an underscore anywhere, others, which may be words of a sentence, where a value is given: «threads=0»."""
+    if not names:
         return message
+    spelt = "|".join(rf"{name}\b" if "_" in name else rf"{name}(?==)" for name in names)
     return re.sub(rf"(?<![\w-])({spelt})(?![\w-])", lambda match: "--" + match[0].replace("_", "-"), message)

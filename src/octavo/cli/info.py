@@ -29,12 +29,21 @@ def info(
     program: Annotated[
         bool, typer.Option("--program", help="Load the weights and show the recorded forward pass, timed.")
     ] = False,
-    requests: Annotated[int, typer.Option(min=1, help="With --program: requests in the timed step.")] = 1,
-    context: Annotated[int, typer.Option(min=1, help="With --program: tokens of each request, old and new.")] = 512,
+    requests: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --program: requests in the timed step; default 1.")
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="With --program: tokens of each request, old and new; default 512."),
+    ] = None,
     new_tokens: Annotated[
-        int,
-        typer.Option(min=1, help="With --program: tokens of each request that the step computes; 1: a decode step."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="With --program: tokens of each request that the step computes; default 1: a decode step.",
+        ),
+    ] = None,
     *,
     config: EngineConfig,
 ) -> None:
@@ -42,8 +51,11 @@ def info(
     from octavo.bench.circumstances import hardware, software
 
     if program:
-        _print_program(_program_report(config, requests, context, new_tokens), as_json=as_json)
+        _print_program(_program_report(config, requests or 1, context or 512, new_tokens or 1), as_json=as_json)
         return
+    for name, given in (("requests", requests), ("context", context), ("new_tokens", new_tokens)):
+        if given is not None:
+            raise ConfigError(f"{name}={given} says what --program times; add --program, or leave it out", param=name)
 
     engine, sampling = _inspect(config)
     if as_json:
@@ -94,10 +106,12 @@ def _program_report(config: EngineConfig, num_requests: int, context_tokens: int
             raise ConfigError(f"{name}={given} is more than {most}, the most by {of}; lower it", param=name)
     report = core.runner.report_program(num_requests=num_requests, context_tokens=context_tokens, new_tokens=new_tokens)
     if report is None:
-        raise ConfigError(
-            "no pass is recorded: passes are on a CPU with the native kernels, and without enforce_eager",
-            param="enforce_eager",
+        reason = (
+            "enforce_eager is given; leave it out"
+            if config.enforce_eager
+            else "only the native kernels of a CPU are recorded; use device=cpu, and do not set OCTAVO_OPS=reference"
         )
+        raise ConfigError(f"no pass is recorded: {reason}", param="enforce_eager" if config.enforce_eager else "device")
     return report
 
 
@@ -110,7 +124,8 @@ def _print_program(report: "ProgramReport", *, as_json: bool) -> None:
         [
             (
                 "step",
-                f"{report.num_requests} requests, {report.new_tokens:,} of {report.context_tokens:,} tokens each: "
+                f"{report.num_requests} request{'s' if report.num_requests > 1 else ''}, "
+                f"{report.new_tokens:,} of {report.context_tokens:,} tokens each: "
                 f"{1e3 * report.seconds:.2f} ms",
             ),
             ("launches", f"{report.num_launches:,}"),

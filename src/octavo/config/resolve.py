@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from octavo.config.engine_config import EngineConfig
@@ -34,6 +34,9 @@ class BlockArithmetic(Protocol):
     def max_blocks(self, num_tokens: int, max_chunk_tokens: int) -> int: ...
 
 
+_FLOAT_FORMATS = frozenset(("F32", "F16", "BF16"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineFacts:
     """What the machine has. Memory is what this process may still use, its cgroup respected."""
@@ -42,6 +45,8 @@ class MachineFacts:
     available_memory_bytes: int
     has_bf16_tiles: bool = False
     """Whether the CPU multiplies bf16 on AMX's tiles."""
+    has_fast_bytes: bool = True
+    """Whether the CPU kernels in use multiply bytes faster than floats: the portable ones do not."""
     has_cuda: bool = False
     cuda_total_bytes: int = 0
     cuda_free_bytes: int = 0
@@ -58,6 +63,16 @@ class ModelFacts:
     num_parameters: int
     cache_layout: Callable[[int, KVDtype], BlockArithmetic]
     """The layout of its KV cache, given block size and type."""
+    weight_formats: Mapping[str, int] = field(default_factory=dict)
+    """Of its matrices: format → bytes as stored."""
+
+    @property
+    def has_float_weights(self) -> bool:
+        return not _FLOAT_FORMATS.isdisjoint(self.weight_formats)
+
+    @property
+    def has_quantized_weights(self) -> bool:
+        return bool(self.weight_formats.keys() - _FLOAT_FORMATS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +123,8 @@ def resolve(config: EngineConfig, model: ModelFacts, machine: MachineFacts) -> R
     )
     threads = config.threads or machine.num_cores
     why["threads"] = "given" if config.threads else "the cores that this process may use"
-    linear_activations = _linear_activations(config, machine, device, why)
-    _check_quantization(config, device, why)
+    linear_activations = _linear_activations(config, model, machine, device, why)
+    _check_quantization(config, model, device, why)
     for option in fields(config):
         why.setdefault(option.name, "default" if getattr(config, option.name) == option.default else "given")
     return ResolvedConfig(
@@ -162,7 +177,9 @@ def _dtype(config: EngineConfig, device: str, why: dict[str, str]) -> str:
     return "float32" if device == "cpu" else "bfloat16"
 
 
-def _linear_activations(config: EngineConfig, machine: MachineFacts, device: str, why: dict[str, str]) -> str:
+def _linear_activations(
+    config: EngineConfig, model: ModelFacts, machine: MachineFacts, device: str, why: dict[str, str]
+) -> str:
     asked = config.linear_activations
     if asked in ("int8", "bf16") and device != "cpu":
         raise ConfigError(
@@ -170,7 +187,13 @@ def _linear_activations(config: EngineConfig, machine: MachineFacts, device: str
         )
     if asked == "bf16" and not machine.has_bf16_tiles:
         raise ConfigError(
-            "linear_activations=bf16 needs a CPU with AMX, which this is not; use auto, int8 or native",
+            "linear_activations=bf16 needs AMX, which this CPU does not have, or OCTAVO_ISA rules out; use auto, int8 or native",
+            param="linear_activations",
+        )
+    if asked == "int8" and config.quantization is None and model.weight_formats and not model.has_quantized_weights:
+        raise ConfigError(
+            f"linear_activations=int8 has no effect: the model's weights are {', '.join(sorted(model.weight_formats))}; "
+            "add quantization=int8, or use auto or native",
             param="linear_activations",
         )
     if asked == "native" or device != "cpu":
@@ -182,18 +205,27 @@ def _linear_activations(config: EngineConfig, machine: MachineFacts, device: str
             f"{reason}; F32 weights keep native activations, and so do widths not divisible by 32 (I8: int8)"
         )
         return "bf16"
-    reason = "given" if asked == "int8" else "two to three times as fast as native"
+    if asked == "auto" and not machine.has_fast_bytes:
+        why["linear_activations"] = "the kernels in use have no fast products of bytes"
+        return "native"
+    reason = "given" if asked == "int8" else "about twice as fast as native"
     why["linear_activations"] = f"{reason}; F32, F16 and BF16 weights keep native activations"
     return "int8"
 
 
-def _check_quantization(config: EngineConfig, device: str, why: dict[str, str]) -> None:
+def _check_quantization(config: EngineConfig, model: ModelFacts, device: str, why: dict[str, str]) -> None:
     if config.quantization is None:
         why["quantization"] = "weights stay as stored"
         return
     if device != "cpu":
         raise ConfigError(
             f"quantization={config.quantization} on {device} is not built yet; leave it out", param="quantization"
+        )
+    if model.weight_formats and not model.has_float_weights:
+        raise ConfigError(
+            f"quantization={config.quantization} has no effect: the model's weights are quantised already "
+            f"({', '.join(sorted(model.weight_formats))}); leave it out",
+            param="quantization",
         )
     why["quantization"] = "given; F32, F16 and BF16 weights become int8, others stay as stored"
 

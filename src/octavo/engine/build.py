@@ -96,10 +96,22 @@ def _open_model(config: EngineConfig) -> Iterator[_OpenModel]:
             weight_bytes=checkpoint.num_bytes,
             num_parameters=sum(math.prod(checkpoint.shape(name)) for name in checkpoint.tensor_names),
             cache_layout=lambda block_size, dtype: _cache_layout(spec, block_size, dtype),
+            weight_formats=_weight_formats(checkpoint),
         )
         yield _OpenModel(path, checkpoint, spec, facts, resolve(config, facts, inspect_machine()))
     finally:
         checkpoint.close()
+
+
+def _weight_formats(checkpoint: Checkpoint) -> dict[str, int]:
+    """Of the matrices: format → bytes."""
+    formats: dict[str, int] = {}
+    for name in checkpoint.tensor_names:
+        if len(checkpoint.shape(name)) == 2:
+            with suppress(OctavoError):  # an integer table, say: it has no weight's format
+                weight = checkpoint.weight(name)
+                formats[str(weight.format)] = formats.get(str(weight.format), 0) + weight.num_bytes
+    return formats
 
 
 class _Phases:
@@ -149,12 +161,6 @@ def _make_scheduler(resolved: ResolvedConfig, layout: CacheLayout) -> Scheduler:
 
 def _describe(config: EngineConfig, model: _OpenModel, start_phases_s: dict[str, float]) -> EngineInfo:
     checkpoint, spec, resolved = model.checkpoint, model.spec, model.resolved
-    formats: dict[str, int] = {}
-    for name in checkpoint.tensor_names:
-        if len(checkpoint.shape(name)) == 2:
-            with suppress(OctavoError):  # an integer table, say: it has no weight's format
-                weight = checkpoint.weight(name)
-                formats[str(weight.format)] = formats.get(str(weight.format), 0) + weight.num_bytes
     options = {name: value for name, value in msgspec.to_builtins(resolved).items() if name != "reasons"}
     return EngineInfo(
         model=config.model,
@@ -165,7 +171,7 @@ def _describe(config: EngineConfig, model: _OpenModel, start_phases_s: dict[str,
         num_layers=len(spec.layers),
         num_parameters=model.facts.num_parameters,
         weight_bytes=checkpoint.num_bytes,
-        weight_formats=formats,
+        weight_formats=dict(model.facts.weight_formats),
         max_model_len=resolved.max_model_len,
         max_num_seqs=resolved.max_num_seqs,
         max_num_queued_reqs=resolved.max_num_queued_reqs,

@@ -17,6 +17,7 @@ def inspect_machine() -> MachineFacts:
     cuda_free, cuda_total = torch.cuda.mem_get_info() if has_cuda else (0, 0)
     return MachineFacts(
         has_bf16_tiles=ops.has_bf16_tiles(),
+        has_fast_bytes=ops.isa() not in ("baseline", "reference"),
         num_cores=ops.num_usable_cores(),
         available_memory_bytes=available_memory_bytes(),
         has_cuda=has_cuda,

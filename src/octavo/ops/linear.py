@@ -89,7 +89,7 @@ def linear_bf16(
 ) -> Tensor:
     """y = x·Wᵀ + b, (T, N) fp32, of bf16 activations; y is new, or `out`, whose rows may be apart.
 
-    On AMX's tiles W is rounded to bf16 as well (a tie of what a code of four, five or eight bits stands for away from zero); elsewhere it is
+    On AMX's tiles W is rounded to bf16 as well (of codes of four, five or eight bits a tie away from zero); elsewhere it is
     dequantised to fp32. Products are summed in fp32, every y[t, n] in one order over k, whatever T and the number of threads.
     """
     check_tensor("x", x.data_TK, (None, weight.in_features), (torch.bfloat16,), weight.data.device)

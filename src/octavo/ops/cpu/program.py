@@ -181,13 +181,13 @@ def _lay_out(
 
 def _facts(launch: Launch) -> LaunchFacts:
     arguments = launch.arguments
-    is_matrix = "format" in arguments
+    is_matrix = "weight" in arguments and "in_features" in arguments
     weight = arguments.get("weight")
     weight_bytes = 0
     if is_matrix and isinstance(weight, Tensor) and launch.kernel != "embedding":  # which reads single rows
         weight_bytes = weight.numel() * weight.element_size()
     if is_matrix:
-        weight_format = str(arguments["format"]).rpartition(".")[2].removesuffix("_TILES")
+        weight_format = str(arguments.get("format", "I8")).rpartition(".")[2].removesuffix("_TILES")
         width = arguments["out_features"] if "out_features" in arguments else f"2 × {arguments['features']}"
         shape = f"{weight_format} {arguments['in_features']} → {width}"
     elif "kv_heads" in arguments:
