@@ -9,6 +9,7 @@
 #include <fstream>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,15 +37,20 @@ void relax() {
 class Pool {
 public:
     explicit Pool(int num_workers) : shares_(static_cast<size_t>(num_workers) + 1) {
-        for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this, i] { work(static_cast<size_t>(i) + 1); });
+        try {
+            for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this, i] { work(static_cast<size_t>(i) + 1); });
+        } catch (...) {
+            const std::string started = std::to_string(workers_.size());
+            stop();
+            throw std::runtime_error("the system starts only " + started + " of " + std::to_string(num_workers) +
+                                     " worker threads; use fewer threads, or raise the limit of processes or memory");
+        }
     }
 
-    ~Pool() {
-        is_stopped_.store(true, std::memory_order_release);
-        job_.fetch_add(1, std::memory_order_release);
-        job_.notify_all();
-        for (std::thread& worker : workers_) worker.join();
-    }
+    ~Pool() { stop(); }
+
+    Pool(const Pool&) = delete;
+    Pool& operator=(const Pool&) = delete;
 
     void run(int64_t num_items, void (*function)(const void*, int64_t), const void* arguments) {
         function_ = function;
@@ -76,6 +82,14 @@ private:
             for (int64_t item; (item = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;)
                 function_(arguments_, item);
         }
+    }
+
+    void stop() {
+        is_stopped_.store(true, std::memory_order_release);
+        job_.fetch_add(1, std::memory_order_release);
+        job_.notify_all();
+        for (std::thread& worker : workers_) worker.join();
+        workers_.clear();
     }
 
     bool join() {
@@ -167,6 +181,8 @@ void parallel_for(int64_t num_items, void (*function)(const void*, int64_t), con
         static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
         (void)registered;
         delete pool;
+        pool = nullptr;
+        pool_threads = 0;
         pool = new Pool(threads - 1);
         pool_threads = threads;
     }

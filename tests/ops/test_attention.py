@@ -381,14 +381,16 @@ def test_arguments_are_checked():
         block_size=4,
     )
 
-    def call(q=q, k_cache=cache, v_cache=cache, window=None, softcap=0.0, sinks_H=None, is_causal=True, **changes):
+    def call(
+        q=q, k_cache=cache, v_cache=cache, window=None, softcap=0.0, sinks_H=None, is_causal=True, scale=1.0, **changes
+    ):
         changed = dataclasses.replace(plan, **changes)
         return ops.paged_attention(
             q,
             k_cache,
             v_cache,
             changed,
-            scale=1.0,
+            scale=scale,
             window=window,
             softcap=softcap,
             sinks_H=sinks_H,
@@ -406,6 +408,10 @@ def test_arguments_are_checked():
         {"v_cache": cache[:4]},
         {"v_cache": cache.bfloat16()},
         {"window": 0},
+        {"window": 2.5},
+        {"window": 2**63},
+        {"scale": torch.nan},
+        {"q": torch._neg_view(q)},
         {"window": 5, "is_causal": False},
         {"softcap": -1.0},
         {"sinks_H": torch.zeros(2)},
@@ -432,3 +438,14 @@ def test_arguments_are_checked():
     ):
         with pytest.raises(OpArgumentError):
             ops.store_kv(*args)
+
+
+def test_starts_that_wrap_are_refused():
+    most = 2**31 - 1
+    with pytest.raises(OpArgumentError, match="rising starts"):
+        AttentionPlan(
+            query_starts=torch.tensor([0, most, -most + 8, 3], dtype=torch.int32),
+            seq_lens=torch.tensor([most] * 3, dtype=torch.int32),
+            block_tables=torch.zeros(3, 1, dtype=torch.int32),
+            block_size=most,
+        )

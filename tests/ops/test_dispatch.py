@@ -87,5 +87,32 @@ def test_calls_from_several_threads_and_changes_of_their_number(threads):
 def test_num_threads(threads):
     threads(2)
     assert ops.num_threads() == 2
-    with pytest.raises(OpArgumentError):
-        ops.set_num_threads(0)
+    for wrong in (0, -1, 1025, 2**31):
+        with pytest.raises(OpArgumentError):
+            ops.set_num_threads(wrong)
+    assert ops.num_threads() == 2
+
+
+@needs_native
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory")
+def test_threads_that_the_system_does_not_start_are_an_error():
+    code = """
+import resource, torch
+from octavo import ops
+from octavo.ops.dispatch import NATIVE
+x = torch.randn(64, 4096)
+want = ops.softmax(x)
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+limit = (int(status["VmSize"].split()[0]) << 10) + (100 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+NATIVE.set_num_threads(1000)
+try:
+    ops.softmax(x)
+except RuntimeError as error:
+    print(error)
+NATIVE.set_num_threads(2)
+assert torch.equal(ops.softmax(x), want)
+"""
+    result = in_new_process(code)
+    assert result.returncode == 0, result.stderr
+    assert "of 999 worker threads; use fewer threads" in result.stdout

@@ -163,3 +163,14 @@ def test_weights_of_two_kinds_are_not_stacked(stored_weight):
     for other in (stored_weight(WeightFormat.Q4_1, 32, 256), stored_weight(WeightFormat.Q4_0, 32, 512)):
         with pytest.raises(OpArgumentError):
             ops.pack_stacked([stored_weight(WeightFormat.Q4_0, 32, 256), other], device="cpu")
+
+
+def test_nothing_to_stack_and_what_is_no_float_dtype_are_refused(stored_weight):
+    weight = stored_weight(WeightFormat.F32, 4, 32)
+    for call in (
+        lambda: ops.pack_stacked([], device="cpu"),
+        lambda: ops.pack_stacked([weight], device="cpu", dtype=torch.int8),
+        lambda: ops.pack_weight(weight, device="cpu", dtype=torch.int8),
+    ):
+        with pytest.raises(OpArgumentError):
+            call()

@@ -161,3 +161,18 @@ def test_wrong_arguments(stored_weight):
     ):
         with pytest.raises(OpArgumentError):
             call()
+
+
+@pytest.mark.parametrize("features", [1, 45])
+def test_an_output_by_columns_is_filled_as_any_other(features, backend, stored_weight):
+    x_TK = randn(5, 256)
+    for weight_format, narrow, linear in (
+        (WeightFormat.BF16, ops.round_bf16, ops.linear_bf16),
+        (WeightFormat.Q4_0, ops.quantize_activations, ops.linear_int8),
+        (WeightFormat.I8, ops.quantize_rows, ops.linear_i8),
+        (WeightFormat.F16, lambda x: x, ops.linear),
+    ):
+        weight = ops.pack_weight(stored_weight(weight_format, features, 256), device="cpu")
+        by_columns = torch.zeros(features, 5).T
+        assert linear(narrow(x_TK), weight, out=by_columns) is by_columns
+        assert same_bits(by_columns.contiguous(), linear(narrow(x_TK), weight))

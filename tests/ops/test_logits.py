@@ -65,6 +65,13 @@ def test_wrong_arguments():
         lambda: ops.tile_max(logits(2, 3), 0),
         lambda: ops.softmax(logits(2, 3), torch.ones(3)),
         lambda: ops.log_softmax(logits(3)),
+        lambda: ops.softmax(torch._neg_view(logits(2, 3))),
+        lambda: ops.softmax(logits(2, 3).to_sparse()),
     ):
         with pytest.raises(OpArgumentError):
             call()
+
+
+def test_a_tile_wider_than_any_row(backend):
+    x = logits(2, 5)
+    assert torch.equal(ops.tile_max(x, 2**63 - 1), x.amax(dim=1, keepdim=True))

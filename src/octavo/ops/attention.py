@@ -4,6 +4,8 @@ Legend: T tokens, H query heads, K KV heads, D key size, E value size, R request
 (num_blocks, block_size, K, D or E) of fp32, bf16 or fp16; slot = block id · block_size + offset.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from octavo.ops.checks import (
 from octavo.ops.errors import OpArgumentError
 
 MAX_HEAD_SIZE = 512
+_MAX_WINDOW = 2**31 - 1
 
 
 def store_kv(k_TKD: Tensor, v_TKE: Tensor, k_cache: Tensor, v_cache: Tensor, slots_T: Tensor) -> None:
@@ -71,8 +74,12 @@ def paged_attention(
         raise OpArgumentError(
             f"query heads: got {num_heads}; allowed multiples of the cache's {num_kv_heads} KV heads", param="q"
         )
-    if window is not None and window < 1:
-        raise OpArgumentError(f"window: got {window}; allowed 1 or more, or None for no window", param="window")
+    if not math.isfinite(scale):
+        raise OpArgumentError(f"scale: got {scale}; allowed any finite number", param="scale")
+    if window is not None and not (isinstance(window, int) and 1 <= window <= _MAX_WINDOW):
+        raise OpArgumentError(
+            f"window: got {window}; allowed 1 to {_MAX_WINDOW:,}, or None for no window", param="window"
+        )
     if window is not None and not is_causal:
         raise OpArgumentError(f"window: got {window} with is_causal=False; allowed None", param="window")
     if softcap != 0.0:

@@ -49,7 +49,7 @@ class AttentionPlan:
         return self.seq_lens.shape[0]
 
     def _check_rows(self) -> None:
-        starts, seq_lens = self.query_starts.numpy(), self.seq_lens.numpy()
+        starts, seq_lens = self.query_starts.numpy().astype("int64"), self.seq_lens.numpy()  # differences do not wrap
         counts = starts[1:] - starts[:-1]
         if starts[0] != 0 or (counts < 0).any() or (counts > seq_lens).any():
             raise OpArgumentError(

@@ -49,6 +49,12 @@ def check_tensor(
     check_shape(name, tensor, shape)
     check_dtype(name, tensor, allowed)
     check_device(name, tensor, device)
+    if not isinstance(tensor, RecordedTensor) and (tensor.layout is not torch.strided or tensor.is_neg()):
+        raise OpArgumentError(
+            f"{name}: got a tensor whose memory does not hold its values (sparse, or negated lazily); allowed dense ones; "
+            "call to_dense() or resolve_neg()",
+            param=name,
+        )
 
 
 def check_indices(name: str, indices: Tensor, size: int) -> None:

@@ -39,8 +39,7 @@ def pack_weight(weight: StoredWeight, *, device: torch.device | str, dtype: torc
     Raises `OpArgumentError` if the data is not what the format and sizes promise.
     """
     _check_stored(weight)
-    if dtype is not None and dtype not in FLOAT_DTYPES:
-        raise OpArgumentError(f"dtype: got {dtype}; allowed a float dtype, or None for fp32", param="dtype")
+    _check_packed_dtype(dtype)
     return table.PACK_WEIGHT(weight, torch.device(device), dtype)
 
 
@@ -48,6 +47,9 @@ def pack_stacked(
     weights: Sequence[StoredWeight], *, device: torch.device | str, dtype: torch.dtype | None = None
 ) -> PackedWeight:
     """Stored weights of one format and width, stacked by output features and packed as `pack_weight` does."""
+    if not weights:
+        raise OpArgumentError("weights: got none; allowed one or more", param="weights")
+    _check_packed_dtype(dtype)
     for weight in weights:
         _check_stored(weight)
         if (weight.format, weight.in_features) != (weights[0].format, weights[0].in_features):
@@ -197,6 +199,11 @@ def embedding(ids_T: Tensor, weight: PackedWeight, scale: float = 1.0) -> Tensor
     check_tensor("ids", ids_T, (None,), INDEX_DTYPES, weight.data.device)
     check_indices("ids", ids_T, weight.out_features)
     return table.EMBEDDING(ids_T, weight, scale)
+
+
+def _check_packed_dtype(dtype: torch.dtype | None) -> None:
+    if dtype is not None and dtype not in FLOAT_DTYPES:
+        raise OpArgumentError(f"dtype: got {dtype}; allowed a float dtype, or None for fp32", param="dtype")
 
 
 def _check_bias_and_out(

@@ -16,7 +16,7 @@ def tile_max(x_RV: Tensor, tile: int) -> Tensor:
     check_tensor("x", x_RV, (None, None), FLOAT_DTYPES, x_RV.device)
     if tile < 1:
         raise OpArgumentError(f"tile: got {tile}; allowed 1 or more", param="tile")
-    return table.TILE_MAX(x_RV, tile)
+    return table.TILE_MAX(x_RV, min(tile, max(1, x_RV.shape[1])))
 
 
 def softmax(x_RV: Tensor, temperature_R: Tensor | None = None) -> Tensor:

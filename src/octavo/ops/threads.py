@@ -7,12 +7,15 @@ import torch
 from octavo.ops.dispatch import NATIVE
 from octavo.ops.errors import OpArgumentError
 
+MAX_THREADS = 1024
+
 
 def set_num_threads(num_threads: int) -> None:
     """Threads of the CPU kernels, the calling one included. Process-wide."""
-    if num_threads < 1:
+    if not 1 <= num_threads <= MAX_THREADS:
         raise OpArgumentError(
-            f"num_threads: got {num_threads}; allowed 1 or more; {os.cpu_count()} cores are here", param="num_threads"
+            f"num_threads: got {num_threads}; allowed 1 to {MAX_THREADS}; {os.cpu_count()} cores are here",
+            param="num_threads",
         )
     if NATIVE is not None:
         NATIVE.set_num_threads(num_threads)

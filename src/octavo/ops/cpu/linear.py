@@ -144,14 +144,14 @@ def round_bf16(x_TK: Tensor) -> Bf16Activations:
 
 
 def can_linear_bf16(x: Bf16Activations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> bool:
-    return weight.layout in _LAYOUTS and (out_TN is None or out_TN.stride(1) == 1)
+    return weight.layout in _LAYOUTS
 
 
 def linear_bf16(x: Bf16Activations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
     """y = x·Wᵀ + b in fp32: products of bf16 on AMX tiles, else of x widened and W dequantised to fp32."""
     if not x.is_paired:
         return linear(x.data_TK.float(), weight, bias_N, out_TN)
-    y_TN = x.data_TK.new_empty(x.num_tokens, weight.out_features, dtype=torch.float32) if out_TN is None else out_TN
+    y_TN = _dense_outputs(x.data_TK, x.num_tokens, weight, out_TN)
     launch(
         LINEAR_BF16,
         x=x.data_TK,
@@ -164,7 +164,14 @@ def linear_bf16(x: Bf16Activations, weight: PackedWeight, bias_N: Tensor | None,
         in_features=weight.in_features,
         out_features=weight.out_features,
     )
-    return y_TN
+    return y_TN if out_TN is None or out_TN is y_TN else out_TN.copy_(y_TN)
+
+
+def _dense_outputs(x: Tensor, num_tokens: int, weight: PackedWeight, out_TN: Tensor | None) -> Tensor:
+    """`out_TN` where a row of it is dense, as kernels write it; else new."""
+    if out_TN is not None and out_TN.stride(1) == 1:
+        return out_TN
+    return x.new_empty(num_tokens, weight.out_features, dtype=torch.float32)
 
 
 def can_quantize_activations(x_TK: Tensor) -> bool:
@@ -196,12 +203,12 @@ def quantize_activations(x_TK: Tensor) -> QuantizedActivations:
 def can_linear_int8(
     x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None
 ) -> bool:
-    return weight.layout in _LAYOUTS and (out_TN is None or out_TN.stride(1) == 1)
+    return weight.layout in _LAYOUTS
 
 
 def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
     """y = scale·q·Wᵀ + b in fp32, by dot products of bytes."""
-    y_TN = x.scales_GT.new_empty(x.num_tokens, weight.out_features) if out_TN is None else out_TN
+    y_TN = _dense_outputs(x.scales_GT, x.num_tokens, weight, out_TN)
     launch(
         LINEAR_INT8,
         q=x.q_TK,
@@ -216,7 +223,7 @@ def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | 
         in_features=weight.in_features,
         out_features=weight.out_features,
     )
-    return y_TN
+    return y_TN if out_TN is None or out_TN is y_TN else out_TN.copy_(y_TN)
 
 
 def can_quantize_weight(weight: StoredWeight) -> bool:
@@ -261,12 +268,12 @@ def quantize_rows(x_TK: Tensor) -> QuantizedRows:
 
 
 def can_linear_i8(x: QuantizedRows, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> bool:
-    return weight.layout in _LAYOUTS and (out_TN is None or out_TN.stride(1) == 1)
+    return weight.layout in _LAYOUTS
 
 
 def linear_i8(x: QuantizedRows, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
     """y = scale·q·Wᵀ + b in fp32, by dot products of bytes over all of K."""
-    y_TN = x.scales_T.new_empty(x.num_tokens, weight.out_features) if out_TN is None else out_TN
+    y_TN = _dense_outputs(x.scales_T, x.num_tokens, weight, out_TN)
     launch(
         LINEAR_I8,
         q=x.q_TP,
@@ -280,7 +287,7 @@ def linear_i8(x: QuantizedRows, weight: PackedWeight, bias_N: Tensor | None, out
         in_features=weight.in_features,
         out_features=weight.out_features,
     )
-    return y_TN
+    return y_TN if out_TN is None or out_TN is y_TN else out_TN.copy_(y_TN)
 
 
 def can_embedding(ids_T: Tensor, weight: PackedWeight, scale: float) -> bool:
