@@ -86,7 +86,9 @@ def _require(steps: list[dict[str, Any]], known: set[str]) -> None:
         is_plain = kind != "Replace" or "String" in step["pattern"]
         is_left_space = kind != "Strip" or (step["content"] == " " and step["start"] <= 1 and step["stop"] == 0)
         if kind not in known or not is_plain or not is_left_space:
+            listed = ", ".join(each["type"] for each in steps)
             raise UnsupportedModelError(
-                f"tokenizer.json has a decoder step {kind} that does not work token by token; known are "
-                "ByteLevel, or Replace, ByteFallback, Fuse, Strip (one leading space) and Metaspace"
+                f"tokenizer.json has the decoder {listed}, of which {kind} does not fit the rest token by token; known are "
+                "ByteLevel with Fuse, or Replace, ByteFallback, Fuse, Strip (one leading space) and Metaspace; use the "
+                "model's original tokenizer.json, or --skip-tokenizer-init and token ids"
             )
