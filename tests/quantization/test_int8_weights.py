@@ -55,3 +55,22 @@ def test_native_activations_stay_as_they_are() -> None:
     x_TK = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
     want = x_TK @ ops.dequantize(weight.parts[0]).T
     assert torch.allclose(method.apply(x_TK, weight, None), want, atol=1e-4)
+
+
+def test_a_head_of_blocks_takes_bytes_and_others_what_the_body_takes() -> None:
+    if not ops.has_bf16_tiles():
+        pytest.skip("this processor has no AMX")
+    method = NarrowActivations(AsStored(CPU, torch.bfloat16), ActivationKind.BF16)
+    x_TK = torch.randn(5, 96, generator=torch.Generator().manual_seed(1))
+    for body, weight_format in (
+        (method, WeightFormat.Q8_0),
+        (method, WeightFormat.BF16),
+        (Int8Weights(method), WeightFormat.F16),
+    ):
+        weight = body.load([stored(weight_format, 40, 96)])
+        in_bf16 = ops.linear_bf16(ops.round_bf16(x_TK), weight.parts[0])
+        assert torch.equal(body.apply(x_TK, weight, None), in_bf16)
+        is_quantized = weight_format is WeightFormat.Q8_0
+        want = ops.linear_int8(ops.quantize_activations(x_TK), weight.parts[0]) if is_quantized else in_bf16
+        assert torch.equal(body.for_head().apply(x_TK, weight, None), want)
+    assert AS_STORED.for_head() is AS_STORED

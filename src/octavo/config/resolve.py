@@ -202,7 +202,8 @@ def _linear_activations(
     if asked == "bf16" or (asked == "auto" and machine.has_bf16_tiles):
         reason = "given" if asked == "bf16" else "the CPU has AMX"
         why["linear_activations"] = (
-            f"{reason}; F32 weights keep native activations, and so do widths not divisible by 32 (I8: int8)"
+            f"{reason}; the output head takes bytes if it is quantised; F32 weights keep native activations, and so do "
+            "widths not divisible by 32 (I8: int8)"
         )
         return "bf16"
     if asked == "auto" and not machine.has_fast_bytes:

@@ -67,8 +67,13 @@ class LayerBuilder:
                 logger.warning(
                     "the config ties the output head to the embedding, but the file has a head that differs: it is used"
                 )
-                return Linear(self._method, self._method.load([own]))
-        return Linear(self._method, StackedWeight((embedding.weight,)))
+                return Linear(self._method.for_head(), self._method.load([own]))
+        return Linear(self._method.for_head(), StackedWeight((embedding.weight,)))
+
+    def head(self, name: str, vocab_size: int, hidden_size: int) -> Linear:
+        """An output head with a weight of its own."""
+        weight = self._source.matrix(f"{name}.weight", vocab_size, hidden_size)
+        return Linear(self._method.for_head(), self._method.load([weight]))
 
     def linear(self, name: str, out_features: int, in_features: int, *, has_bias: bool = False) -> Linear:
         return self._stacked([name], [out_features], in_features, has_bias)

@@ -129,7 +129,7 @@ def build_decoder(
         layers.norm("norm", hidden_size, spec.norm_eps),
         layers.tied_head("head", "embedding", embedding)
         if spec.has_tied_embeddings
-        else layers.linear("head", vocab_size, hidden_size),
+        else layers.head("head", vocab_size, hidden_size),
     )
 
 

@@ -25,5 +25,8 @@ class AsStored:
         runs = [list(run) for _, run in groupby(weights, key=lambda weight: weight.format)]
         return StackedWeight(tuple(ops.pack_stacked(run, device=self.device, dtype=self.dtype) for run in runs))
 
+    def for_head(self) -> "AsStored":
+        return self
+
     def apply(self, x_TK: Tensor, weight: StackedWeight, bias_N: Tensor | None) -> Tensor:
         return weight.apply(x_TK, bias_N, lambda part, bias, out: ops.linear(x_TK, part, bias, out=out))

@@ -22,5 +22,8 @@ class Int8Weights:
     def load(self, weights: Sequence[StoredWeight]) -> StackedWeight:
         return self.method.load([ops.quantize_weight(each) if each.format in _FLOATS else each for each in weights])
 
+    def for_head(self) -> "Int8Weights":
+        return Int8Weights(self.method.for_head())
+
     def apply(self, x_TK: Tensor, weight: StackedWeight, bias_N: Tensor | None) -> Tensor:
         return self.method.apply(x_TK, weight, bias_N)

@@ -45,3 +45,8 @@ class LinearMethod(Protocol):
     def apply(self, x_TK: Tensor, weight: StackedWeight, bias_N: Tensor | None) -> Tensor:
         """x · Wᵀ + b, (T, N)."""
         ...
+
+    def for_head(self) -> "LinearMethod":
+        """How the same weights are applied where only rows that tokens are sampled from meet them: few of a prompt's, in decode
+        often a single one."""
+        ...

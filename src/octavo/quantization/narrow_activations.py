@@ -1,7 +1,7 @@
 """Packed weights are multiplied with activations of fewer bits: bytes, or bf16 on AMX's tiles."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
@@ -30,6 +30,11 @@ class NarrowActivations:
     as_stored: AsStored
     """Loads all weights, and applies those that take no narrow form."""
     kind: ActivationKind
+    is_for_head: bool = False
+    """Block formats take bytes, whatever the kind: they are read at memory's speed then, and few rows are multiplied."""
+
+    def for_head(self) -> "NarrowActivations":
+        return replace(self, is_for_head=True)
 
     def load(self, weights: Sequence[StoredWeight]) -> StackedWeight:
         return self.as_stored.load(weights)
@@ -38,12 +43,12 @@ class NarrowActivations:
         x = _Forms(x_TK)
 
         def linear(part: PackedWeight, bias: Tensor | None, out: Tensor | None) -> Tensor:
+            if part.format.is_block_format and (self.kind is ActivationKind.INT8 or self.is_for_head):
+                return ops.linear_int8(x.groups, part, bias, out=out)
             if self.kind is ActivationKind.BF16 and takes_bf16(part):
                 return ops.linear_bf16(x.bf16, part, bias, out=out)
             if part.format is WeightFormat.I8:
                 return ops.linear_i8(x.rows, part, bias, out=out)
-            if self.kind is ActivationKind.INT8 and part.format.is_block_format:
-                return ops.linear_int8(x.groups, part, bias, out=out)
             return ops.linear(x_TK, part, bias, out=out)
 
         return weight.apply(x_TK, bias_N, linear)
