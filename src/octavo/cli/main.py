@@ -10,6 +10,7 @@ import typer
 import octavo
 from octavo.cli.bench import bench
 from octavo.cli.chat import chat
+from octavo.cli.explain import explain
 from octavo.cli.failures import EXIT_FAILURE, EXIT_INTERRUPTED, print_usage_error
 from octavo.cli.generate import generate
 from octavo.cli.help_page import HelpfulCommand, HelpfulGroup
@@ -46,6 +47,7 @@ for _function, _panel in (
 ):
     app.command(cls=HelpfulCommand, rich_help_panel=_panel)(_function)
 app.add_typer(bench, name="bench", rich_help_panel=_RUN)
+app.add_typer(explain, name="explain", rich_help_panel=_MODELS)
 
 
 def _print_version(is_asked: bool) -> None:
