@@ -128,6 +128,13 @@ def test_the_bytes_moved_are_those_of_the_papers(n, d, block_rows, block_columns
     assert memory.moved_bytes == 4 * (7 * n * d + 4 * n * d * columns + n + 2 * n * columns)
 
 
+def test_with_a_shared_cache_every_tensor_is_moved_once():
+    shape = AttentionShape(seqlen=100, head_dim=8, heads=3, element_bytes=2, is_causal=False)
+    cost = costs.flash_attention_2_cached(shape)
+    assert cost.hbm_bytes == 3 * (2 * 4 * 100 * 8 + 4 * 100)
+    assert cost.hbm_bytes == costs.flash_attention_2(shape, 100, 16).hbm_bytes
+
+
 def test_blocks_of_flash_attention_1_fit_the_fast_memory():
     assert block_sizes(48_000, 64) == (64, 188)
     assert block_sizes(1_000, 64) == (4, 4)

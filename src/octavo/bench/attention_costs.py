@@ -88,6 +88,16 @@ def flash_attention_2(shape: AttentionShape, block_rows: int, block_columns: int
     )
 
 
+def flash_attention_2_cached(shape: AttentionShape) -> Cost:
+    """The same where a cache that the processors share keeps keys and values: b·4·N·D a head and lse, each tensor moved once."""
+    return Cost(
+        name="FlashAttention-2, L2",
+        flops=shape.flops,
+        hbm_bytes=4 * shape.matrix_bytes + shape.heads * shape.seqlen * STATISTIC_BYTES,
+        extra_bytes=shape.heads * shape.seqlen * STATISTIC_BYTES,
+    )
+
+
 def first_row(column: int, block_rows: int, shape: AttentionShape) -> int:
     """The first row of the first block of queries that sees a block of keys."""
     return column // block_rows * block_rows if shape.is_causal else 0

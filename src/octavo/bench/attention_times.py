@@ -68,8 +68,10 @@ def _octavo(
         block_tables=torch.zeros(1, 1, dtype=torch.int32),
         block_size=num_tokens,
     )
-    return lambda: ops.paged_attention(q, k[None], v[None], plan, scale=scale, is_causal=is_causal)
+    q_THD = q.float()  # as the layers give it
+    return lambda: ops.paged_attention(q_THD, k[None], v[None], plan, scale=scale, is_causal=is_causal)
 
 
 def _torch(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> None:
-    functional.scaled_dot_product_attention(*(x.transpose(0, 1)[None] for x in (q, k, v)), is_causal=is_causal)
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+    functional.scaled_dot_product_attention(q, k, v, is_causal=is_causal)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DEVICES = ("cpu", "a100", "h100", "h200", "l40s")
 DTYPES = ("bf16", "fp16", "fp32")
 FLASH_2_BLOCKS = (128, 64)
+FLASH_2_CACHED = "FlashAttention-2, L2"
 MAX_MEASURED_SEQLEN = 16384
 
 explain = typer.Typer(
@@ -77,17 +78,14 @@ def attention(
     costs = _algorithms(shape, (rows_1, columns_1))
     measured = _measured(shape, dtype, (rows_1, columns_1)) if measure else {}
     report = [_row(cost, machine, dtype, measured) for cost in (*costs, *elementwise(shape))]
-    if "torch SDPA" in measured:
-        report.insert(3, _row(costs[2], machine, dtype, measured, name="torch SDPA"))
     if plot is not None:
         _draw(plot, machine, dtype, report)
     if as_json:
         blocks = {"FlashAttention-1": [rows_1, columns_1], "FlashAttention-2": list(FLASH_2_BLOCKS)}
-        print(
-            json.dumps({"device": asdict(machine), "shape": asdict(shape), "blocks": blocks, "rows": report}, indent=2)
-        )
+        facts = {"device": asdict(machine), "shape": asdict(shape), "blocks": blocks, "rows": report}
+        print(json.dumps({**facts, "measured_s": measured}, indent=2))
         return
-    _print(machine, shape, dtype, (rows_1, columns_1), report)
+    _print(machine, shape, dtype, (rows_1, columns_1), report, measured)
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -102,9 +100,14 @@ def _flash_1_blocks(machine: "Device", shape: "AttentionShape") -> tuple[int, in
 
 
 def _algorithms(shape: "AttentionShape", blocks_1: tuple[int, int]) -> "list[Cost]":
-    from octavo.bench.attention_costs import flash_attention_1, flash_attention_2, standard
+    from octavo.bench.attention_costs import flash_attention_1, flash_attention_2, flash_attention_2_cached, standard
 
-    return [standard(shape), flash_attention_1(shape, *blocks_1), flash_attention_2(shape, *FLASH_2_BLOCKS)]
+    return [
+        standard(shape),
+        flash_attention_1(shape, *blocks_1),
+        flash_attention_2(shape, *FLASH_2_BLOCKS),
+        flash_attention_2_cached(shape),
+    ]
 
 
 def _measured(shape: "AttentionShape", dtype: str, blocks_1: tuple[int, int]) -> dict[str, float]:
@@ -114,13 +117,10 @@ def _measured(shape: "AttentionShape", dtype: str, blocks_1: tuple[int, int]) ->
     return measure_attention(shape, TORCH_DTYPES[dtype], blocks_1)
 
 
-def _row(
-    cost: "Cost", machine: "Device", dtype: str, measured: dict[str, float], name: str | None = None
-) -> dict[str, Any]:
+def _row(cost: "Cost", machine: "Device", dtype: str, measured: dict[str, float]) -> dict[str, Any]:
     seconds, is_compute_bound = machine.roofline_s(cost.flops, cost.hbm_bytes, dtype, is_matmul=cost.is_matmul)
-    name = name or cost.name
     return {
-        "name": name,
+        "name": cost.name,
         "flops": cost.flops,
         "hbm_bytes": cost.hbm_bytes,
         "extra_bytes": cost.extra_bytes,
@@ -128,7 +128,7 @@ def _row(
         "is_matmul": cost.is_matmul,
         "roofline_s": seconds,
         "bound_by": "compute" if is_compute_bound else "memory",
-        "measured_s": measured.get(name),
+        "measured_s": measured.get(cost.name),
     }
 
 
@@ -138,6 +138,7 @@ def _print(
     dtype: str,
     blocks_1: tuple[int, int],
     report: list[dict[str, Any]],
+    measured: dict[str, float],
 ) -> None:
     console = stdout()
     mask = "causal" if shape.is_causal else "full"
@@ -150,35 +151,41 @@ def _print(
         f"the matrix units, {machine.bytes_per_s / 1e9:,.0f} GB/s: compute binds from {ridge:,.0f} operations a byte on\n",
         soft_wrap=True,
     )
-    table = plain_table("operation", "FLOPs", "moved", "extra", "FLOP/B", "least", "bound by", right=True)
+    table = plain_table("operation", "FLOPs", "moved", "extra", "FLOP/B", "least", "bound", right=True)
     for number, row in enumerate(report):
         is_last_algorithm = number + 1 < len(report) and row["is_matmul"] and not report[number + 1]["is_matmul"]
         table.add_row(
-            f"[cyan]{row['name']}[/]",
-            f"{row['flops'] / 1e9:,.3g} G",
+            f"[cyan]{'  keys from L2' if row['name'] == FLASH_2_CACHED else row['name']}[/]",
+            _count(row["flops"]),
             format_bytes(row["hbm_bytes"]),
             format_bytes(row["extra_bytes"]) if row["extra_bytes"] else "",
-            f"{row['intensity']:,.3g}",
+            f"{row['intensity']:,.0f}" if row["intensity"] >= 100 else f"{row['intensity']:.3g}",
             _time(row["roofline_s"]),
             row["bound_by"],
             end_section=is_last_algorithm,
         )
     console.print(table)
-    timed = [row for row in report if row["measured_s"] is not None]
-    if timed:
-        times = plain_table("here", "least", "measured", "of the least", right=True)
-        for row in timed:
-            share = f"{row['measured_s'] / row['roofline_s']:,.1f} ×"
-            times.add_row(f"[cyan]{row['name']}[/]", _time(row["roofline_s"]), _time(row["measured_s"]), share)
+    if measured:
+        least_s = report[3]["roofline_s"]
+        times = plain_table("here", "measured", "of the least", right=True)
+        for name, seconds in measured.items():
+            times.add_row(f"[cyan]{name}[/]", _time(seconds), f"{seconds / least_s:,.1f} ×")
         console.print()
         console.print(times)
     console.print(
         f"\nFlashAttention-1: blocks of {blocks_1[0]} × {blocks_1[1]} from {format_bytes(machine.sram_bytes)} of SRAM; "
-        f"FlashAttention-2: {FLASH_2_BLOCKS[0]} × {FLASH_2_BLOCKS[1]},\nkeys and values from memory for each block of queries; "
-        f"from a shared cache they move {format_bytes(4 * shape.matrix_bytes)} at best.",
+        f"FlashAttention-2: {FLASH_2_BLOCKS[0]} × {FLASH_2_BLOCKS[1]},\nkeys and values from memory for each block of queries, or "
+        "(L2) from a shared cache.",
         style="dim",
         soft_wrap=True,
     )
+
+
+def _count(number: float) -> str:
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:,.3g} {unit}"
+    return f"{number:,.0f}"
 
 
 def _time(seconds: float) -> str:
@@ -201,10 +208,13 @@ def _draw(path: Path, machine: "Device", dtype: str, report: list[dict[str, Any]
     ):
         ridge = peak / machine.bytes_per_s
         axes.plot([lowest, ridge, max(highest, 4 * ridge)], [lowest * machine.bytes_per_s, peak, peak], label=label)
-    for row in report:
+    for number, row in enumerate(report):
         reached = row["flops"] / row["roofline_s"]
         axes.plot(row["intensity"], reached, "o", color="tab:blue" if row["is_matmul"] else "tab:orange")
-        axes.annotate(row["name"], (row["intensity"], reached), xytext=(4, -10), textcoords="offset points", fontsize=8)
+        place, side = ((4, -10), "left") if number % 2 else ((-4, 6), "right")  # neighbours on both sides of the line
+        axes.annotate(
+            row["name"], (row["intensity"], reached), xytext=place, ha=side, textcoords="offset points", fontsize=8
+        )
         if row["measured_s"]:
             axes.plot(row["intensity"], row["flops"] / row["measured_s"], "x", color="tab:red")
     axes.set(
