@@ -208,7 +208,7 @@ def _draw(path: Path, machine: "Device", dtype: str, report: list[dict[str, Any]
     ):
         ridge = peak / machine.bytes_per_s
         axes.plot([lowest, ridge, max(highest, 4 * ridge)], [lowest * machine.bytes_per_s, peak, peak], label=label)
-    for number, row in enumerate(report):
+    for number, row in enumerate(sorted(report, key=lambda row: row["intensity"])):
         reached = row["flops"] / row["roofline_s"]
         axes.plot(row["intensity"], reached, "o", color="tab:blue" if row["is_matmul"] else "tab:orange")
         place, side = ((4, -10), "left") if number % 2 else ((-4, 6), "right")  # neighbours on both sides of the line
