@@ -11,6 +11,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -39,7 +40,7 @@ public:
     explicit Pool(int num_workers) : shares_(static_cast<size_t>(num_workers) + 1) {
         try {
             for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this, i] { work(static_cast<size_t>(i) + 1); });
-        } catch (...) {
+        } catch (const std::system_error&) {
             const std::string started = std::to_string(workers_.size());
             stop();
             throw std::runtime_error("the system starts only " + started + " of " + std::to_string(num_workers) +

@@ -292,6 +292,7 @@ private:
         constexpr bool kIsMade = !requires { MakeTile::at; };
         const Strip left = output_.strip(pair, 0), right = output_.strip(pair, 1);
         const int64_t num_slabs = larger(1, (depth_ + kSlabGroups - 1) / kSlabGroups), size = larger(1, (depth_ + num_slabs - 1) / num_slabs);
+        const int64_t num_blocks = (rows_ + kBlockRows - 1) / kBlockRows;
         for (int64_t start = 0; start == 0 || start < depth_; start += size) {
             const int64_t stop = smaller(depth_, start + size);
             for (int64_t g = start; kIsMade && g < stop; ++g)
@@ -303,8 +304,10 @@ private:
                 multiply<Reuse::Weights>(block, start > 0 ? partial : nullptr, start, stop - start, [&](int64_t g) __attribute__((always_inline)) {
                     write_beside(g);
                     if constexpr (!kIsMade) {  // the next slab, a part with each block of rows
-                        MakeTile::prefetch_part(left, start + g + size, i);
-                        MakeTile::prefetch_part(right, start + g + size, i);
+                        for (int64_t part = i; part < MakeTile::kParts; part += num_blocks) {
+                            MakeTile::prefetch_part(left, start + g + size, part);
+                            MakeTile::prefetch_part(right, start + g + size, part);
+                        }
                     }
                     return tiles_of<MakeTile>(left, right, start + g, scratch_.tiles + g * kGroupElements);
                 });

@@ -231,11 +231,11 @@ struct TilesInPlace {
         for (int64_t part = 0; part < kParts; ++part) prefetch_part(strip, group + kGroupsAhead, part);
     }
 
-    // A few lines of a tile. Behind a panel lies the next.
+    // A few lines of a tile. Behind a panel lies the next; a gated layer takes the halves of its two panels by turns, so that
+    // what is fetched for one turn serves the one after the next.
     [[gnu::always_inline]] static void prefetch_part(const Strip& strip, int64_t group, int64_t part) {
         constexpr int64_t kPartBytes = 2 * kTileElements / kParts, kLineBytes = 64;
         constexpr int kToSecondCache = 2;
-        if (part >= kParts) return;
         const auto* from = reinterpret_cast<const std::byte*>(at(strip, group)) + part * kPartBytes;
         for (int64_t byte = 0; byte < kPartBytes; byte += kLineBytes) __builtin_prefetch(from + byte, 0, kToSecondCache);
     }

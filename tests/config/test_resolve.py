@@ -33,7 +33,7 @@ def resolved(formats: tuple[str, ...] = ("Q4_1",), machine: dict[str, Any] | Non
     ("machine", "kind", "reason"),
     [
         ({"has_bf16_tiles": True}, "bf16", "AMX"),
-        ({}, "int8", "twice as fast"),
+        ({}, "int8", "products of bytes"),
         ({"has_fast_bytes": False}, "native", "no fast products of bytes"),
     ],
 )
@@ -54,5 +54,10 @@ def test_an_option_that_would_do_nothing_is_refused() -> None:
         resolved(("Q8_0", "Q4_1"), quantization="int8")
     with pytest.raises(ConfigError, match="linear_activations=int8 has no effect: the model's weights are BF16"):
         resolved(("BF16",), linear_activations="int8")
+    tiles = {"has_bf16_tiles": True}
+    with pytest.raises(ConfigError, match="linear_activations=bf16 has no effect: the model's weights are F32"):
+        resolved(("F32",), machine=tiles, linear_activations="bf16")
+    assert resolved(("F32",), machine=tiles, linear_activations="bf16", quantization="int8").quantization == "int8"
+    assert resolved(("F32", "BF16"), machine=tiles, linear_activations="bf16").linear_activations == "bf16"
     assert resolved(("BF16",), linear_activations="int8", quantization="int8").quantization == "int8"
     assert resolved(("BF16", "Q4_1"), linear_activations="int8", quantization="int8").linear_activations == "int8"

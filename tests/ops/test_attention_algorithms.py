@@ -97,8 +97,7 @@ def test_the_bytes_moved_forward_are_the_closed_forms(n, d, block_rows, block_co
         memory = counted(algorithm, **options)
         assert memory.moved_bytes == cost.hbm_bytes
         assert memory.allocated_bytes == output_bytes + cost.extra_bytes
-        if not is_causal:
-            assert memory.matmul_flops == cost.flops
+        assert memory.matmul_flops == cost.flops
 
 
 @pytest.mark.parametrize(("n", "d", "block_rows", "block_columns"), [(64, 8, 16, 16), (70, 8, 16, 32), (33, 4, 33, 5)])
@@ -130,12 +129,21 @@ def test_the_bytes_moved_are_those_of_the_papers(n, d, block_rows, block_columns
 
 def test_with_a_shared_cache_every_tensor_is_moved_once():
     shape = AttentionShape(seqlen=100, head_dim=8, heads=3, element_bytes=2, is_causal=False)
-    cost = costs.flash_attention_2_cached(shape)
+    cost = costs.flash_attention_2_cached(shape, 32, 16)
     assert cost.hbm_bytes == 3 * (2 * 4 * 100 * 8 + 4 * 100)
     assert cost.hbm_bytes == costs.flash_attention_2(shape, 100, 16).hbm_bytes
 
 
-def test_blocks_of_flash_attention_1_fit_the_fast_memory():
+@pytest.mark.parametrize("head_dim", [1, 64, 128, 256, 512])
+@pytest.mark.parametrize("element_bytes", [2, 4])
+@pytest.mark.parametrize("sram_bytes", [99 << 10, 163 << 10, 227 << 10])
+def test_blocks_of_flash_attention_2_fit_the_fast_memory(head_dim, element_bytes, sram_bytes):
+    rows, columns = costs.flash_2_blocks(sram_bytes, head_dim, element_bytes)
+    assert head_dim * ((rows + 2 * columns) * element_bytes + 4 * rows) <= sram_bytes
+    assert (rows, columns) == (128, 64) or head_dim > 64
+
+
+def test_blocks_of_flash_attention_1_are_those_of_its_algorithm():
     assert block_sizes(48_000, 64) == (64, 188)
     assert block_sizes(1_000, 64) == (4, 4)
     assert block_sizes(1, 64) == (1, 1)

@@ -70,7 +70,7 @@ def test_a_weight_without_columns_gives_the_bias(num_tokens, weight_format, stor
 
 
 @pytest.mark.skipif(not ops.has_bf16_tiles(), reason="this processor has no AMX")
-@pytest.mark.parametrize("shape", [(1, 32), (16, 64), (45, 96), (83, 1280), (96, 640)])
+@pytest.mark.parametrize("shape", [(40, 0), (1, 32), (16, 64), (45, 96), (83, 1280), (96, 640)])
 def test_a_weight_packed_as_tiles_gives_the_same_bits(shape, stored_weight, threads):
     stored = stored_weight(WeightFormat.BF16, *shape)
     panels = ops.pack_weight(stored, device="cpu")

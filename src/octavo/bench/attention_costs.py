@@ -4,7 +4,7 @@ N tokens, D head size, H heads, b bytes an element, S elements that fit SRAM. Th
 same.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 STATISTIC_BYTES = 4
@@ -18,11 +18,6 @@ class AttentionShape:
     heads: int
     element_bytes: int
     is_causal: bool
-
-    @property
-    def flops(self) -> int:
-        """4·N²·D a head, forward: two products of a multiplication and an addition each; half of it if causal."""
-        return 4 * self.heads * self.seqlen**2 * self.head_dim // (2 if self.is_causal else 1)
 
     @property
     def matrix_bytes(self) -> int:
@@ -53,7 +48,7 @@ class Cost:
 
 
 def standard(shape: AttentionShape) -> Cost:
-    """Scores and probabilities in memory: b·(4·N·D + 4·N²) a head; a mask does not spare work."""
+    """Scores and probabilities in memory: 4·N²·D operations, b·(4·N·D + 4·N²) bytes a head; a mask does not spare any."""
     return Cost(
         name="standard",
         flops=4 * shape.heads * shape.seqlen**2 * shape.head_dim,
@@ -65,13 +60,13 @@ def standard(shape: AttentionShape) -> Cost:
 def flash_attention_1(shape: AttentionShape, block_rows: int, block_columns: int) -> Cost:
     """b·(3·N·D + 3·N·D·⌈N / B_c⌉) a head, and l and m with every pass of the output; causal: only pairs of blocks seen."""
     n, d, b = shape.seqlen, shape.head_dim, shape.element_bytes
-    rows = sum(n - first_row(column, block_rows, shape) for column in range(0, n, block_columns))
-    per_row = 3 * d * b + 4 * STATISTIC_BYTES
+    rows = [n - _first_row(column, block_rows, shape) for column in range(0, n, block_columns)]
+    pairs = sum(seen * min(block_columns, n - i * block_columns) for i, seen in enumerate(rows))
     start = n * (d * b + 2 * STATISTIC_BYTES)
     return Cost(
         name="FlashAttention-1",
-        flops=shape.flops,
-        hbm_bytes=shape.heads * (start + 2 * n * d * b + rows * per_row),
+        flops=4 * shape.heads * pairs * d,
+        hbm_bytes=shape.heads * (start + 2 * n * d * b + sum(rows) * (3 * d * b + 4 * STATISTIC_BYTES)),
         extra_bytes=shape.heads * 2 * n * STATISTIC_BYTES,
     )
 
@@ -79,31 +74,31 @@ def flash_attention_1(shape: AttentionShape, block_rows: int, block_columns: int
 def flash_attention_2(shape: AttentionShape, block_rows: int, block_columns: int) -> Cost:
     """b·(2·N·D + 2·N·D·⌈N / B_r⌉) a head and lse; causal: only the blocks of keys seen. Keys and values from HBM each time."""
     n, d, b = shape.seqlen, shape.head_dim, shape.element_bytes
-    keys = sum(last_key(row, block_rows, block_columns, shape) for row in range(0, n, block_rows))
+    keys = [_num_keys(row, block_rows, block_columns, shape) for row in range(0, n, block_rows)]
+    pairs = sum(seen * min(block_rows, n - i * block_rows) for i, seen in enumerate(keys))
     return Cost(
         name="FlashAttention-2",
-        flops=shape.flops,
-        hbm_bytes=shape.heads * (2 * n * d * b + 2 * keys * d * b + n * STATISTIC_BYTES),
+        flops=4 * shape.heads * pairs * d,
+        hbm_bytes=shape.heads * (2 * n * d * b + 2 * sum(keys) * d * b + n * STATISTIC_BYTES),
         extra_bytes=shape.heads * n * STATISTIC_BYTES,
     )
 
 
-def flash_attention_2_cached(shape: AttentionShape) -> Cost:
+def flash_attention_2_cached(shape: AttentionShape, block_rows: int, block_columns: int) -> Cost:
     """The same where a cache that the processors share keeps keys and values: b·4·N·D a head and lse, each tensor moved once."""
-    return Cost(
+    return replace(
+        flash_attention_2(shape, block_rows, block_columns),
         name="FlashAttention-2, L2",
-        flops=shape.flops,
         hbm_bytes=4 * shape.matrix_bytes + shape.heads * shape.seqlen * STATISTIC_BYTES,
-        extra_bytes=shape.heads * shape.seqlen * STATISTIC_BYTES,
     )
 
 
-def first_row(column: int, block_rows: int, shape: AttentionShape) -> int:
+def _first_row(column: int, block_rows: int, shape: AttentionShape) -> int:
     """The first row of the first block of queries that sees a block of keys."""
     return column // block_rows * block_rows if shape.is_causal else 0
 
 
-def last_key(row: int, block_rows: int, block_columns: int, shape: AttentionShape) -> int:
+def _num_keys(row: int, block_rows: int, block_columns: int, shape: AttentionShape) -> int:
     """How many keys a block of queries reads: all blocks of keys that its last row sees."""
     if not shape.is_causal:
         return shape.seqlen
@@ -111,10 +106,22 @@ def last_key(row: int, block_rows: int, block_columns: int, shape: AttentionShap
     return min(shape.seqlen, ceil(seen / block_columns) * block_columns)
 
 
+def flash_2_blocks(sram_bytes: int, head_dim: int, element_bytes: int) -> tuple[int, int]:
+    """(rows, columns): 128 × 64, halved until q, k and v as stored and o in fp32 fit."""
+    rows, columns = 128, 64
+    while rows > 1 and head_dim * ((rows + 2 * columns) * element_bytes + 4 * rows) > sram_bytes:
+        if columns > rows // 2 and columns > 1:
+            columns //= 2
+        else:
+            rows //= 2
+    return rows, columns
+
+
 def elementwise(shape: AttentionShape) -> list[Cost]:
     """Operations that compute little with each element: on scores (mask, softmax, dropout) and on a layer's activations.
 
-    Each as a kernel of its own that reads its input and writes its output once.
+    Each as a kernel of its own that reads its input and writes its output once. An exponential, a division or a root is counted as one
+    operation.
     """
     b, activations = shape.element_bytes, shape.heads * shape.seqlen * shape.head_dim
 

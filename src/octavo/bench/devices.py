@@ -69,6 +69,7 @@ _DEFAULT_L2_BYTES = 1 << 20
 
 def measure_cpu(dtypes: tuple[str, ...]) -> Device:
     """This CPU with the threads in use: its peaks are those of torch's matrix products and of reading. Takes about a second."""
+    ops.set_num_threads(ops.num_threads())  # torch's, too
     return Device(
         name=f"this CPU, {ops.num_threads()} threads (measured)",
         matmul_flops={name: _matmul_flops(DTYPES[name]) for name in dtypes},

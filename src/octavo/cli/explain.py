@@ -15,13 +15,13 @@ from octavo.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from octavo.bench.attention_costs import AttentionShape, Cost
+    from octavo.bench.attention_times import Blocks
     from octavo.bench.devices import Device
 
 DEVICES = ("cpu", "a100", "h100", "h200", "l40s")
 DTYPES = ("bf16", "fp16", "fp32")
-FLASH_2_BLOCKS = (128, 64)
 FLASH_2_CACHED = "FlashAttention-2, L2"
-MAX_MEASURED_SEQLEN = 16384
+MAX_MEASURED_BYTES = 2 << 30
 
 explain = typer.Typer(
     cls=HelpfulGroup,
@@ -62,55 +62,61 @@ def attention(
     _check_choice("device", device, DEVICES)
     if measure and device != "cpu":
         raise ConfigError(f"--measure times this CPU, and device={device} is another; use device=cpu", param="measure")
-    if measure and seqlen > MAX_MEASURED_SEQLEN:
-        raise ConfigError(
-            f"seqlen={seqlen} is more than {MAX_MEASURED_SEQLEN}, the most with --measure: the standard algorithm's scores would "
-            "not fit; lower it",
-            param="seqlen",
-        )
     from octavo.bench.attention_costs import AttentionShape, elementwise
     from octavo.bench.devices import GPUS, measure_cpu
 
     element_bytes = 4 if dtype == "fp32" else 2
     shape = AttentionShape(seqlen=seqlen, head_dim=head_dim, heads=heads, element_bytes=element_bytes, is_causal=causal)
+    needed_bytes = 4 * seqlen * (seqlen + 8 * heads * head_dim)
+    if measure and needed_bytes > MAX_MEASURED_BYTES:
+        raise ConfigError(
+            f"seqlen={seqlen} with {heads} heads of {head_dim} takes {format_bytes(needed_bytes)} to measure, most for the standard "
+            f"algorithm's scores; allowed {format_bytes(MAX_MEASURED_BYTES)}; lower it, or leave --measure out",
+            param="seqlen",
+        )
     machine = measure_cpu((dtype,)) if device == "cpu" else GPUS[device]
-    rows_1, columns_1 = _flash_1_blocks(machine, shape)
-    costs = _algorithms(shape, (rows_1, columns_1))
-    measured = _measured(shape, dtype, (rows_1, columns_1)) if measure else {}
+    blocks_1, blocks_2 = _blocks(machine, shape)
+    costs = _algorithms(shape, blocks_1, blocks_2)
+    measured = _measured(shape, dtype, blocks_1) if measure else {}
     report = [_row(cost, machine, dtype, measured) for cost in (*costs, *elementwise(shape))]
     if plot is not None:
         _draw(plot, machine, dtype, report)
     if as_json:
-        blocks = {"FlashAttention-1": [rows_1, columns_1], "FlashAttention-2": list(FLASH_2_BLOCKS)}
+        blocks = {"FlashAttention-1": blocks_1, "FlashAttention-2": blocks_2}
         facts = {"device": asdict(machine), "shape": asdict(shape), "blocks": blocks, "rows": report}
         print(json.dumps({**facts, "measured_s": measured}, indent=2))
         return
-    _print(machine, shape, dtype, (rows_1, columns_1), report, measured)
+    _print(machine, shape, dtype, (blocks_1, blocks_2), report, measured)
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ConfigError(f"{name}={value!r} is not one of {', '.join(allowed)}", param=name)
+        raise ConfigError(f"{name}={value!r} is not one of {', '.join(allowed)}; use one of these", param=name)
 
 
-def _flash_1_blocks(machine: "Device", shape: "AttentionShape") -> tuple[int, int]:
+def _blocks(machine: "Device", shape: "AttentionShape") -> "tuple[Blocks, Blocks]":
+    """Of FlashAttention-1 by its paper, blocks in fp32; of FlashAttention-2."""
+    from octavo.bench.attention_costs import flash_2_blocks
     from octavo.ops.reference import block_sizes
 
-    return block_sizes(machine.sram_bytes // shape.element_bytes, shape.head_dim)
+    return (
+        block_sizes(machine.sram_bytes // 4, shape.head_dim),
+        flash_2_blocks(machine.sram_bytes, shape.head_dim, shape.element_bytes),
+    )
 
 
-def _algorithms(shape: "AttentionShape", blocks_1: tuple[int, int]) -> "list[Cost]":
+def _algorithms(shape: "AttentionShape", blocks_1: "Blocks", blocks_2: "Blocks") -> "list[Cost]":
     from octavo.bench.attention_costs import flash_attention_1, flash_attention_2, flash_attention_2_cached, standard
 
     return [
         standard(shape),
         flash_attention_1(shape, *blocks_1),
-        flash_attention_2(shape, *FLASH_2_BLOCKS),
-        flash_attention_2_cached(shape),
+        flash_attention_2(shape, *blocks_2),
+        flash_attention_2_cached(shape, *blocks_2),
     ]
 
 
-def _measured(shape: "AttentionShape", dtype: str, blocks_1: tuple[int, int]) -> dict[str, float]:
+def _measured(shape: "AttentionShape", dtype: str, blocks_1: "Blocks") -> dict[str, float]:
     from octavo.bench.attention_times import measure_attention
     from octavo.bench.devices import DTYPES as TORCH_DTYPES
 
@@ -136,7 +142,7 @@ def _print(
     machine: "Device",
     shape: "AttentionShape",
     dtype: str,
-    blocks_1: tuple[int, int],
+    blocks: "tuple[Blocks, Blocks]",
     report: list[dict[str, Any]],
     measured: dict[str, float],
 ) -> None:
@@ -173,8 +179,8 @@ def _print(
         console.print()
         console.print(times)
     console.print(
-        f"\nFlashAttention-1: blocks of {blocks_1[0]} × {blocks_1[1]} from {format_bytes(machine.sram_bytes)} of SRAM; "
-        f"FlashAttention-2: {FLASH_2_BLOCKS[0]} × {FLASH_2_BLOCKS[1]},\nkeys and values from memory for each block of queries, or "
+        f"\nFlashAttention-1: blocks of {blocks[0][0]} × {blocks[0][1]} from {format_bytes(machine.sram_bytes)} of SRAM; "
+        f"FlashAttention-2: {blocks[1][0]} × {blocks[1][1]},\nkeys and values from memory for each block of queries, or "
         "(L2) from a shared cache.",
         style="dim",
         soft_wrap=True,

@@ -190,9 +190,10 @@ def _linear_activations(
             "linear_activations=bf16 needs AMX, which this CPU does not have, or OCTAVO_ISA rules out; use auto, int8 or native",
             param="linear_activations",
         )
-    if asked == "int8" and config.quantization is None and model.weight_formats and not model.has_quantized_weights:
+    narrows_none = {"int8": not model.has_quantized_weights, "bf16": model.weight_formats.keys() == {"F32"}}
+    if config.quantization is None and model.weight_formats and narrows_none.get(asked, False):
         raise ConfigError(
-            f"linear_activations=int8 has no effect: the model's weights are {', '.join(sorted(model.weight_formats))}; "
+            f"linear_activations={asked} has no effect: the model's weights are {', '.join(sorted(model.weight_formats))}; "
             "add quantization=int8, or use auto or native",
             param="linear_activations",
         )
@@ -202,14 +203,14 @@ def _linear_activations(
     if asked == "bf16" or (asked == "auto" and machine.has_bf16_tiles):
         reason = "given" if asked == "bf16" else "the CPU has AMX"
         why["linear_activations"] = (
-            f"{reason}; the output head takes bytes if it is quantised; F32 weights keep native activations, and so do "
+            f"{reason}; an output head of blocks (Q4_0 … Q6_K) takes bytes; F32 weights keep native activations, and so do "
             "widths not divisible by 32 (I8: int8)"
         )
         return "bf16"
     if asked == "auto" and not machine.has_fast_bytes:
         why["linear_activations"] = "the kernels in use have no fast products of bytes"
         return "native"
-    reason = "given" if asked == "int8" else "about twice as fast as native"
+    reason = "given" if asked == "int8" else "products of bytes are the fastest here"
     why["linear_activations"] = f"{reason}; F32, F16 and BF16 weights keep native activations"
     return "int8"
 

@@ -20,7 +20,7 @@ class ActivationKind(Enum):
     """Block formats: bytes with a scale a token and group of 32. I8: bytes with a scale a token. Others: as stored."""
     BF16 = "bf16"
     """All but F32, and widths that are no multiple of 32 (those as with INT8 or as stored): bf16, the weight made bf16 inside
-    the kernel; less error than bytes. Needs `ops.has_bf16_tiles`."""
+    the kernel; less error than bytes. A head of a block format takes bytes. Needs `ops.has_bf16_tiles`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,7 @@ def quantize_activations(x_TK: Tensor) -> QuantizedActivations:
 def can_linear_int8(
     x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None
 ) -> bool:
-    return weight.layout in _LAYOUTS
+    return weight.layout is WeightLayout.PANELS
 
 
 def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
@@ -268,7 +268,7 @@ def quantize_rows(x_TK: Tensor) -> QuantizedRows:
 
 
 def can_linear_i8(x: QuantizedRows, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> bool:
-    return weight.layout in _LAYOUTS
+    return weight.layout is WeightLayout.PANELS
 
 
 def linear_i8(x: QuantizedRows, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:

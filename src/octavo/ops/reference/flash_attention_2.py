@@ -24,7 +24,7 @@ def flash_attention_2(
 ) -> tuple[Tensor, Tensor]:
     """o (N, D) of one head, and lse (N) = ln Σ e^s in fp32, all that the backward pass needs.
 
-    Algorithm 1. A row that sees no key gives 0, and −∞.
+    Algorithm 1. A row that sees no key gives 0, and −∞. Blocks that a causal mask hides are left out, as section 3.1 says.
     """
     num_queries, num_keys, device = q_ND.shape[0], k_MD.shape[0], q_ND.device
     o_ND = memory.allocate(num_queries, v_MD.shape[1], dtype=q_ND.dtype, device=device)
