@@ -78,3 +78,11 @@ def test_what_cannot_be_explained_is_refused(arguments: tuple[str, ...], message
     result = octavo("explain", "attention", *arguments)
     assert result.code == 2
     assert message in result.err
+
+
+def test_the_choices_are_those_that_the_figures_exist_for() -> None:
+    from octavo.bench import devices
+    from octavo.cli import explain
+
+    assert set(explain.DEVICES) == {"cpu", *devices.GPUS}
+    assert set(explain.DTYPES) == set(devices.DTYPES)

@@ -70,10 +70,11 @@ _DEFAULT_L2_BYTES = 1 << 20
 def measure_cpu(dtypes: tuple[str, ...]) -> Device:
     """This CPU with the threads in use: its peaks are those of torch's matrix products and of reading. Takes about a second."""
     ops.set_num_threads(ops.num_threads())  # torch's, too
+    rates = {name: _matmul_flops(DTYPES[name]) for name in {*dtypes, "fp32"}}
     return Device(
         name=f"this CPU, {ops.num_threads()} threads (measured)",
-        matmul_flops={name: _matmul_flops(DTYPES[name]) for name in dtypes},
-        vector_flops=_matmul_flops(torch.float32),  # which the vector units do
+        matmul_flops={name: rates[name] for name in dtypes},
+        vector_flops=rates["fp32"],  # which the vector units do
         bytes_per_s=_read_bytes_per_s(),
         sram_bytes=_l2_bytes(),
     )

@@ -9,6 +9,7 @@ from octavo.config.engine_config import EngineConfig
 from octavo.config.quantities import format_bytes, parse_quantity
 from octavo.core.cache_spec import KVDtype
 from octavo.core.errors import ConfigError
+from octavo.core.weights import WeightFormat
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +33,6 @@ class BlockArithmetic(Protocol):
     def block_bytes(self) -> int: ...
 
     def max_blocks(self, num_tokens: int, max_chunk_tokens: int) -> int: ...
-
-
-_FLOAT_FORMATS = frozenset(("F32", "F16", "BF16"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +66,11 @@ class ModelFacts:
 
     @property
     def has_float_weights(self) -> bool:
-        return not _FLOAT_FORMATS.isdisjoint(self.weight_formats)
+        return any(not WeightFormat(name).is_block_format for name in self.weight_formats)
 
     @property
     def has_quantized_weights(self) -> bool:
-        return bool(self.weight_formats.keys() - _FLOAT_FORMATS)
+        return any(WeightFormat(name).is_block_format for name in self.weight_formats)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,8 +110,7 @@ def can_linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN
 def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Tensor | None) -> Tensor:
     """y = x·Wᵀ + b in fp32; rounded to x's dtype where that is another."""
     x = with_dense_rows(as_fp32(x_TK))
-    is_direct = out_TN is not None and out_TN.dtype == torch.float32 and out_TN.stride(1) == 1
-    y_TN = out_TN if is_direct and out_TN is not None else x.new_empty(x.shape[0], weight.out_features)
+    y_TN = _dense_outputs(x, x.shape[0], weight, out_TN)
     launch(
         LINEAR,
         x=x,
@@ -125,8 +124,8 @@ def linear(x_TK: Tensor, weight: PackedWeight, bias_N: Tensor | None, out_TN: Te
         in_features=weight.in_features,
         out_features=weight.out_features,
     )
-    if out_TN is not None and not is_direct:
-        return out_TN.copy_(y_TN)
+    if out_TN is not None:
+        return _given(y_TN, out_TN)
     return y_TN if y_TN.dtype == x_TK.dtype else y_TN.to(x_TK.dtype)
 
 
@@ -164,14 +163,18 @@ def linear_bf16(x: Bf16Activations, weight: PackedWeight, bias_N: Tensor | None,
         in_features=weight.in_features,
         out_features=weight.out_features,
     )
-    return y_TN if out_TN is None or out_TN is y_TN else out_TN.copy_(y_TN)
+    return _given(y_TN, out_TN)
 
 
 def _dense_outputs(x: Tensor, num_tokens: int, weight: PackedWeight, out_TN: Tensor | None) -> Tensor:
-    """`out_TN` where a row of it is dense, as kernels write it; else new."""
-    if out_TN is not None and out_TN.stride(1) == 1:
+    """Where a kernel writes: `out_TN`, if it is fp32 and its rows are dense; else new memory, which `_given` brings there."""
+    if out_TN is not None and out_TN.dtype == torch.float32 and out_TN.stride(1) == 1:
         return out_TN
     return x.new_empty(num_tokens, weight.out_features, dtype=torch.float32)
+
+
+def _given(y_TN: Tensor, out_TN: Tensor | None) -> Tensor:
+    return y_TN if out_TN is None or out_TN is y_TN else out_TN.copy_(y_TN)
 
 
 def can_quantize_activations(x_TK: Tensor) -> bool:
@@ -223,7 +226,7 @@ def linear_int8(x: QuantizedActivations, weight: PackedWeight, bias_N: Tensor | 
         in_features=weight.in_features,
         out_features=weight.out_features,
     )
-    return y_TN if out_TN is None or out_TN is y_TN else out_TN.copy_(y_TN)
+    return _given(y_TN, out_TN)
 
 
 def can_quantize_weight(weight: StoredWeight) -> bool:
@@ -287,7 +290,7 @@ def linear_i8(x: QuantizedRows, weight: PackedWeight, bias_N: Tensor | None, out
         in_features=weight.in_features,
         out_features=weight.out_features,
     )
-    return y_TN if out_TN is None or out_TN is y_TN else out_TN.copy_(y_TN)
+    return _given(y_TN, out_TN)
 
 
 def can_embedding(ids_T: Tensor, weight: PackedWeight, scale: float) -> bool:

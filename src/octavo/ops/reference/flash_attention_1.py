@@ -7,7 +7,7 @@ keys, rescaled each time. With SRAM for S elements, blocks of ⌈S / 4·D⌉ key
 import torch
 from torch import Tensor
 
-from octavo.ops.reference.two_level_memory import TwoLevelMemory, blocks, exp_from, hidden_keys, is_all_hidden
+from octavo.ops.reference.two_level_memory import AttentionMask, TwoLevelMemory, blocks, exp_from
 
 
 def block_sizes(sram_elements: int, head_size: int) -> tuple[int, int]:
@@ -32,6 +32,7 @@ def flash_attention_1(
     Algorithm 1. A row that sees no key gives 0. With one addition: blocks that a causal mask hides are left out.
     """
     num_queries, num_keys, device = q_ND.shape[0], k_MD.shape[0], q_ND.device
+    mask = AttentionMask(num_queries, num_keys, is_causal)
     statistics = torch.promote_types(q_ND.dtype, torch.float32)
     o_ND = memory.allocate(num_queries, v_MD.shape[1], dtype=q_ND.dtype, device=device)
     l_N = memory.allocate(num_queries, dtype=statistics, device=device)
@@ -42,13 +43,12 @@ def flash_attention_1(
     for columns in blocks(num_keys, block_columns):
         k, v = memory.load(k_MD[columns]), memory.load(v_MD[columns])
         for rows in blocks(num_queries, block_rows):
-            if is_causal and is_all_hidden(rows, columns, num_queries, num_keys):
+            if not mask.sees(rows, columns):
                 continue
             q, o = memory.load(q_ND[rows]), memory.load(o_ND[rows])
             l_R, m_R = memory.load(l_N[rows])[:, None], memory.load(m_N[rows])[:, None]
             s = scale * memory.matmul(q, k.T)
-            if is_causal:
-                s.masked_fill_(hidden_keys(rows, columns, num_queries, num_keys, device), -torch.inf)
+            mask.hide(s, rows, columns)
             m_new = torch.maximum(m_R, s.amax(dim=1, keepdim=True))
             p, kept = exp_from(s, m_new), exp_from(m_R, m_new)
             l_new = kept * l_R + p.sum(dim=1, keepdim=True)
@@ -76,19 +76,19 @@ def flash_attention_1_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq, dk and dv of one head, p computed again block by block. Algorithm 4."""
     num_queries, num_keys, device = q_ND.shape[0], k_MD.shape[0], q_ND.device
+    mask = AttentionMask(num_queries, num_keys, is_causal)
     dq_ND, dk_MD, dv_MD = (memory.allocate(*x.shape, dtype=x.dtype, device=device) for x in (q_ND, k_MD, v_MD))
     memory.store(dq_ND, 0.0)
     for columns in blocks(num_keys, block_columns):
         k, v = memory.load(k_MD[columns]), memory.load(v_MD[columns])
         dk, dv = torch.zeros_like(k), torch.zeros_like(v)
         for rows in blocks(num_queries, block_rows):
-            if is_causal and is_all_hidden(rows, columns, num_queries, num_keys):
+            if not mask.sees(rows, columns):
                 continue
             q, o, do, dq = (memory.load(x[rows]) for x in (q_ND, o_ND, do_ND, dq_ND))
             l_R, m_R = memory.load(l_N[rows])[:, None], memory.load(m_N[rows])[:, None]
             s = scale * memory.matmul(q, k.T)
-            if is_causal:
-                s.masked_fill_(hidden_keys(rows, columns, num_queries, num_keys, device), -torch.inf)
+            mask.hide(s, rows, columns)
             p = exp_from(s, m_R) / torch.where(l_R == 0, 1.0, l_R)
             dv += memory.matmul(p.T, do)
             ds = p * (memory.matmul(do, v.T) - (do * o).sum(dim=1, keepdim=True))

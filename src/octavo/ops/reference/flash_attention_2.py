@@ -8,7 +8,7 @@ processors still holds need not come from memory again, so 2·N·D + 2·M·D is 
 import torch
 from torch import Tensor
 
-from octavo.ops.reference.two_level_memory import TwoLevelMemory, blocks, exp_from, hidden_keys, is_all_hidden
+from octavo.ops.reference.two_level_memory import AttentionMask, TwoLevelMemory, blocks, exp_from
 
 
 def flash_attention_2(
@@ -27,6 +27,7 @@ def flash_attention_2(
     Algorithm 1. A row that sees no key gives 0, and −∞. Blocks that a causal mask hides are left out, as section 3.1 says.
     """
     num_queries, num_keys, device = q_ND.shape[0], k_MD.shape[0], q_ND.device
+    mask = AttentionMask(num_queries, num_keys, is_causal)
     o_ND = memory.allocate(num_queries, v_MD.shape[1], dtype=q_ND.dtype, device=device)
     lse_N = memory.allocate(num_queries, dtype=torch.promote_types(q_ND.dtype, torch.float32), device=device)
     for rows in blocks(num_queries, block_rows):
@@ -34,12 +35,11 @@ def flash_attention_2(
         o, l_R = q.new_zeros(q.shape[0], v_MD.shape[1]), q.new_zeros(q.shape[0], 1)
         m_R = torch.full_like(l_R, -torch.inf)
         for columns in blocks(num_keys, block_columns):
-            if is_causal and is_all_hidden(rows, columns, num_queries, num_keys):
+            if not mask.sees(rows, columns):
                 break
             k, v = memory.load(k_MD[columns]), memory.load(v_MD[columns])
             s = scale * memory.matmul(q, k.T)
-            if is_causal:
-                s.masked_fill_(hidden_keys(rows, columns, num_queries, num_keys, device), -torch.inf)
+            mask.hide(s, rows, columns)
             m_new = torch.maximum(m_R, s.amax(dim=1, keepdim=True))
             p, kept = exp_from(s, m_new), exp_from(m_R, m_new)
             l_R = kept * l_R + p.sum(dim=1, keepdim=True)
@@ -66,6 +66,7 @@ def flash_attention_2_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq, dk and dv of one head, p computed again from lse block by block. Algorithm 2."""
     num_queries, num_keys, device = q_ND.shape[0], k_MD.shape[0], q_ND.device
+    mask = AttentionMask(num_queries, num_keys, is_causal)
     dq_ND, dk_MD, dv_MD = (memory.allocate(*x.shape, dtype=x.dtype, device=device) for x in (q_ND, k_MD, v_MD))
     d_N = memory.allocate(num_queries, dtype=lse_N.dtype, device=device)
     for rows in blocks(num_queries, block_rows):
@@ -75,13 +76,12 @@ def flash_attention_2_backward(
         k, v = memory.load(k_MD[columns]), memory.load(v_MD[columns])
         dk, dv = torch.zeros_like(k), torch.zeros_like(v)
         for rows in blocks(num_queries, block_rows):
-            if is_causal and is_all_hidden(rows, columns, num_queries, num_keys):
+            if not mask.sees(rows, columns):
                 continue
             q, do, dq = (memory.load(x[rows]) for x in (q_ND, do_ND, dq_ND))
             lse, d = memory.load(lse_N[rows])[:, None], memory.load(d_N[rows])[:, None]
             s = scale * memory.matmul(q, k.T)
-            if is_causal:
-                s.masked_fill_(hidden_keys(rows, columns, num_queries, num_keys, device), -torch.inf)
+            mask.hide(s, rows, columns)
             p = exp_from(s, lse)
             dv += memory.matmul(p.T, do)
             ds = p * (memory.matmul(do, v.T) - d)

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from octavo.ops.reference.two_level_memory import TwoLevelMemory, exp_from, hidden_keys
+from octavo.ops.reference.two_level_memory import AttentionMask, TwoLevelMemory, exp_from
 
 
 def standard_attention(
@@ -25,9 +25,7 @@ def standard_attention(
     memory.store(s_NM, scale * memory.matmul(memory.load(q_ND), memory.load(k_MD).T))
 
     s = memory.load(s_NM)
-    if is_causal:
-        every = slice(0, num_queries), slice(0, num_keys)
-        s.masked_fill_(hidden_keys(*every, num_queries, num_keys, s.device), -torch.inf)
+    AttentionMask(num_queries, num_keys, is_causal).hide(s, slice(0, num_queries), slice(0, num_keys))
     p_NM = new(num_queries, num_keys)
     e = exp_from(s, s.amax(dim=1, keepdim=True))
     memory.store(p_NM, e / e.sum(dim=1, keepdim=True).clamp_min(torch.finfo(e.dtype).tiny))

@@ -5,6 +5,7 @@ and what `load` gives lives in SRAM, in fp32 or the tensor's own wider type.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -55,16 +56,24 @@ def blocks(size: int, block_size: int) -> Iterator[slice]:
         yield slice(start, min(size, start + block_size))
 
 
-def hidden_keys(rows: slice, columns: slice, num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-    """True where query i may not see key j, of a causal mask that is aligned at the bottom right: j > i + M − N."""
-    i = torch.arange(rows.start, rows.stop, device=device)[:, None]
-    j = torch.arange(columns.start, columns.stop, device=device)
-    return j > i + num_keys - num_queries
+@dataclass(frozen=True, slots=True)
+class AttentionMask:
+    """Which keys a query sees: all, or if causal, aligned at the bottom right, j ≤ i + M − N for N queries and M keys."""
 
+    num_queries: int
+    num_keys: int
+    is_causal: bool
 
-def is_all_hidden(rows: slice, columns: slice, num_queries: int, num_keys: int) -> bool:
-    """Whether no query of the block sees any of its keys: then it is left out."""
-    return columns.start > rows.stop - 1 + num_keys - num_queries
+    def sees(self, rows: slice, columns: slice) -> bool:
+        """Whether a query of the block sees one of its keys; else the block is left out."""
+        return not self.is_causal or columns.start <= rows.stop - 1 + self.num_keys - self.num_queries
+
+    def hide(self, s: Tensor, rows: slice, columns: slice) -> None:
+        """Scores of the block to −∞ where the key is not seen. In place."""
+        if self.is_causal:
+            i = torch.arange(rows.start, rows.stop, device=s.device)[:, None]
+            j = torch.arange(columns.start, columns.stop, device=s.device)
+            s.masked_fill_(j > i + self.num_keys - self.num_queries, -torch.inf)
 
 
 def exp_from(s: Tensor, m: Tensor) -> Tensor:
