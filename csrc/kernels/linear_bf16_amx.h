@@ -253,7 +253,7 @@ private:
     // What make_tiles made at `tiles`.
     template <class MakeTile>
     [[gnu::always_inline]] TilePair tiles_of(const Strip& left, const Strip& right, int64_t group, const uint16_t* tiles) {
-        if constexpr (requires { MakeTile::at(left, group); }) return {MakeTile::at(left, group), MakeTile::at(right, group)};
+        if constexpr (kIsInPlace<MakeTile>) return {MakeTile::at(left, group), MakeTile::at(right, group)};
         else return {tiles, tiles + kTileElements};
     }
 
@@ -289,13 +289,12 @@ private:
     // Many rows: a slab of the strips is made, then all rows pass over it.
     template <class MakeTile>
     void by_slabs(int64_t pair, MakeTile make_tile) {
-        constexpr bool kIsMade = !requires { MakeTile::at; };
         const Strip left = output_.strip(pair, 0), right = output_.strip(pair, 1);
         const int64_t num_slabs = larger(1, (depth_ + kSlabGroups - 1) / kSlabGroups), size = larger(1, (depth_ + num_slabs - 1) / num_slabs);
         const int64_t num_blocks = (rows_ + kBlockRows - 1) / kBlockRows;
         for (int64_t start = 0; start == 0 || start < depth_; start += size) {
             const int64_t stop = smaller(depth_, start + size);
-            for (int64_t g = start; kIsMade && g < stop; ++g)
+            for (int64_t g = start; !kIsInPlace<MakeTile> && g < stop; ++g)
                 make_tiles(left, right, g, make_tile, scratch_.tiles + (g - start) * kGroupElements);
             for (int64_t i = 0, row = 0; row < rows_; ++i, row += kBlockRows) {
                 float* partial = scratch_.sums + row * kPanelColumns;
@@ -303,7 +302,7 @@ private:
                 if (block.rows < kBlockRows) block_shapes(block.rows).load();
                 multiply<Reuse::Weights>(block, start > 0 ? partial : nullptr, start, stop - start, [&](int64_t g) __attribute__((always_inline)) {
                     write_beside(g);
-                    if constexpr (!kIsMade) {  // the next slab, a part with each block of rows
+                    if constexpr (kIsInPlace<MakeTile>) {  // the next slab, a part with each block of rows
                         for (int64_t part = i; part < MakeTile::kParts; part += num_blocks) {
                             MakeTile::prefetch_part(left, start + g + size, part);
                             MakeTile::prefetch_part(right, start + g + size, part);

@@ -245,6 +245,11 @@ struct TilesInPlace {
     }
 };
 
+template <class MakeTile>
+constexpr bool kIsInPlace = false;
+template <>
+inline constexpr bool kIsInPlace<TilesInPlace> = true;
+
 // Calls use(make_tile) once, where make_tile(strip, g, tile) makes the tile of the g-th 32 k of a strip, or is a
 // TilesInPlace. That of I8 is without its scales.
 template <class Use>
