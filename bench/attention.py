@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from octavo import ops
-from octavo.ops import AttentionPlan
+from octavo.ops import AttentionOptions, AttentionPlan
 
 BLOCK_SIZE = 16
 PREFILL_HEADS = ((8, 8), (9, 3))
@@ -55,9 +55,10 @@ def prefill(tokens: int, heads: int, kv_heads: int, size: int, dtype: str, is_ca
     chunk = plan(1, tokens, tokens, tables)
     k, v = (c[1:].flatten(0, 1)[:tokens].transpose(0, 1)[None].contiguous() for c in (k_cache, v_cache))
     torch_q = q.transpose(0, 1)[None].to(DTYPES[dtype]).contiguous()
+    options = AttentionOptions(scale=size**-0.5, window_right=0 if is_causal else None)
     ours, theirs = timed(
         [
-            lambda: ops.paged_attention(q, k_cache, v_cache, chunk, scale=size**-0.5, is_causal=is_causal),
+            lambda: ops.paged_attention(q, k_cache, v_cache, chunk, options),
             lambda: scaled_dot_product_attention(torch_q, k, v, is_causal=is_causal, enable_gqa=heads != kv_heads),
         ],
         seconds,
@@ -74,7 +75,8 @@ def prefill(tokens: int, heads: int, kv_heads: int, size: int, dtype: str, is_ca
 def decode(requests: int, keys: int, heads: int, kv_heads: int, size: int, dtype: str, seconds: float) -> dict:
     k_cache, v_cache, tables = paged(requests, keys, kv_heads, size, DTYPES[dtype])
     q, step = torch.randn(requests, heads, size), plan(requests, 1, keys, tables)
-    (times,) = timed([lambda: ops.paged_attention(q, k_cache, v_cache, step, scale=size**-0.5)], seconds)
+    options = AttentionOptions(scale=size**-0.5, window_right=0)
+    (times,) = timed([lambda: ops.paged_attention(q, k_cache, v_cache, step, options)], seconds)
     read = 2 * requests * keys * kv_heads * size * k_cache.element_size()
     return {
         "case": "decode", "dtype": dtype, "requests": requests, "keys": keys, "heads": heads, "kv_heads": kv_heads,

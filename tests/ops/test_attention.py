@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo import ops
-from octavo.ops import AttentionPlan, OpArgumentError, reference
-from octavo.ops.dispatch import NATIVE
+from octavo.ops import AttentionOptions, AttentionPlan, Dropout, OpArgumentError, table
+from octavo.ops.dispatch import NATIVE, Op
 
 
 def attention_paths() -> list[str]:
@@ -29,7 +29,10 @@ def attention_paths() -> list[str]:
 def backend(request):
     """Runs the test once a path of attention, and with the reference."""
     if request.param == "reference":
-        yield request.param
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("PAGED_ATTENTION", "ATTENTION_BACKWARD", "STORE_KV"):
+                patch.setattr(table, name, Op(getattr(table, name).kernels[-1:]))
+            yield request.param
         return
     before = NATIVE.isa()
     isa, _, path = request.param.partition(" ")
@@ -65,15 +68,21 @@ class Case:
         return q, k, v, torch.randn(self.num_heads, generator=generator) if self.has_sinks else None
 
     def options(self):
-        return {"scale": self.scale, "window": self.window, "softcap": self.softcap, "is_causal": self.is_causal}
+        return AttentionOptions(
+            scale=self.scale,
+            window_left=None if self.window is None else self.window - 1,
+            window_right=0 if self.is_causal else None,
+            softcap=self.softcap,
+            sinks=self.tensors()[3],
+        )
 
 
 class Sequence:
     """A case in a cache whose unused slots are NaN, at scattered blocks; block 0 is the null block."""
 
-    def __init__(self, case: Case, backend: str, spare_blocks: int = 3) -> None:
-        self.case, self.ops = case, reference if backend == "reference" else ops
-        self.q, self.k, self.v, self.sinks = case.tensors()
+    def __init__(self, case: Case, spare_blocks: int = 3) -> None:
+        self.case = case
+        self.q, self.k, self.v, _ = case.tensors()
         num_blocks = -(-case.num_tokens // case.block_size)
         total = num_blocks + 1 + spare_blocks
         heads = (total, case.block_size, case.num_kv_heads)
@@ -89,7 +98,7 @@ class Sequence:
         positions = torch.arange(start, end)
         slots = self.table[positions // self.case.block_size].long() * self.case.block_size
         slots += positions % self.case.block_size
-        self.ops.store_kv(self.k[start:end], self.v[start:end], self.k_cache, self.v_cache, slots)
+        ops.store_kv(self.k[start:end], self.v[start:end], self.k_cache, self.v_cache, slots)
         return self.attend(self.q[start:end], self.plan(num_tokens, end))
 
     def plan(self, num_tokens: int, end: int) -> AttentionPlan:
@@ -104,9 +113,7 @@ class Sequence:
         )
 
     def attend(self, q_THD: torch.Tensor, plan: AttentionPlan) -> torch.Tensor:
-        return self.ops.paged_attention(
-            q_THD, self.k_cache, self.v_cache, plan, **self.case.options(), sinks_H=self.sinks
-        )
+        return ops.paged_attention(q_THD, self.k_cache, self.v_cache, plan, self.case.options())
 
     def steps(self, *sizes: int) -> torch.Tensor:
         return torch.cat([self.step(size) for size in sizes])
@@ -178,13 +185,13 @@ WHOLE_CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_attention_is_accurate(case, backend, assert_accurate):
-    got = Sequence(case, backend).step(case.num_tokens)
+    got = Sequence(case).step(case.num_tokens)
     assert_accurate_by(assert_accurate, got, case, backend)
 
 
 @pytest.mark.parametrize("case", WHOLE_CASES, ids=range(len(WHOLE_CASES)))
 def test_attention_that_is_not_causal(case, backend, threads, assert_accurate):
-    whole = Sequence(case, backend)
+    whole = Sequence(case)
     got = whole.step(case.num_tokens)
     assert_accurate_by(assert_accurate, got, case, backend)
     threads(1)
@@ -196,17 +203,17 @@ def test_attention_that_is_not_causal(case, backend, threads, assert_accurate):
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_chunks_give_the_same_bits(case, backend, threads):
     threads(2)
-    whole = Sequence(case, backend).step(case.num_tokens)
+    whole = Sequence(case).step(case.num_tokens)
     threads(1)
     sizes = (7, 64) if backend == "reference" else (1, 7, 64)
     if case.num_tokens > 1000:
         sizes = (700,)
     for size in sizes:
         chunks = [size] * (case.num_tokens // size) + [case.num_tokens % size] * (case.num_tokens % size > 0)
-        assert torch.equal(Sequence(case, backend).steps(*chunks), whole), size
+        assert torch.equal(Sequence(case).steps(*chunks), whole), size
     if case.num_tokens > 2:
         threads(2)
-        assert torch.equal(Sequence(case, backend).steps(case.num_tokens - 2, 1, 1), whole)
+        assert torch.equal(Sequence(case).steps(case.num_tokens - 2, 1, 1), whole)
 
 
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
@@ -215,8 +222,8 @@ def test_a_value_that_is_not_finite_is_seen_by_no_row_before_it(dtype, value, ba
     if backend == "reference":
         pytest.skip("multiplies what it hides by 0")
     case = Case(num_tokens=150, dtype=dtype)
-    want = Sequence(case, backend).step(150)
-    broken = Sequence(case, backend)
+    want = Sequence(case).step(150)
+    broken = Sequence(case)
     broken.v[70] = value
     got = broken.step(150)
     assert torch.equal(got[:70], want[:70])
@@ -230,8 +237,8 @@ def test_a_query_or_key_that_is_not_finite_spoils_the_rows_that_see_it(sizes, dt
     if backend == "reference":
         pytest.skip("multiplies what it hides by 0")
     case = Case(num_tokens=150, dtype=dtype, key_size=32, scale=0.1)
-    want = Sequence(case, backend).steps(*sizes)
-    broken = Sequence(case, backend)
+    want = Sequence(case).steps(*sizes)
+    broken = Sequence(case)
     broken.k[70, 0, 3] = torch.nan
     broken.q[120, 3, 5] = value
     got = broken.steps(*sizes)
@@ -244,8 +251,8 @@ def test_a_query_or_key_that_is_not_finite_spoils_the_rows_that_see_it(sizes, dt
 
 def test_the_layout_of_blocks_changes_no_bit(backend):
     case = Case(num_tokens=70, key_size=32, value_size=32, dtype=torch.bfloat16)
-    want = Sequence(case, backend).steps(66, 1, 1, 1, 1)
-    head_major = Sequence(case, backend)
+    want = Sequence(case).steps(66, 1, 1, 1, 1)
+    head_major = Sequence(case)
     for name in ("k_cache", "v_cache"):
         cache = getattr(head_major, name)
         setattr(head_major, name, cache.transpose(1, 2).contiguous().transpose(1, 2))
@@ -255,7 +262,7 @@ def test_the_layout_of_blocks_changes_no_bit(backend):
 def test_requests_do_not_see_each_other(backend):
     """Four requests (one with no rows) in one plan and one cache give the bits each gives alone."""
     cases = [Case(num_tokens=n, seed=n, window=40, has_sinks=False) for n in (1, 100, 17, 70)]
-    alone = [Sequence(case, backend, spare_blocks=20) for case in cases]
+    alone = [Sequence(case, spare_blocks=20) for case in cases]
     counts = [1, 37, 0, 1]
     for sequence, count in zip(alone, counts, strict=True):
         if sequence.case.num_tokens > count:
@@ -282,14 +289,13 @@ def test_requests_do_not_see_each_other(backend):
         positions = torch.arange(sequence.num_computed, sequence.num_computed + count)
         slots = table[positions // 16].long() * 16 + positions % 16
         part = slice(sequence.num_computed, sequence.num_computed + count)
-        first.ops.store_kv(sequence.k[part], sequence.v[part], k_cache, v_cache, slots)
-    got = first.ops.paged_attention(torch.cat(rows), k_cache, v_cache, plan, **cases[0].options(), sinks_H=None)
+        ops.store_kv(sequence.k[part], sequence.v[part], k_cache, v_cache, slots)
+    got = ops.paged_attention(torch.cat(rows), k_cache, v_cache, plan, cases[0].options())
     want = [s.step(count) for s, count in zip(alone, counts, strict=True) if count]
     assert torch.equal(got, torch.cat(want))
 
 
 def test_no_requests(backend):
-    ops_of = reference if backend == "reference" else ops
     cache = torch.zeros(2, 4, 1, 8)
     empty = torch.zeros(0, dtype=torch.int32)
     plan = AttentionPlan(
@@ -298,11 +304,9 @@ def test_no_requests(backend):
         block_tables=torch.zeros(0, 3, dtype=torch.int32),
         block_size=4,
     )
-    got = ops_of.paged_attention(
-        torch.zeros(0, 2, 8), cache, cache, plan, scale=1.0, window=None, softcap=0.0, sinks_H=None, is_causal=True
-    )
+    got = ops.paged_attention(torch.zeros(0, 2, 8), cache, cache, plan, AttentionOptions(scale=1.0, window_right=0))
     assert got.shape == (0, 2, 8)
-    ops_of.store_kv(torch.zeros(0, 1, 8), torch.zeros(0, 1, 8), cache, cache, torch.zeros(0, dtype=torch.int64))
+    ops.store_kv(torch.zeros(0, 1, 8), torch.zeros(0, 1, 8), cache, cache, torch.zeros(0, dtype=torch.int64))
 
 
 @settings(max_examples=40, deadline=None)
@@ -331,17 +335,16 @@ def test_any_shape(
         dtype=dtype,
     )
     backend = f"native {NATIVE.attention_paths()[-1]}"
-    got = Sequence(case, backend).step(num_tokens)
+    got = Sequence(case).step(num_tokens)
     assert_accurate_by(assert_accurate, got, case, backend)
     cut %= num_tokens
     if cut:
-        assert torch.equal(Sequence(case, backend).steps(cut, num_tokens - cut), got)
+        assert torch.equal(Sequence(case).steps(cut, num_tokens - cut), got)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("head_size", [1, 16, 59])
 def test_stored_values_are_rounded_to_nearest_even(dtype, head_size, backend):
-    ops_of = reference if backend == "reference" else ops
     generator = torch.Generator().manual_seed(0)
     k = torch.randn(40, 3, head_size, generator=generator)
     k *= 10.0 ** torch.randint(-9, 6, k.shape, generator=generator)
@@ -349,7 +352,7 @@ def test_stored_values_are_rounded_to_nearest_even(dtype, head_size, backend):
     k.view(-1)[: len(ties)] = ties
     k_cache, v_cache = torch.zeros(6, 11, 3, head_size, dtype=dtype), torch.zeros(6, 11, 3, head_size, dtype=dtype)
     slots = torch.randperm(66, generator=generator)[:40]
-    ops_of.store_kv(k, -k, k_cache, v_cache, slots)
+    ops.store_kv(k, -k, k_cache, v_cache, slots)
     assert torch.equal(k_cache.view(66, 3, head_size)[slots], k.to(dtype))
     assert torch.equal(v_cache.view(66, 3, head_size)[slots], (-k).to(dtype))
     untouched = torch.ones(66, dtype=torch.bool).index_fill(0, slots, value=False)
@@ -358,9 +361,9 @@ def test_stored_values_are_rounded_to_nearest_even(dtype, head_size, backend):
 
 def test_strided_queries_and_caches(isa):
     case = Case(num_tokens=50)
-    dense = Sequence(case, isa)
+    dense = Sequence(case)
     want = dense.step(50)
-    strided = Sequence(case, isa)
+    strided = Sequence(case)
     both = torch.full((*strided.k_cache.shape[:3], 40), torch.nan)
     strided.k_cache, strided.v_cache = both[..., :16], both[..., 20:36]
     wide = torch.zeros(50, 100)
@@ -381,24 +384,20 @@ def test_arguments_are_checked():
         block_size=4,
     )
 
-    def call(
-        q=q, k_cache=cache, v_cache=cache, window=None, softcap=0.0, sinks_H=None, is_causal=True, scale=1.0, **changes
-    ):
+    plain = AttentionOptions(scale=1.0)
+
+    def call(q=q, k_cache=cache, v_cache=cache, options=plain, out=None, lse_HT=None, **changes):
         changed = dataclasses.replace(plan, **changes)
-        return ops.paged_attention(
-            q,
-            k_cache,
-            v_cache,
-            changed,
-            scale=scale,
-            window=window,
-            softcap=softcap,
-            sinks_H=sinks_H,
-            is_causal=is_causal,
-        )
+        return ops.paged_attention(q, k_cache, v_cache, changed, options, out=out, lse_HT=lse_HT)
 
     assert call().shape == (3, 4, 8)
-    assert call(is_causal=False).shape == (3, 4, 8)
+    for good in (
+        {"window_left": 0, "window_right": 5},
+        {"alibi_slopes": torch.ones(2, 4)},
+        {"bias": torch.zeros(2, 1, 2, 6)},
+        {"dropout": Dropout(probability=0.5, seed=7)},
+    ):
+        assert call(options=AttentionOptions(scale=1.0, **good)).shape == (3, 4, 8)
     for wrong in (
         {"q": q[:2]},
         {"q": q[..., :7]},
@@ -407,17 +406,15 @@ def test_arguments_are_checked():
         {"k_cache": cache.double()},
         {"v_cache": cache[:4]},
         {"v_cache": cache.bfloat16()},
-        {"window": 0},
-        {"window": 2.5},
-        {"window": 2**63},
-        {"scale": torch.nan},
         {"q": torch._neg_view(q)},
-        {"window": 5, "is_causal": False},
-        {"softcap": -1.0},
-        {"sinks_H": torch.zeros(2)},
+        {"out": torch.zeros(3, 4, 7)},
+        {"out": torch.zeros(3, 4, 8).half()},
+        {"lse_HT": torch.zeros(3, 4)},
+        {"key_starts": torch.tensor([-1, 0], dtype=torch.int32)},
+        {"key_starts": torch.tensor([3, 0], dtype=torch.int32)},
+        {"seq_lens": torch.tensor([6, -1], dtype=torch.int32)},
         {"block_size": 8},
         {"seq_lens": torch.tensor([9, 2], dtype=torch.int32)},
-        {"seq_lens": torch.tensor([6, 1], dtype=torch.int32)},
         {"seq_lens": torch.tensor([6, 2])},
         {"query_starts": torch.tensor([0, 4, 3], dtype=torch.int32)},
         {"query_starts": torch.tensor([1, 1, 3], dtype=torch.int32)},
@@ -426,6 +423,27 @@ def test_arguments_are_checked():
     ):
         with pytest.raises(OpArgumentError):
             call(**wrong)
+    for wrong in (
+        {"window_left": -1},
+        {"window_right": 2.5},
+        {"window_left": 2**63},
+        {"scale": torch.nan},
+        {"softcap": -1.0},
+        {"softcap": torch.nan},
+        {"sinks": torch.zeros(2)},
+        {"alibi_slopes": torch.ones(3)},
+        {"alibi_slopes": torch.ones(3, 4)},
+        {"alibi_slopes": torch.ones(4).double()},
+        {"bias": torch.zeros(4, 2, 6)},
+        {"bias": torch.zeros(2, 4, 1, 6)},
+        {"bias": torch.zeros(2, 4, 2, 5)},
+        {"bias": torch.zeros(2, 2, 2, 6)},
+        {"k_scales": torch.ones(2), "v_scales": torch.ones(2)},
+        {"dropout": Dropout(probability=1.0, seed=0)},
+        {"dropout": Dropout(probability=torch.nan, seed=0)},
+    ):
+        with pytest.raises(OpArgumentError):
+            call(options=AttentionOptions(**{"scale": 1.0, **wrong}))
     k, slots = torch.zeros(2, 2, 8), torch.tensor([0, 19])
     for args in (
         (k, k, cache, cache, torch.tensor([0, 20])),

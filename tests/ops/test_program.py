@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo import ops
-from octavo.ops import AttentionPlan, NotRecordableError, OpArgumentError, Recording, RowSet, WeightFormat
+from octavo.ops import (
+    AttentionOptions,
+    AttentionPlan,
+    NotRecordableError,
+    OpArgumentError,
+    Recording,
+    RowSet,
+    WeightFormat,
+)
 
 if not ops.can_replay(torch.device("cpu")):
     pytest.skip("octavo._native is not built", allow_module_level=True)
@@ -58,7 +66,9 @@ class Layer:
             q, k = ops.rms_norm(q, self.q_norm, 1e-5), ops.rms_norm(k, self.k_norm, 1e-5)
         ops.apply_rotary(q, k, self.cos_sin, positions_T)
         ops.store_kv(k, v, self.k_cache, self.v_cache, slots_T)
-        attended = ops.paged_attention(q, self.k_cache, self.v_cache, plan, scale=0.2).flatten(-2)
+        attended = ops.paged_attention(
+            q, self.k_cache, self.v_cache, plan, AttentionOptions(scale=0.2, window_right=0)
+        ).flatten(-2)
         x, stream = ops.add_rms_norm(attended, stream, self.norm, 1e-5)
         hidden = ops.add(stream, self.linear(ops.silu_mul(self.linear(x, self.gate_up)), self.down))
         taken = ops.layer_norm(ops.take_rows(hidden, rows_R), self.norm, None, 1e-5)

@@ -8,7 +8,7 @@ from torch.nn import functional
 from octavo import ops
 from octavo.bench.attention_costs import AttentionShape
 from octavo.bench.devices import best_s
-from octavo.ops import AttentionPlan, reference
+from octavo.ops import AttentionOptions, AttentionPlan, reference
 
 Blocks = tuple[int, int]
 
@@ -68,8 +68,9 @@ def _octavo(
         block_tables=torch.zeros(1, 1, dtype=torch.int32),
         block_size=num_tokens,
     )
+    options = AttentionOptions(scale=scale, window_right=0 if is_causal else None)
     q_THD = q.float()  # as the layers give it
-    return lambda: ops.paged_attention(q_THD, k[None], v[None], plan, scale=scale, is_causal=is_causal)
+    return lambda: ops.paged_attention(q_THD, k[None], v[None], plan, options)
 
 
 def _torch(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> None:

@@ -10,6 +10,7 @@ from octavo.layers.context import ForwardContext
 from octavo.layers.linear import Linear, split_columns
 from octavo.layers.norm import RMSNorm
 from octavo.layers.rope import RopeSpec, RotaryEmbedding
+from octavo.ops import AttentionOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +91,12 @@ class Attention:
         self.k_norm = k_norm
         q_size, kv_size = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
         self._sizes = (q_size, kv_size, kv_size)
+        self._options = AttentionOptions(
+            scale=shape.scale,
+            window_left=None if shape.window is None else shape.window - 1,
+            window_right=0,
+            softcap=shape.softcap,
+        )
 
     def __call__(self, x_TC: Tensor, context: ForwardContext) -> Tensor:
         shape, cache = self.shape, self.cache
@@ -107,8 +114,6 @@ class Attention:
             cache.keys,
             cache.values,
             step.plan,
-            scale=shape.scale,
-            window=shape.window,
-            softcap=shape.softcap,
+            self._options,
         )
         return self.output(out_THD.flatten(-2))

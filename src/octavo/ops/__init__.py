@@ -6,7 +6,8 @@ but the row (on a CPU).
 """
 
 from octavo.ops.activations import gelu_tanh_mul, silu_mul
-from octavo.ops.attention import paged_attention, store_kv
+from octavo.ops.attention import attention_backward, paged_attention, store_kv
+from octavo.ops.attention_options import AttentionOptions, Dropout
 from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.dispatch import available_isas, isa
 from octavo.ops.elementwise import add, softcap, take_rows
@@ -37,8 +38,10 @@ from octavo.ops.weights import PackedWeight, StoredWeight, WeightFormat, WeightL
 
 __all__ = [
     "PAIRED_MULTIPLE",
+    "AttentionOptions",
     "AttentionPlan",
     "Bf16Activations",
+    "Dropout",
     "NotRecordableError",
     "OpArgumentError",
     "PackedWeight",
@@ -53,6 +56,7 @@ __all__ = [
     "add",
     "add_rms_norm",
     "apply_rotary",
+    "attention_backward",
     "available_isas",
     "can_replay",
     "dequantize",

@@ -1,7 +1,7 @@
 """Attention over a paged KV cache: checked signatures.
 
 Legend: T tokens, H query heads, K KV heads, D key size, E value size, R requests. Caches are
-(num_blocks, block_size, K, D or E) of fp32, bf16 or fp16; slot = block id · block_size + offset.
+(num_blocks, block_size, K, D or E) of fp32, bf16 or fp16, or of scaled fp8 or int8; slot = block id · block_size + offset.
 """
 
 import math
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from octavo.ops import table
+from octavo.ops.attention_options import AttentionOptions
 from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.checks import (
     CACHE_DTYPES,
     FLOAT_DTYPES,
+    SCALED_CACHE_DTYPES,
     check_device,
     check_indices,
     check_positive,
@@ -26,10 +28,18 @@ MAX_HEAD_SIZE = 512
 _MAX_WINDOW = 2**31 - 1
 
 
-def store_kv(k_TKD: Tensor, v_TKE: Tensor, k_cache: Tensor, v_cache: Tensor, slots_T: Tensor) -> None:
+def store_kv(
+    k_TKD: Tensor,
+    v_TKE: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    slots_T: Tensor,
+    k_scales: Tensor | None = None,
+    v_scales: Tensor | None = None,
+) -> None:
     """Writes the keys and values of token t to slot slots_T[t] of the caches, in place, rounded to nearest even.
 
-    slots (T,) int64, all different.
+    slots (T,) int64, all different. Caches of fp8 (e4m3) or int8 get x / scale, saturated, with fp32 scales (K,).
     """
     num_tokens, num_kv_heads, key_size = check_rank_3("k", k_TKD)
     _, _, value_size = check_rank_3("v", v_TKE)
@@ -39,7 +49,11 @@ def store_kv(k_TKD: Tensor, v_TKE: Tensor, k_cache: Tensor, v_cache: Tensor, slo
     _check_caches(k_cache, v_cache, num_kv_heads, key_size, value_size, device)
     check_tensor("slots", slots_T, (num_tokens,), (torch.int64,), device)
     check_indices("slots", slots_T, k_cache.shape[0] * k_cache.shape[1])
-    table.STORE_KV(k_TKD, v_TKE, k_cache, v_cache, slots_T)
+    _check_are_scaled(k_cache, k_scales, v_scales)
+    for name, scales in (("k_scales", k_scales), ("v_scales", v_scales)):
+        if scales is not None:
+            check_tensor(name, scales, (num_kv_heads,), (torch.float32,), device)
+    table.STORE_KV(k_TKD, v_TKE, k_cache, v_cache, slots_T, k_scales, v_scales)
 
 
 def paged_attention(
@@ -47,24 +61,64 @@ def paged_attention(
     k_cache: Tensor,
     v_cache: Tensor,
     plan: AttentionPlan,
+    options: AttentionOptions,
     *,
-    scale: float,
-    window: int | None = None,
-    softcap: float = 0.0,
-    sinks_H: Tensor | None = None,
-    is_causal: bool = True,
+    out: Tensor | None = None,
+    lse_HT: Tensor | None = None,
 ) -> Tensor:
-    """o = softmax(mask(cap(scale·q·Kᵀ)))·V through the cache as stored; (T, H, E), new, of q's dtype.
+    """o = softmax(scores of `AttentionOptions`)·V through the cache as stored; (T, H, E) of q's dtype.
 
-    A row at position p sees keys max(0, p − window + 1) … p; where the attention is not causal, every row sees
-    all keys of its request, and there is no window. cap(s) = softcap·tanh(s / softcap),
-    0 for none. A sink adds e^sink to its head's denominator. Query head h reads KV head
-    h // (H / K). Softmax in fp32, KV merged in tiles at fixed positions: a row's bits do not
-    depend on the rest of the plan. O(T · keys · H · (D + E)).
+    Written to `out` where that is given; the natural logarithms of the softmax's denominators to `lse_HT`, fp32. Query head h
+    reads KV head h // (H / K). Softmax in fp32, KV merged in tiles at fixed positions: a row's bits do not
+    depend on the rest of the plan. A cache of fp8 (e4m3) or int8 has scales. O(T · keys · H · (D + E)).
 
-    Raises `OpArgumentError` where the plan and the tensors disagree, or a block table would lead
-    outside the cache.
+    Raises `OpArgumentError` where the arguments disagree, or a block table would lead outside the cache.
     """
+    num_tokens, num_heads, _ = _check_attention(q_THD, k_cache, v_cache, plan, options)
+    device, shape = q_THD.device, (num_tokens, num_heads, v_cache.shape[-1])
+    if out is None:
+        out = q_THD.new_empty(shape)
+    else:
+        check_tensor("out", out, shape, (q_THD.dtype,), device)
+    if lse_HT is not None:
+        check_tensor("lse", lse_HT, (num_heads, num_tokens), (torch.float32,), device)
+    table.PAGED_ATTENTION(q_THD, k_cache, v_cache, plan, options, o_THE=out, lse_HT=lse_HT)
+    return out
+
+
+def attention_backward(
+    do_THE: Tensor,
+    q_THD: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    o_THE: Tensor,
+    lse_HT: Tensor,
+    plan: AttentionPlan,
+    options: AttentionOptions,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dq, dk, dv of `paged_attention`, whose o and lse are given; P is computed again (Dao 2023, algorithm 2).
+
+    Of the dtypes and shapes of q and of the caches; a slot that no row sees gets 0. Sums in a fixed order: the same arguments
+    give the same bits. Every slot belongs to one request. No gradients of slopes, bias, sinks and scales.
+    O(T · keys · H · (D + E)), memory O(T + slots). Raises `OpArgumentError`.
+    """
+    num_tokens, num_heads, _ = _check_attention(q_THD, k_cache, v_cache, plan, options)
+    shape = (num_tokens, num_heads, v_cache.shape[-1])
+    check_tensor("do", do_THE, shape, (q_THD.dtype,), q_THD.device)
+    check_tensor("o", o_THE, shape, (q_THD.dtype,), q_THD.device)
+    check_tensor("lse", lse_HT, (num_heads, num_tokens), (torch.float32,), q_THD.device)
+    if k_cache.dtype != q_THD.dtype:
+        raise OpArgumentError(
+            f"k_cache has the wrong dtype for a gradient: got {k_cache.dtype}; allowed q's {q_THD.dtype}",
+            param="k_cache",
+        )
+    return table.ATTENTION_BACKWARD(do_THE, q_THD, k_cache, v_cache, o_THE, lse_HT, plan, options)
+
+
+def _check_attention(
+    q_THD: Tensor, k_cache: Tensor, v_cache: Tensor, plan: AttentionPlan, options: AttentionOptions
+) -> tuple[int, int, int]:
+    """The sizes of q."""
     num_tokens, num_heads, key_size = check_rank_3("q", q_THD)
     device = q_THD.device
     check_tensor("q", q_THD, (None, None, None), FLOAT_DTYPES, device)
@@ -74,30 +128,65 @@ def paged_attention(
         raise OpArgumentError(
             f"query heads: got {num_heads}; allowed multiples of the cache's {num_kv_heads} KV heads", param="q"
         )
-    if not math.isfinite(scale):
-        raise OpArgumentError(f"scale: got {scale}; allowed any finite number", param="scale")
-    if window is not None and not (isinstance(window, int) and 1 <= window <= _MAX_WINDOW):
-        raise OpArgumentError(
-            f"window: got {window}; allowed 1 to {_MAX_WINDOW:,}, or None for no window", param="window"
-        )
-    if window is not None and not is_causal:
-        raise OpArgumentError(f"window: got {window} with is_causal=False; allowed None", param="window")
-    if softcap != 0.0:
-        check_positive("softcap", softcap)
-    if sinks_H is not None:
-        check_tensor("sinks", sinks_H, (num_heads,), FLOAT_DTYPES, device)
+    _check_options(options, plan, num_heads, num_kv_heads, device)
+    _check_are_scaled(k_cache, options.k_scales, options.v_scales)
     _check_plan(plan, num_tokens, k_cache)
-    return table.PAGED_ATTENTION(
-        q_THD,
-        k_cache,
-        v_cache,
-        plan,
-        scale=scale,
-        window=window,
-        softcap=softcap,
-        sinks_H=sinks_H,
-        is_causal=is_causal,
-    )
+    return num_tokens, num_heads, key_size
+
+
+def _check_options(
+    options: AttentionOptions, plan: AttentionPlan, num_heads: int, num_kv_heads: int, device: torch.device
+) -> None:
+    if not math.isfinite(options.scale):
+        raise OpArgumentError(f"scale: got {options.scale}; allowed any finite number", param="scale")
+    for name in ("window_left", "window_right"):
+        window = getattr(options, name)
+        if window is not None and not (isinstance(window, int) and 0 <= window <= _MAX_WINDOW):
+            raise OpArgumentError(
+                f"{name}: got {window}; allowed 0 to {_MAX_WINDOW:,}, or None for no bound", param=name
+            )
+    if options.softcap != 0.0:
+        check_positive("softcap", options.softcap)
+    if options.sinks is not None:
+        check_tensor("sinks", options.sinks, (num_heads,), FLOAT_DTYPES, device)
+    for name, size in (("alibi_slopes", num_heads), ("k_scales", num_kv_heads), ("v_scales", num_kv_heads)):
+        tensor = getattr(options, name)
+        if tensor is not None:
+            shape = (size,) if tensor.dim() == 1 else (plan.num_requests, size)
+            check_tensor(name, tensor, shape, (torch.float32,), device)
+    if options.bias is not None:
+        _check_bias(options.bias, plan, num_heads, device)
+    dropout = options.dropout
+    if dropout is not None and not 0.0 <= dropout.probability < 1.0:
+        raise OpArgumentError(
+            f"dropout probability: got {dropout.probability}; allowed 0 up to but not 1", param="dropout"
+        )
+
+
+def _check_are_scaled(k_cache: Tensor, k_scales: Tensor | None, v_scales: Tensor | None) -> None:
+    is_scaled = k_cache.dtype in SCALED_CACHE_DTYPES
+    if (k_scales is None or v_scales is None) if is_scaled else (k_scales is not None or v_scales is not None):
+        raise OpArgumentError(
+            f"k_scales and v_scales belong to caches of {' and '.join(map(str, SCALED_CACHE_DTYPES))}, both of them; "
+            f"got a cache of {k_cache.dtype}",
+            param="k_scales",
+        )
+
+
+def _check_bias(bias: Tensor, plan: AttentionPlan, num_heads: int, device: torch.device) -> None:
+    check_tensor("bias", bias, (None, None, None, None), (torch.float32,), device)
+    requests, heads, rows, keys = bias.shape
+    if (
+        requests not in (1, plan.num_requests)
+        or heads not in (1, num_heads)
+        or rows < plan.longest_rows
+        or keys < plan.longest_keys
+    ):
+        raise OpArgumentError(
+            f"bias has the wrong shape: got {tuple(bias.shape)}; allowed (1 or {plan.num_requests}, 1 or {num_heads}, "
+            f"{plan.longest_rows} or more, {plan.longest_keys} or more)",
+            param="bias",
+        )
 
 
 def _check_caches(

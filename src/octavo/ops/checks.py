@@ -10,7 +10,8 @@ from octavo.ops.recording import RecordedTensor
 
 INDEX_DTYPES = (torch.int32, torch.int64)
 FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+SCALED_CACHE_DTYPES = (torch.float8_e4m3fn, torch.int8)
+CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, *SCALED_CACHE_DTYPES)
 
 
 def check_shape(name: str, tensor: Tensor, shape: Sequence[int | None]) -> None:

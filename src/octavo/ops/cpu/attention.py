@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from octavo import _native
+from octavo.ops.attention_options import AttentionOptions
 from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.cpu.launch import ATTENTION, STORE, launch
 from octavo.ops.cpu.tensors import address, is_fp32_on_cpu, optional_vector
@@ -29,11 +30,27 @@ def _view(cache: Tensor) -> _native.CacheView:
     )
 
 
-def can_store_kv(k_TKD: Tensor, v_TKE: Tensor, k_cache: Tensor, v_cache: Tensor, slots_T: Tensor) -> bool:
-    return is_fp32_on_cpu(k_TKD) and _has_dense_heads(k_cache) and _has_dense_heads(v_cache)
+def can_store_kv(
+    k_TKD: Tensor,
+    v_TKE: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    slots_T: Tensor,
+    k_scales: Tensor | None,
+    v_scales: Tensor | None,
+) -> bool:
+    return is_fp32_on_cpu(k_TKD) and k_scales is None and _has_dense_heads(k_cache) and _has_dense_heads(v_cache)
 
 
-def store_kv(k_TKD: Tensor, v_TKE: Tensor, k_cache: Tensor, v_cache: Tensor, slots_T: Tensor) -> None:
+def store_kv(
+    k_TKD: Tensor,
+    v_TKE: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    slots_T: Tensor,
+    k_scales: Tensor | None,
+    v_scales: Tensor | None,
+) -> None:
     """Writes each token's keys and values to its slot, rounded to nearest even. In place."""
     slots = slots_T.contiguous()
     for rows, cache in ((k_TKD, k_cache), (v_TKE, v_cache)):
@@ -58,14 +75,25 @@ def can_paged_attention(
     k_cache: Tensor,
     v_cache: Tensor,
     plan: AttentionPlan,
+    options: AttentionOptions,
     *,
-    scale: float,
-    window: int | None,
-    softcap: float,
-    sinks_H: Tensor | None,
-    is_causal: bool,
+    o_THE: Tensor,
+    lse_HT: Tensor | None,
 ) -> bool:
-    return is_fp32_on_cpu(q_THD) and _has_dense_heads(k_cache) and _has_dense_heads(v_cache)
+    is_causal = options.window_right == 0
+    return (
+        is_fp32_on_cpu(q_THD)
+        and _has_dense_heads(k_cache)
+        and _has_dense_heads(v_cache)
+        and (is_causal or (options.window_right is None and options.window_left is None))
+        and options.alibi_slopes is None
+        and options.bias is None
+        and options.k_scales is None
+        and options.dropout is None
+        and lse_HT is None
+        and plan.key_starts is None
+        and o_THE.is_contiguous()
+    )
 
 
 def paged_attention(
@@ -73,19 +101,15 @@ def paged_attention(
     k_cache: Tensor,
     v_cache: Tensor,
     plan: AttentionPlan,
+    options: AttentionOptions,
     *,
-    scale: float,
-    window: int | None,
-    softcap: float,
-    sinks_H: Tensor | None,
-    is_causal: bool,
-) -> Tensor:
-    """o (T, H, E), new. csrc/kernels/attention.h; parallel over (query tile, KV head)."""
+    o_THE: Tensor,
+    lse_HT: Tensor | None,
+) -> None:
+    """csrc/kernels/attention.h; parallel over (query tile, KV head)."""
     q = q_THD if _has_dense_heads(q_THD) else q_THD.contiguous()
-    num_tokens, num_heads, key_size = q.shape
+    _, num_heads, key_size = q.shape
     _, block_size, num_kv_heads, value_size = v_cache.shape
-    o_THE = q.new_empty(num_tokens, num_heads, value_size)
-    sinks = optional_vector(sinks_H)
     launch(
         ATTENTION,
         q=q,
@@ -101,10 +125,9 @@ def paged_attention(
         kv_heads=num_kv_heads,
         key_size=key_size,
         value_size=value_size,
-        scale=scale,
-        softcap=softcap,
-        window=0 if window is None else window,
-        sinks=sinks,
-        is_causal=is_causal,
+        scale=options.scale,
+        softcap=options.softcap,
+        window=0 if options.window_left is None else options.window_left + 1,
+        sinks=optional_vector(options.sinks),
+        is_causal=options.window_right == 0,
     )
-    return o_THE

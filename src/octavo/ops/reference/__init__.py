@@ -6,7 +6,7 @@ Arguments are taken as checked by the public signatures.
 
 from octavo.ops.reference.activations import gelu_tanh_mul, silu_mul
 from octavo.ops.reference.arithmetic import fused_multiply_add
-from octavo.ops.reference.attention import paged_attention, store_kv
+from octavo.ops.reference.attention import attention_backward, paged_attention, store_kv
 from octavo.ops.reference.elementwise import add, softcap, take_rows
 from octavo.ops.reference.flash_attention_1 import block_sizes, flash_attention_1, flash_attention_1_backward
 from octavo.ops.reference.flash_attention_2 import flash_attention_2, flash_attention_2_backward
@@ -33,6 +33,7 @@ __all__ = [
     "add",
     "add_rms_norm",
     "apply_rotary",
+    "attention_backward",
     "bf16_rows",
     "block_sizes",
     "dequantize",
