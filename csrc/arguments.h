@@ -11,7 +11,7 @@
 namespace octavo {
 
 enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, I8, BF16Tiles };
-enum class CacheType : int32_t { F32, BF16, F16 };
+enum class ElementType : int32_t { F32, BF16, F16, F8E4M3, I8 };  // of queries, and of caches
 enum class GatedActivation : int32_t { SiLU, GELUTanh };
 
 // y (rows, out_features) = x (rows, in_features) · Wᵀ + bias; bias may be null.
@@ -224,7 +224,7 @@ struct StoreArguments {
     const float* x;
     int64_t token_stride, head_stride;
     CacheView cache;
-    CacheType type;
+    ElementType type;
     const int64_t* slots;
     int64_t rows, heads, head_size, block_size;
 };
@@ -246,7 +246,7 @@ struct HeadsArguments {
     const float* cos_sin;  // (positions, rotary_size), row = [cos | sin]
     const int64_t* positions;
     CacheView k_cache, v_cache;
-    CacheType type;
+    ElementType type;
     const int64_t* slots;
     int64_t rows, heads, kv_heads, key_size, value_size, rotary_size, block_size;
 };
@@ -259,24 +259,44 @@ struct AttentionTile {
     int32_t partial_tokens, partial_token;   // tokens that share `partial`, and which of them is the tile's first
 };
 
+// What a score goes through on its way to a probability, and which keys a row sees: octavo.ops.AttentionOptions.
+struct AttentionScores {
+    float scale, softcap;
+    int64_t left, right;      // keys before and after its own position that a row sees; kNoWindow for all
+    const float* sinks;       // (heads,) or null
+    const float* slopes;      // of ALiBi, (heads,) a request, or null
+    int64_t slopes_stride;    // from request to request
+    const float* bias;        // or null
+    int64_t bias_request_stride, bias_head_stride, bias_row_stride, bias_keys;
+    const float* k_scales;    // (KV heads,) a request, or null
+    const float* v_scales;
+    int64_t k_scales_stride, v_scales_stride;
+    uint64_t seed;            // of dropout
+    uint32_t threshold;       // probabilities whose random word is below it are dropped
+    float kept_factor;        // of the others; 0 for no dropout
+};
+
+constexpr int64_t kNoWindow = int64_t{1} << 40;
+
 // One item is (tile, KV head), the heads of a tile one after the other: their keys are neighbours in memory.
 struct AttentionArguments {
-    const float* q;
+    const std::byte* q;
+    ElementType q_type;  // and o's
     int64_t q_token_stride, q_head_stride;
     CacheView k, v;
-    CacheType type;
-    float* o;  // contiguous (tokens, heads, value_size)
+    ElementType type;
+    std::byte* o;
+    int64_t o_token_stride, o_head_stride;
+    float* lse;  // (heads, tokens), or null
     const int32_t* query_starts;
     const int32_t* seq_lens;
     const int32_t* block_tables;
+    const int32_t* key_starts;  // of each request's keys in its table's tokens; null: 0
     int64_t num_requests, max_blocks, block_size;
     const AttentionTile* tiles;
     int64_t num_tiles;
     int64_t heads, kv_heads, key_size, value_size;
-    float scale, softcap;
-    int64_t window;        // at least 1; INT64_MAX for none
-    const float* sinks;    // (heads,) or null
-    bool is_causal;        // else every row sees all keys, and window is none
+    AttentionScores scores;
 };
 
 // Every instruction set fills one of these. `item` counts from 0 to the number that dispatch.cpp gives.

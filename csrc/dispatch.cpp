@@ -174,8 +174,9 @@ std::vector<AttentionTile> attention_tiles(const AttentionArguments& a, int64_t 
         const int64_t end = a.query_starts[request + 1], seq_len = a.seq_lens[request];
         for (int64_t row = a.query_starts[request]; row < end; row += tile_tokens) {
             const int64_t tokens = std::min(tile_tokens, end - row), position = seq_len - (end - row);
-            const int64_t oldest = position < a.window ? 0 : position - a.window + 1;
-            const int64_t first = oldest / kKvSplit, stop = ceil_div(a.is_causal ? position + tokens : seq_len, kKvSplit);
+            const int64_t oldest = std::max<int64_t>(0, position - a.scores.left);
+            const int64_t newest = std::min(seq_len, position + tokens + a.scores.right);
+            const int64_t first = oldest / kKvSplit, stop = std::max(first, ceil_div(newest, kKvSplit));
             tiles.push_back({static_cast<int32_t>(request), static_cast<int32_t>(row), static_cast<int32_t>(tokens),
                              static_cast<int32_t>(first), static_cast<int32_t>(stop - first), nullptr,
                              static_cast<int32_t>(tokens), 0});
@@ -187,9 +188,9 @@ std::vector<AttentionTile> attention_tiles(const AttentionArguments& a, int64_t 
 // How many keys of a tile's splits its last token sees, and those before it at most.
 int64_t keys_seen(const AttentionArguments& a, const AttentionTile& tile) {
     const int64_t seq_len = a.seq_lens[tile.request];
-    const int64_t stop = a.is_causal ? seq_len - a.query_starts[tile.request + 1] + tile.first_row + tile.num_tokens : seq_len;
-    const int64_t first = tile.first_split * kKvSplit;
-    return std::min({a.window, stop - first, tile.num_splits * kKvSplit});
+    const int64_t last = seq_len - a.query_starts[tile.request + 1] + tile.first_row + tile.num_tokens;
+    const int64_t stop = std::min(seq_len, last + a.scores.right), first = std::max(last - 1 - a.scores.left, tile.first_split * kKvSplit);
+    return std::clamp<int64_t>(stop - first, 0, tile.num_splits * kKvSplit);
 }
 
 // The same tiles, those with several splits cut into one a split, which leave their results in `partials`. `cut` gets
@@ -207,7 +208,7 @@ std::vector<AttentionTile> cut_into_splits(const AttentionArguments& a, const st
     partials.resize(size);
     float* next = partials.data();
     for (const AttentionTile& tile : tiles) {
-        if (tile.num_splits == 1) {
+        if (tile.num_splits <= 1) {
             pieces.push_back(tile);
             continue;
         }
@@ -389,7 +390,7 @@ void run(AttentionArguments a) {
         parallel_for(runs.num_runs, run_items, &runs);
     };
     const AttentionPath& path = paths_of_attention().allowed().back();
-    run_tiles(path.is_bf16_only && a.type != CacheType::BF16 ? kernels().attention : path.run, tiles);
+    run_tiles(path.is_bf16_only && a.type != ElementType::BF16 ? kernels().attention : path.run, tiles);
     run_tiles(kernels().attention_merge, cut);
 }
 

@@ -22,7 +22,7 @@ public:
     AmxManyRows(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head)
         : a_(a), tile_(tile), kv_head_(kv_head), queries_(a, tile, kv_head), rows_(queries_.rows()),
           num_groups_((rows_ + kGroupRows - 1) / kGroupRows), key_depth_(round_up(a.key_size, kTileK) / kTileK),
-          value_columns_(round_up(a.value_size, 32)), softmax_(a), ahead_(queries_) {
+          value_columns_(round_up(a.value_size, 32)), softmax_(a, queries_), ahead_(queries_) {
         const int64_t key_bytes = 2 * (key_depth_ * kTileK + value_columns_);
         chunk_ = smaller(kKvSplit, kPackedBytes / key_bytes / kAmxKvTile * kAmxKvTile);
         const int64_t padded = num_groups_ * kGroupRows;
@@ -41,7 +41,7 @@ public:
     // False where a result is NaN. Beside tokens that see others' keys that may be those' doing: an infinite value times p = 0.
     bool run() {
         std::memset(q_, 0, static_cast<size_t>(2 * num_groups_ * kGroupRows * key_depth_ * kTileK));
-        for (int64_t row = 0; row < rows_; ++row) pack_query(queries_.query(row), a_.key_size, q_ + row * key_depth_ * kTileK);
+        for (int64_t row = 0; row < rows_; ++row) pack_query(a_.q_type, queries_.query(row), 0, a_.key_size, q_ + row * key_depth_ * kTileK);
         product_shapes(16, 16, 64).load();
         for_splits<Vector>(a_, tile_, kv_head_, queries_, partials_,
                            [&](const PartialRows& part, KeyRange keys) { walk(part, keys); });
@@ -157,7 +157,7 @@ private:
             for (; done < end; ++done) {
                 const int64_t token = (v.row + done) / queries_.group();
                 const KeyRange seen = v.is_whole ? v.keys : queries_.keys(token, token + 1, v.start, kAmxKvTile);
-                softmax_.soften(v.row + done, scores + done * kScoreStride, v.keys, seen);
+                softmax_.soften(v.row + done, scores + done * kScoreStride, v.start, v.keys, seen);
             }
         };
         const auto after_step = [&] {

@@ -41,7 +41,7 @@ public:
     AmxFewRows(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const NextItem* next)
         : a_(a), tile_(tile), kv_head_(kv_head), queries_(a, tile, kv_head), next_(next), rows_(queries_.rows()),
           key_depth_(round_up(a.key_size, kTileK) / kTileK), value_columns_(round_up(a.value_size, 32)),
-          score_columns_(rows_ <= 4 ? 4 : 16), reads_cache_(a.key_size % kTileK == 0 && a.block_size % 16 == 0), softmax_(a) {
+          score_columns_(rows_ <= 4 ? 4 : 16), reads_cache_(a.key_size % kTileK == 0), softmax_(a, queries_) {
         ScratchLayout::lay_out([&](ScratchLayout& scratch) {
             scratch.place(q_, key_depth_ * kTileElements);
             scratch.place(k_, 16 * key_depth_ * kTileK);
@@ -75,7 +75,7 @@ private:
             for (int64_t row = 0; row < 16; ++row) words[row] = _mm512_setzero_ps();
             for (int64_t row = 0; row < rows_; ++row) {
                 alignas(64) uint16_t chunk[kTileK];
-                pack_query(queries_.query(row) + k * kTileK, smaller(kTileK, a_.key_size - k * kTileK), chunk);
+                pack_query(a_.q_type, queries_.query(row), k * kTileK, smaller(kTileK, a_.key_size - k * kTileK), chunk);
                 words[row] = _mm512_load_ps(chunk);
             }
             Vector::transpose(words);
@@ -94,7 +94,7 @@ private:
             for (int64_t row = 0; row < rows_; ++row) {
                 float* s = scores_ + row * kScoreStride;
                 const int64_t token = row / queries_.group();
-                softmax_.soften(row, s, blocks, queries_.keys(token, token + 1, start, kAmxKvTile));
+                softmax_.soften(row, s, start, blocks, queries_.keys(token, token + 1, start, kAmxKvTile));
             }
             add_values(start, seen, ahead);
             ahead.fetch(kAmxKvTile);
@@ -119,7 +119,7 @@ private:
         for (int64_t key = keys.first / 16 * 16; key < keys.stop; key += 16) {
             const std::byte* k;
             int64_t stride = 2 * key_depth_ * kTileK;
-            if (reads_cache_) {
+            if (reads_cache_ && queries_.are_together(start + key)) {
                 k = queries_.keys_from(start + key).next();
                 stride = 2 * a_.k.slot_stride;
             } else {
@@ -215,7 +215,7 @@ private:
     const NextItem* next_;  // or null
     int64_t rows_, key_depth_, value_columns_;
     int64_t score_columns_;  // rows of q in scoresᵀ: as many as are transposed together
-    bool reads_cache_;  // tiles of keys lie in it
+    bool reads_cache_;  // tiles of keys lie in it, if they are together
     AmxSoftmax softmax_;
     bool is_clean_ = true;
     uint16_t *q_, *k_, *v_;

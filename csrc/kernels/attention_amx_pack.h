@@ -50,13 +50,17 @@ private:
     int64_t left_, k_bytes_, v_bytes_;
 };
 
-// A row of fp32 rounded to bf16; depth is n rounded up to 32.
-inline void pack_query(const float* from, int64_t n, uint16_t* to) {
+// Elements first … first + n − 1 of a row, rounded to bf16; to is padded with zeros to a multiple of 32.
+inline void pack_query(ElementType type, const std::byte* row, int64_t first, int64_t n, uint16_t* to) {
     for (int64_t i = 0; i < n; i += 32) {
+        if (type == ElementType::BF16) {
+            _mm512_storeu_si512(to + i, load_chunk(row, first + i, chunk_mask(i, n)));
+            continue;
+        }
         __m512 half[2];
         for (int h = 0; h < 2; ++h) {
-            const int64_t left = larger(0, smaller(16, n - i - 16 * h));
-            half[h] = _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << left) - 1), from + i + 16 * h);
+            const int lanes = static_cast<int>(larger(0, smaller(16, n - i - 16 * h)));
+            half[h] = load_as<Vector>(type, row, first + i + 16 * h, lanes);
         }
         _mm512_storeu_si512(to + i, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(half[1], half[0])));
     }

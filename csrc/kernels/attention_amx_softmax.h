@@ -7,7 +7,8 @@
 
 #include <cstring>
 
-#include "attention_state.h"
+#include "attention_scores.h"
+#include "dropout.h"
 #include "power_of_two.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -19,9 +20,9 @@ class AmxSoftmax {
 public:
     static constexpr int64_t kLanes = 16;
 
-    explicit AmxSoftmax(const AttentionArguments& a)
-        : scale_(a.scale), softcap_(a.softcap), is_plain_(a.softcap == 0.0f && a.scale > 0.0f),
-          factor_(is_plain_ ? a.scale * kLog2e : 1.0f) {}
+    AmxSoftmax(const AttentionArguments& a, const QueryTile& queries)
+        : a_(a), queries_(queries), scale_(score_scale(a.scores, queries.request(), queries.kv_head())),
+          is_plain_(is_only_scaled(a.scores) && scale_ > 0.0f), factor_(is_plain_ ? scale_ * kLog2e : 1.0f) {}
 
     // Memory for rows: their m, the score above which m is raised, sums (16 lanes) and o.
     void place(float* max, float* limit, float* sums, float* o, int64_t o_stride) {
@@ -40,17 +41,37 @@ public:
 
     float sum(int64_t row) const { return Vector::reduce_add(Vector::load(sums_ + row * kLanes)); }
 
-    // Scores of a row to p, each 32 in the order of PowersOfTwo. `keys` are blocks of 32 that hold all that it sees of the tile.
-    [[gnu::always_inline]] void soften(int64_t row, float* s, KeyRange keys, KeyRange seen) const {
-        using V = Vector;
-        if (!is_plain_)
-            for (int64_t i = keys.first; i < keys.stop; i += kLanes) V::store(s + i, in_log2(V::load(s + i)));
+    // Scores of a row to p, each 32 in the order of PowersOfTwo. `keys` are blocks of 32 that hold all that it sees of the tile
+    // at `start`.
+    [[gnu::always_inline]] void soften(int64_t row, float* s, int64_t start, KeyRange keys, KeyRange seen) const {
+        if (!is_plain_) take_logarithms(row, s, start, keys);
         if (seen.first > keys.first || seen.stop < keys.stop) hide(s, keys, seen);
         if (keys.stop - keys.first == kAmxKvTile) take_powers(row, s, kAmxKvTile);
         else take_powers(row, s + keys.first, keys.stop - keys.first);
+        if (a_.scores.kept_factor != 0.0f) drop(row, s, start, keys);
     }
 
 private:
+    [[gnu::noinline]] void take_logarithms(int64_t row, float* s, int64_t start, KeyRange keys) const {
+        using V = Vector;
+        const RowScores<V> in_log2 = row_scores<V>(a_, queries_, scale_, row);
+        for (int64_t i = keys.first; i < keys.stop; i += kLanes) V::store(s + i, in_log2(V::load(s + i), start + i));
+    }
+
+    // Dropped probabilities to 0.
+    [[gnu::noinline]] void drop(int64_t row, float* s, int64_t start, KeyRange keys) const {
+        const DropoutRow dropout(a_.scores, queries_.request(), queries_.head(row), queries_.token_of_request(row));
+        uint32_t drops[DropoutRow::kKeys];
+        auto* p = reinterpret_cast<uint16_t*>(s + keys.first);
+        for (int64_t i = keys.first; i < keys.stop; i += 32, p += 32) {
+            if (i == keys.first || i % DropoutRow::kKeys == 0)
+                dropout.decide(start + i / DropoutRow::kKeys * DropoutRow::kKeys, drops);
+            const uint32_t* words = drops + i % DropoutRow::kKeys;
+            const __m512i drop = _mm512_packs_epi32(_mm512_loadu_si512(words), _mm512_loadu_si512(words + kLanes));
+            _mm512_storeu_si512(p, _mm512_andnot_si512(drop, _mm512_loadu_si512(p)));
+        }
+    }
+
     // −∞ for the keys that a row does not see.
     [[gnu::noinline]] static void hide(float* s, KeyRange keys, KeyRange seen) {
         for (int64_t i = keys.first; i < keys.stop; i += kLanes) {
@@ -90,16 +111,6 @@ private:
         V::store(sums_ + row * kLanes, sum);
     }
 
-    __m512 in_log2(__m512 score) const {
-        using V = Vector;
-        score = V::mul(score, V::broadcast(scale_));
-        if (softcap_ != 0.0f) {
-            const auto cap = V::broadcast(softcap_);
-            score = V::mul(cap, tanh<V>(V::div(score, cap)));
-        }
-        return V::mul(score, V::broadcast(kLog2e));
-    }
-
     [[gnu::noinline]] void raise_maximum(int64_t row, __m512 scores, bool are_numbers) const {
         using V = Vector;
         float* sums = sums_ + row * kLanes;
@@ -118,7 +129,9 @@ private:
         for (int64_t i = 0; i < o_stride_; i += kLanes) V::store(o + i, V::mul(V::load(o + i), factor));
     }
 
-    float scale_, softcap_;
+    const AttentionArguments& a_;
+    const QueryTile& queries_;
+    float scale_;
     bool is_plain_;
     float factor_;
     float *max_ = nullptr, *limit_ = nullptr, *sums_ = nullptr, *o_ = nullptr;

@@ -1,7 +1,9 @@
-"""Native attention over a paged cache; fp32 queries, cache of fp32, bf16 or fp16.
+"""Native attention over a paged cache.
 
 Legend: T tokens, H query heads, K KV heads, D key size, E value size.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,11 +14,14 @@ from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.cpu.launch import ATTENTION, STORE, launch
 from octavo.ops.cpu.tensors import address, is_fp32_on_cpu, optional_vector
 
-_CACHE_TYPE = {
-    torch.float32: _native.CacheType.F32,
-    torch.bfloat16: _native.CacheType.BF16,
-    torch.float16: _native.CacheType.F16,
+_ELEMENT_TYPE = {
+    torch.float32: _native.ElementType.F32,
+    torch.bfloat16: _native.ElementType.BF16,
+    torch.float16: _native.ElementType.F16,
+    torch.float8_e4m3fn: _native.ElementType.F8_E4M3,
+    torch.int8: _native.ElementType.I8,
 }
+_QUERY_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def _has_dense_heads(x: Tensor) -> bool:
@@ -61,7 +66,7 @@ def store_kv(
             token_stride=x.stride(0),
             head_stride=x.stride(1),
             cache=_view(cache),
-            type=_CACHE_TYPE[cache.dtype],
+            type=_ELEMENT_TYPE[cache.dtype],
             slots=slots,
             rows=x.shape[0],
             heads=x.shape[1],
@@ -80,20 +85,7 @@ def can_paged_attention(
     o_THE: Tensor,
     lse_HT: Tensor | None,
 ) -> bool:
-    is_causal = options.window_right == 0
-    return (
-        is_fp32_on_cpu(q_THD)
-        and _has_dense_heads(k_cache)
-        and _has_dense_heads(v_cache)
-        and (is_causal or (options.window_right is None and options.window_left is None))
-        and options.alibi_slopes is None
-        and options.bias is None
-        and options.k_scales is None
-        and options.dropout is None
-        and lse_HT is None
-        and plan.key_starts is None
-        and o_THE.is_contiguous()
-    )
+    return q_THD.device.type == "cpu" and q_THD.dtype in _QUERY_DTYPES
 
 
 def paged_attention(
@@ -107,27 +99,50 @@ def paged_attention(
     lse_HT: Tensor | None,
 ) -> None:
     """csrc/kernels/attention.h; parallel over (query tile, KV head)."""
-    q = q_THD if _has_dense_heads(q_THD) else q_THD.contiguous()
+    if not _has_dense_heads(o_THE) or not (lse_HT is None or lse_HT.is_contiguous()):
+        o, lse = o_THE.new_empty(o_THE.shape), None if lse_HT is None else lse_HT.new_empty(lse_HT.shape)
+        paged_attention(q_THD, k_cache, v_cache, plan, options, o_THE=o, lse_HT=lse)
+        o_THE.copy_(o)
+        if lse_HT is not None and lse is not None:
+            lse_HT.copy_(lse)
+        return
+    q, k, v = (x if _has_dense_heads(x) else x.contiguous() for x in (q_THD, k_cache, v_cache))
     _, num_heads, key_size = q.shape
-    _, block_size, num_kv_heads, value_size = v_cache.shape
+    _, block_size, num_kv_heads, value_size = v.shape
     launch(
         ATTENTION,
         q=q,
+        q_type=_ELEMENT_TYPE[q.dtype],
         q_token_stride=q.stride(0),
         q_head_stride=q.stride(1),
-        k=_view(k_cache),
-        v=_view(v_cache),
-        type=_CACHE_TYPE[k_cache.dtype],
+        k=_view(k),
+        v=_view(v),
+        type=_ELEMENT_TYPE[k.dtype],
         o=o_THE,
+        o_token_stride=o_THE.stride(0),
+        o_head_stride=o_THE.stride(1),
+        lse=lse_HT,
         plan=plan,
         block_size=block_size,
         heads=num_heads,
         kv_heads=num_kv_heads,
         key_size=key_size,
         value_size=value_size,
-        scale=options.scale,
-        softcap=options.softcap,
-        window=0 if options.window_left is None else options.window_left + 1,
-        sinks=optional_vector(options.sinks),
-        is_causal=options.window_right == 0,
+        options=laid_out(options),
     )
+
+
+def laid_out(options: AttentionOptions) -> AttentionOptions:
+    """The same options, their tensors as the kernels read them: sinks in fp32, everything dense in its last dimension."""
+    return replace(
+        options,
+        sinks=optional_vector(options.sinks),
+        alibi_slopes=_with_dense_heads(options.alibi_slopes),
+        bias=_with_dense_heads(options.bias),
+        k_scales=_with_dense_heads(options.k_scales),
+        v_scales=_with_dense_heads(options.v_scales),
+    )
+
+
+def _with_dense_heads(x: Tensor | None) -> Tensor | None:
+    return x if x is None or _has_dense_heads(x) else x.contiguous()
