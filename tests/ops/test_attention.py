@@ -9,37 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo import ops
-from octavo.ops import AttentionOptions, AttentionPlan, Dropout, OpArgumentError, table
-from octavo.ops.dispatch import NATIVE, Op
+from octavo.ops import AttentionOptions, AttentionPlan, Dropout, OpArgumentError
+from octavo.ops.dispatch import NATIVE
 
 
-def attention_paths() -> list[str]:
-    """Instruction sets and the paths of attention on each: "avx2 vector"."""
-    if NATIVE is None:
-        return []
-    before, found = NATIVE.isa(), []
-    for isa in NATIVE.available_isas():
-        NATIVE.force_isa(isa)
-        found += [f"{isa} {path}" for path in NATIVE.attention_paths()]
-    NATIVE.force_isa(before)
-    return found
-
-
-@pytest.fixture(params=[*attention_paths(), "reference"])
-def backend(request):
-    """Runs the test once a path of attention, and with the reference."""
-    if request.param == "reference":
-        with pytest.MonkeyPatch.context() as patch:
-            for name in ("PAGED_ATTENTION", "ATTENTION_BACKWARD", "STORE_KV"):
-                patch.setattr(table, name, Op(getattr(table, name).kernels[-1:]))
-            yield request.param
-        return
-    before = NATIVE.isa()
-    isa, _, path = request.param.partition(" ")
-    NATIVE.force_isa(isa)
-    NATIVE.force_attention_path(path)
-    yield request.param
-    NATIVE.force_isa(before)
+@pytest.fixture
+def backend(attention_backend):
+    return attention_backend
 
 
 @dataclass(frozen=True, kw_only=True)
