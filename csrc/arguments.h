@@ -299,6 +299,25 @@ struct AttentionArguments {
     AttentionScores scores;
 };
 
+// A part of one request's gradients: its keys first_key … stop_key − 1, and its rows (token · group + head of the group)
+// first_row … stop_row − 1. Those of keys sum over all rows, those of rows over all keys: a part of one has all of the other.
+struct GradientTile {
+    int32_t request;
+    int64_t first_key, stop_key, first_row, stop_row;
+    bool of_keys, of_rows;  // which gradients it leaves
+};
+
+// dq, dk and dv of attention, all of q's type. One item is (tile, KV head).
+struct AttentionBackwardArguments {
+    AttentionArguments forward;  // o is not null; no o's strides but those of (tokens, heads, value_size)
+    const std::byte* d_o;        // contiguous (tokens, heads, value_size), as o
+    float* delta;                // (heads, tokens): rowsum(dO ∘ O), which attention_delta leaves
+    std::byte* dq;               // contiguous (tokens, heads, key_size)
+    CacheView dk, dv;
+    const GradientTile* tiles;
+    int64_t num_tiles;
+};
+
 // Every instruction set fills one of these. `item` counts from 0 to the number that dispatch.cpp gives.
 struct KernelTable {
     const char* name;
@@ -322,6 +341,8 @@ struct KernelTable {
     void (*heads)(const void* arguments, int64_t item);
     void (*attention)(const void* arguments, int64_t item);
     void (*attention_merge)(const void* arguments, int64_t item);
+    void (*attention_delta)(const void* arguments, int64_t item);
+    void (*attention_backward)(const void* arguments, int64_t item);
 };
 
 // One of several ways to run linear_int8 and linear_i8 on one instruction set; they differ in speed only.
@@ -353,6 +374,7 @@ constexpr int64_t kMinAttentionRows = 64, kMaxAttentionRows = 512;  // of an ite
 
 // Keys are merged in splits of this many, in order, by whoever computes them: bits depend on it.
 constexpr int64_t kKvSplit = 2048;
+constexpr int64_t kGradientKeys = 512, kGradientRows = 64;  // that gradients are summed by, at fixed positions
 constexpr int64_t kPartialAlignment = 32;  // of a row of a partial result, in elements
 
 // Scratch of the calling thread, 64-byte aligned, uninitialised, at least `bytes`; valid until the next call on it.

@@ -296,6 +296,16 @@ NB_MODULE(_native, m) {
         nb::arg("block_size"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("key_size"), nb::arg("value_size"),
         nb::arg("options"));
 
+    nb::class_<AttentionBackwardArguments>(m, "AttentionBackwardArguments").def("__init__", [](
+        AttentionBackwardArguments* self, const AttentionArguments& forward, uintptr_t d_o, uintptr_t delta, uintptr_t dq,
+        const CacheView& dk, const CacheView& dv) {
+        new (self) AttentionBackwardArguments{forward, at<const std::byte>(d_o), at<float>(delta), at<std::byte>(dq), dk, dv,
+                                              nullptr, 0};
+    },
+        nb::kw_only(), nb::arg("forward"), nb::arg("d_o"), nb::arg("delta"), nb::arg("dq"), nb::arg("dk"), nb::arg("dv"));
+    m.def("attention_backward", [](const AttentionBackwardArguments& arguments) { run(arguments); }, nb::arg("arguments"),
+          without_gil);
+
     m.def("run", [](const Arguments& arguments) { run(arguments); }, nb::arg("arguments"), without_gil);
 
     nb::enum_<RowSet>(m, "RowSet").value("TOKENS", RowSet::Tokens).value("SAMPLED", RowSet::Sampled);

@@ -33,6 +33,7 @@ extern void (*const gated_linear)(const void* arguments, int64_t item);
 
 namespace {
 
+constexpr int64_t kGradientRowsPerItem = 512;  // where its keys' gradients are other items'; a multiple of kGradientRows
 constexpr int64_t kAttentionItemsPerThread = 16;  // enough to end together, few enough to share a KV tile among many rows
 
 #if defined(OCTAVO_X86)
@@ -392,6 +393,32 @@ void run(AttentionArguments a) {
     const AttentionPath& path = paths_of_attention().allowed().back();
     run_tiles(path.is_bf16_only && a.type != ElementType::BF16 ? kernels().attention : path.run, tiles);
     run_tiles(kernels().attention_merge, cut);
+}
+
+void run(AttentionBackwardArguments a) {
+    const AttentionArguments& f = a.forward;
+    const int64_t group = f.heads / f.kv_heads;
+    parallel_for(num_row_items(f.query_starts[f.num_requests], f.heads * f.value_size), kernels().attention_delta, &a);
+    std::vector<GradientTile> tiles;
+    const bool are_whole = f.num_requests * f.kv_heads >= 2 * num_threads() || num_threads() == 1;
+    for (int32_t request = 0; request < f.num_requests; ++request) {
+        const int64_t keys = f.seq_lens[request], rows = (f.query_starts[request + 1] - f.query_starts[request]) * group;
+        if (are_whole) {
+            tiles.push_back({request, 0, keys, 0, rows, true, true});
+            continue;
+        }
+        // S and dP are computed twice, so that threads have enough to share.
+        for (int64_t key = 0; key < keys; key += kGradientKeys)
+            tiles.push_back({request, key, std::min(keys, key + kGradientKeys), 0, rows, true, false});
+        for (int64_t row = 0; row < rows; row += kGradientRowsPerItem)
+            tiles.push_back({request, 0, keys, row, std::min(rows, row + kGradientRowsPerItem), false, true});
+    }
+    std::stable_sort(tiles.begin(), tiles.end(), [](const GradientTile& x, const GradientTile& y) {
+        return (x.stop_key - x.first_key) * (x.stop_row - x.first_row) > (y.stop_key - y.first_key) * (y.stop_row - y.first_row);
+    });
+    a.tiles = tiles.data();
+    a.num_tiles = static_cast<int64_t>(tiles.size());
+    parallel_for(a.num_tiles * f.kv_heads, kernels().attention_backward, &a);
 }
 
 }  // namespace octavo

@@ -47,6 +47,7 @@ void run(const RotaryArguments& arguments);
 void run(const GatedArguments& arguments);
 void run(const StoreArguments& arguments);
 void run(const HeadsArguments& arguments);
+void run(AttentionBackwardArguments arguments);  // makes its tiles
 void run(AttentionArguments arguments);  // makes its tiles; the caller leaves them empty
 
 }  // namespace octavo

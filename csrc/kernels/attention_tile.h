@@ -22,7 +22,7 @@ public:
           slot_bytes_(cache.slot_stride * element_bytes), block_size_(block_size), table_(table + position / block_size),
           slot_(position % block_size) {}
 
-    const std::byte* next() {
+    std::byte* next() {
         if (slot_ == block_size_) {
             slot_ = 0;
             ++table_;
@@ -30,9 +30,8 @@ public:
         return data_ + *table_ * block_bytes_ + slot_++ * slot_bytes_;
     }
 
-
 private:
-    const std::byte* data_;
+    std::byte* data_;
     int64_t block_bytes_, slot_bytes_, block_size_;
     const int32_t* table_;
     int64_t slot_;
@@ -78,8 +77,13 @@ public:
     }
 
     // Keys, or values, from a position on.
-    CacheRows keys_from(int64_t position) const { return {a_.k, a_.block_size, element_, kv_head_, table_, key_start_ + position}; }
-    CacheRows values_from(int64_t position) const { return {a_.v, a_.block_size, element_, kv_head_, table_, key_start_ + position}; }
+    CacheRows keys_from(int64_t position) const { return rows_of(a_.k, position); }
+    CacheRows values_from(int64_t position) const { return rows_of(a_.v, position); }
+
+    // The same slots of a cache of that type.
+    CacheRows rows_of(const CacheView& cache, int64_t position) const {
+        return {cache, a_.block_size, element_, kv_head_, table_, key_start_ + position};
+    }
 
     // Whether 16 keys from a position on, a multiple of 16, lie one slot after the other, all of them in the cache.
     bool are_together(int64_t position) const {

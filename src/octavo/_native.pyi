@@ -354,6 +354,12 @@ class AttentionArguments:
         options: AttentionScores,
     ) -> None: ...
 
+class AttentionBackwardArguments:
+    def __init__(
+        self, *, forward: AttentionArguments, d_o: int, delta: int, dq: int, dk: CacheView, dv: CacheView
+    ) -> None: ...
+
+def attention_backward(arguments: AttentionBackwardArguments) -> None: ...
 def run(
     arguments: LinearArguments
     | RoundArguments

@@ -19,10 +19,6 @@ def _op(run_reference: Callable[P, R], cpu: Callable[[], Kernel[P, R]]) -> Op[P,
     return Op((fallback,) if NATIVE is None else (cpu(), fallback))
 
 
-def _reference_op(run_reference: Callable[P, R]) -> Op[P, R]:
-    return Op((Kernel("reference", _always, run_reference),))
-
-
 def _always(*args: object, **kwargs: object) -> bool:
     return True
 
@@ -60,7 +56,10 @@ GELU_TANH_MUL: Final = _op(
     reference.gelu_tanh_mul, lambda: Kernel("cpu", activations.can_gate, activations.gelu_tanh_mul)
 )
 STORE_KV: Final = _op(reference.store_kv, lambda: Kernel("cpu", attention.can_store_kv, attention.store_kv))
-ATTENTION_BACKWARD: Final = _reference_op(reference.attention_backward)
+ATTENTION_BACKWARD: Final = _op(
+    reference.attention_backward,
+    lambda: Kernel("cpu", attention.can_attention_backward, attention.attention_backward),
+)
 PAGED_ATTENTION: Final = _op(
     reference.paged_attention, lambda: Kernel("cpu", attention.can_paged_attention, attention.paged_attention)
 )

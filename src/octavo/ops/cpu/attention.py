@@ -4,6 +4,7 @@ Legend: T tokens, H query heads, K KV heads, D key size, E value size.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from octavo import _native
 from octavo.ops.attention_options import AttentionOptions
 from octavo.ops.attention_plan import AttentionPlan
-from octavo.ops.cpu.launch import ATTENTION, STORE, launch
+from octavo.ops.cpu.launch import ATTENTION, STORE, launch, native
 from octavo.ops.cpu.tensors import address, is_fp32_on_cpu, optional_vector
 
 _ELEMENT_TYPE = {
@@ -26,6 +27,10 @@ _QUERY_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 def _has_dense_heads(x: Tensor) -> bool:
     return x.stride(-1) == 1 or x.shape[-1] == 1
+
+
+def _with_dense_heads(x: Tensor) -> Tensor:
+    return x if _has_dense_heads(x) else x.contiguous()
 
 
 def _view(cache: Tensor) -> _native.CacheView:
@@ -59,7 +64,7 @@ def store_kv(
     """Writes each token's keys and values to its slot, rounded to nearest even. In place."""
     slots = slots_T.contiguous()
     for rows, cache in ((k_TKD, k_cache), (v_TKE, v_cache)):
-        x = rows if _has_dense_heads(rows) else rows.contiguous()
+        x = _with_dense_heads(rows)
         launch(
             STORE,
             x=x,
@@ -106,30 +111,85 @@ def paged_attention(
         if lse_HT is not None and lse is not None:
             lse_HT.copy_(lse)
         return
-    q, k, v = (x if _has_dense_heads(x) else x.contiguous() for x in (q_THD, k_cache, v_cache))
-    _, num_heads, key_size = q.shape
-    _, block_size, num_kv_heads, value_size = v.shape
-    launch(
-        ATTENTION,
-        q=q,
-        q_type=_ELEMENT_TYPE[q.dtype],
-        q_token_stride=q.stride(0),
-        q_head_stride=q.stride(1),
-        k=_view(k),
-        v=_view(v),
-        type=_ELEMENT_TYPE[k.dtype],
-        o=o_THE,
-        o_token_stride=o_THE.stride(0),
-        o_head_stride=o_THE.stride(1),
-        lse=lse_HT,
-        plan=plan,
-        block_size=block_size,
-        heads=num_heads,
-        kv_heads=num_kv_heads,
-        key_size=key_size,
-        value_size=value_size,
-        options=laid_out(options),
+    q, k, v = map(_with_dense_heads, (q_THD, k_cache, v_cache))
+    launch(ATTENTION, **_arguments(q, k, v, plan, laid_out(options), o_THE, lse_HT))
+
+
+def _arguments(
+    q_THD: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    plan: AttentionPlan,
+    options: AttentionOptions,
+    o_THE: Tensor,
+    lse_HT: Tensor | None,
+) -> dict[str, Any]:
+    """Of the native AttentionArguments, for tensors that lie as the kernels read them."""
+    _, num_heads, key_size = q_THD.shape
+    _, block_size, num_kv_heads, value_size = v_cache.shape
+    return {
+        "q": q_THD,
+        "q_type": _ELEMENT_TYPE[q_THD.dtype],
+        "q_token_stride": q_THD.stride(0),
+        "q_head_stride": q_THD.stride(1),
+        "k": _view(k_cache),
+        "v": _view(v_cache),
+        "type": _ELEMENT_TYPE[k_cache.dtype],
+        "o": o_THE,
+        "o_token_stride": o_THE.stride(0),
+        "o_head_stride": o_THE.stride(1),
+        "lse": lse_HT,
+        "plan": plan,
+        "block_size": block_size,
+        "heads": num_heads,
+        "kv_heads": num_kv_heads,
+        "key_size": key_size,
+        "value_size": value_size,
+        "options": options,
+    }
+
+
+def can_attention_backward(
+    do_THE: Tensor,
+    q_THD: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    o_THE: Tensor,
+    lse_HT: Tensor,
+    plan: AttentionPlan,
+    options: AttentionOptions,
+) -> bool:
+    return q_THD.device.type == "cpu" and q_THD.dtype in _QUERY_DTYPES
+
+
+def attention_backward(
+    do_THE: Tensor,
+    q_THD: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    o_THE: Tensor,
+    lse_HT: Tensor,
+    plan: AttentionPlan,
+    options: AttentionOptions,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """csrc/kernels/attention_backward.h; parallel over (request, KV head), and where these are few, over keys and rows."""
+    q, k, v = map(_with_dense_heads, (q_THD, k_cache, v_cache))
+    d_o, o, lse, options = do_THE.contiguous(), o_THE.contiguous(), lse_HT.contiguous(), laid_out(options)
+    dq = torch.empty(q.shape, dtype=q.dtype)
+    dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (k, v))
+    forward = {name: native(value) for name, value in _arguments(q, k, v, plan, options, o, lse).items()}
+    delta = torch.empty_like(lse)
+    _native.attention_backward(
+        _native.AttentionBackwardArguments(
+            forward=_native.AttentionArguments(**forward),
+            d_o=address(d_o),
+            delta=address(delta),
+            dq=address(dq),
+            dk=_view(dk),
+            dv=_view(dv),
+        )
     )
+    return dq, dk, dv
 
 
 def laid_out(options: AttentionOptions) -> AttentionOptions:
@@ -137,12 +197,12 @@ def laid_out(options: AttentionOptions) -> AttentionOptions:
     return replace(
         options,
         sinks=optional_vector(options.sinks),
-        alibi_slopes=_with_dense_heads(options.alibi_slopes),
-        bias=_with_dense_heads(options.bias),
-        k_scales=_with_dense_heads(options.k_scales),
-        v_scales=_with_dense_heads(options.v_scales),
+        alibi_slopes=_optional_with_dense_heads(options.alibi_slopes),
+        bias=_optional_with_dense_heads(options.bias),
+        k_scales=_optional_with_dense_heads(options.k_scales),
+        v_scales=_optional_with_dense_heads(options.v_scales),
     )
 
 
-def _with_dense_heads(x: Tensor | None) -> Tensor | None:
-    return x if x is None or _has_dense_heads(x) else x.contiguous()
+def _optional_with_dense_heads(x: Tensor | None) -> Tensor | None:
+    return None if x is None else _with_dense_heads(x)
