@@ -359,7 +359,6 @@ struct Int8Path {
 struct AttentionPath {
     const char* name;
     void (*run)(const void* arguments, int64_t item);
-    bool is_bf16_only;  // for caches of that type only
 };
 
 // How work is cut into items. Cutting decides who computes a row, never how.

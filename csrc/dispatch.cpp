@@ -100,7 +100,7 @@ std::vector<Int8Path> available_int8_paths() {
 }
 
 std::vector<AttentionPath> available_attention_paths() {
-    std::vector<AttentionPath> paths{{"vector", kernels().attention, false}};
+    std::vector<AttentionPath> paths{{"vector", kernels().attention}};
 #if defined(OCTAVO_X86)
     if (has_bf16_tiles()) paths.push_back(avx512_amx_bf16::attention_path);
 #endif
@@ -390,8 +390,7 @@ void run(AttentionArguments a) {
         const Runs runs{kernel, &a, items, std::min(items, wanted_items)};
         parallel_for(runs.num_runs, run_items, &runs);
     };
-    const AttentionPath& path = paths_of_attention().allowed().back();
-    run_tiles(path.is_bf16_only && a.type != ElementType::BF16 ? kernels().attention : path.run, tiles);
+    run_tiles(paths_of_attention().allowed().back().run, tiles);
     run_tiles(kernels().attention_merge, cut);
 }
 

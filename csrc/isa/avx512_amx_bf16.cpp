@@ -1,4 +1,4 @@
-// AVX-512 with the bf16 tiles of AMX: linear layers with bf16 activations, attention on bf16 caches.
+// AVX-512 with the bf16 tiles of AMX: linear layers with bf16 activations, attention.
 #define OCTAVO_ISA avx512_amx_bf16
 #include "vector_avx512.h"
 
@@ -8,7 +8,7 @@
 namespace octavo::OCTAVO_ISA {
 
 extern const AttentionPath attention_path;
-const AttentionPath attention_path = {"amx", attention_amx, true};
+const AttentionPath attention_path = {"amx", attention_amx};
 
 extern void (*const linear_bf16)(const void* arguments, int64_t item);
 void (*const linear_bf16)(const void* arguments, int64_t item) = linear_bf16_amx;

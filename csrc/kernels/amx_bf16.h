@@ -12,8 +12,24 @@ namespace octavo::OCTAVO_ISA {
 constexpr int64_t kTileK = 32, kTileColumns = 16;
 constexpr int64_t kTileElements = kTileK * kTileColumns;  // of a tile of bf16
 
+// The products of terms that make up a product: those of i and j with i + j < Terms, about 8 · Terms bits.
+template <int Terms>
+struct TermPairs {
+    static constexpr int kCount = Terms * (Terms + 1) / 2;
+    int a[kCount] = {}, b[kCount] = {};
+    constexpr TermPairs() {
+        for (int order = 0, pair = 0; order < Terms; ++order)
+            for (int i = 0; i <= order; ++i, ++pair) {
+                a[pair] = i;
+                b[pair] = order - i;
+            }
+    }
+};
+
 // C (32 rows, 32 · pairs) = A · B, or += where it accumulates. Strides of A and C in bytes, of B in tiles. For the shapes of
-// product_shapes(16, 16, 64).
+// product_shapes(16, 16, 64). Numbers are sums of Terms of bf16 (Henry et al. 2019, Leveraging the bfloat16 artificial
+// intelligence datatype for higher-precision computation, arXiv 1904.06376): one for bf16, two for fp16, three for fp32.
+template <int Terms>
 class AmxProduct {
 public:
     struct Operands {
@@ -25,13 +41,14 @@ public:
         int64_t c_stride;
         int64_t pairs, depth;  // column pairs, and tiles over k
         bool accumulates;
+        int64_t a_term = 0, b_term = 0;  // from a term to the next, in elements and in tiles
     };
 
     AmxProduct() = default;
     explicit AmxProduct(const Operands& x) : x_(x) {}
 
     // Of one tile of k for one pair of columns.
-    int64_t steps() const { return x_.pairs * x_.depth; }
+    int64_t steps() const { return x_.pairs * x_.depth * kTermPairs.kCount; }
 
     // Calls after_step() behind each step, for what is to run beside it. The loops are plain for the sake of the branch
     // predictor: a wrong guess costs more while tiles are busy.
@@ -41,11 +58,13 @@ public:
         for (int64_t pair = 0; pair < x_.pairs; ++pair) {
             if (x.accumulates) load_sums(x);
             else zero_sums();
-            const uint16_t* a = x.a;
-            const uint16_t* b = x.b;
-            for (int64_t k = 0; k < x.depth; ++k, a += kTileK, b += x.b_stride * kTileElements) {
-                multiply(x, a, b);
-                after_step();
+            for (int terms = 0; terms < kTermPairs.kCount; ++terms) {
+                const uint16_t* a = x.a + kTermPairs.a[terms] * x.a_term;
+                const uint16_t* b = x.b + kTermPairs.b[terms] * x.b_term * kTileElements;
+                for (int64_t k = 0; k < x.depth; ++k, a += kTileK, b += x.b_stride * kTileElements) {
+                    multiply(x, a, b);
+                    after_step();
+                }
             }
             store_sums(x);
             x.b += 2 * x.b_column_stride * kTileElements;
@@ -55,6 +74,7 @@ public:
 
 private:
     static constexpr int64_t kBlockRows = 16;
+    static constexpr TermPairs<Terms> kTermPairs{};
 
     static void zero_sums() {
         asm volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" ::: "memory");

@@ -20,8 +20,8 @@ namespace octavo::OCTAVO_ISA {
 template <class V>
 class AttentionItem {
 public:
-    AttentionItem(const AttentionArguments& a, int64_t item)
-        : a_(a), tile_(a.tiles[item / a.kv_heads]), kv_head_(item % a.kv_heads), queries_(a, tile_, kv_head_),
+    AttentionItem(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head)
+        : a_(a), tile_(tile), kv_head_(kv_head), queries_(a, tile_, kv_head_),
           rows_(queries_.rows()), value_lanes_(round_up(a.value_size, V::kLanes)),
           scale_(score_scale(a.scores, tile_.request, kv_head_)), is_only_scaled_(is_only_scaled(a.scores)) {
         ScratchLayout::lay_out([&](ScratchLayout& scratch) {
@@ -166,7 +166,8 @@ private:
 
 template <class V>
 void attention(const void* arguments, int64_t item) {
-    AttentionItem<V>(*static_cast<const AttentionArguments*>(arguments), item).run();
+    const auto& a = *static_cast<const AttentionArguments*>(arguments);
+    AttentionItem<V>(a, a.tiles[item / a.kv_heads], item % a.kv_heads).run();
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -1,4 +1,4 @@
-// Attention of at most 16 rows over a bf16 cache on AMX tiles: decodes. What it costs is to read the keys and values once.
+// Attention of at most 16 rows over a cache of bf16 or a narrower type on AMX tiles: decodes. What it costs is to read the keys and values once.
 //
 //     scoresᵀ (16 keys, rows) = K · qᵀ        K as it lies in the cache, q packed once an item
 //     o (rows, E) += p · V                    V interleaved by pairs of keys, 32 of them at a time
@@ -34,6 +34,7 @@ struct NextItem {
     }
 };
 
+template <ElementType Type>
 class AmxFewRows {
 public:
     static constexpr int64_t kMaxRows = 16;
@@ -41,7 +42,7 @@ public:
     AmxFewRows(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const NextItem* next)
         : a_(a), tile_(tile), kv_head_(kv_head), queries_(a, tile, kv_head), next_(next), rows_(queries_.rows()),
           key_depth_(round_up(a.key_size, kTileK) / kTileK), value_columns_(round_up(a.value_size, 32)),
-          score_columns_(rows_ <= 4 ? 4 : 16), reads_cache_(a.key_size % kTileK == 0), softmax_(a, queries_) {
+          score_columns_(rows_ <= 4 ? 4 : 16), reads_cache_(Type == ElementType::BF16 && a.key_size % kTileK == 0), softmax_(a, queries_) {
         ScratchLayout::lay_out([&](ScratchLayout& scratch) {
             scratch.place(q_, key_depth_ * kTileElements);
             scratch.place(k_, 16 * key_depth_ * kTileK);
@@ -49,7 +50,7 @@ public:
             scratch.place(tile_scores_, kAmxKvTile * 16);
             scratch.place(scores_, kMaxRows * kScoreStride);
             scratch.place(limits_, kMaxRows);
-            scratch.place(sums_, kMaxRows * AmxSoftmax::kLanes);
+            scratch.place(sums_, kMaxRows * AmxSoftmax<1>::kLanes);
             scratch.place(o_, kMaxRows * value_columns_);
             scratch.place(partials_, 2 * PartialRows::floats(rows_, a.value_size));
         });
@@ -66,7 +67,7 @@ public:
     }
 
 private:
-    static constexpr int64_t kScoreStride = kAmxKvTile + 16;
+    static constexpr int64_t kScoreStride = kAmxKvTile + 16, kBytes = element_bytes(Type);
 
     // qᵀ: tiles [32 of D][16 rows], rows beyond the last of zeros.
     void pack_queries() {
@@ -75,7 +76,7 @@ private:
             for (int64_t row = 0; row < 16; ++row) words[row] = _mm512_setzero_ps();
             for (int64_t row = 0; row < rows_; ++row) {
                 alignas(64) uint16_t chunk[kTileK];
-                pack_query(a_.q_type, queries_.query(row), k * kTileK, smaller(kTileK, a_.key_size - k * kTileK), chunk);
+                pack_query<1>(a_.q_type, queries_.query(row), k * kTileK, smaller(kTileK, a_.key_size - k * kTileK), kTileK, chunk);
                 words[row] = _mm512_load_ps(chunk);
             }
             Vector::transpose(words);
@@ -94,7 +95,7 @@ private:
             for (int64_t row = 0; row < rows_; ++row) {
                 float* s = scores_ + row * kScoreStride;
                 const int64_t token = row / queries_.group();
-                softmax_.soften(row, s, start, blocks, queries_.keys(token, token + 1, start, kAmxKvTile));
+                softmax_.soften(row, s, reinterpret_cast<uint16_t*>(s + blocks.first), start, blocks, queries_.keys(token, token + 1, start, kAmxKvTile));
             }
             add_values(start, seen, ahead);
             ahead.fetch(kAmxKvTile);
@@ -108,10 +109,10 @@ private:
     // Of the next tile, behind `stop`: of this item, or the first of the next one.
     LinesAhead lines_ahead(KeyRange keys, int64_t stop) const {
         if (stop < keys.stop || !next_)
-            return {queries_, stop < keys.stop ? stop : keys.first, smaller(kAmxKvTile, keys.stop - stop), a_.key_size, a_.value_size};
+            return {queries_, stop < keys.stop ? stop : keys.first, smaller(kAmxKvTile, keys.stop - stop), kBytes * a_.key_size, kBytes * a_.value_size};
         const KeyRange own = next_->keys;
         const int64_t count = smaller(kAmxKvTile - own.first % kAmxKvTile, own.stop - own.first);
-        return {next_->queries, own.first, count, a_.key_size, a_.value_size};
+        return {next_->queries, own.first, count, kBytes * a_.key_size, kBytes * a_.value_size};
     }
 
     // Of those keys of the tile, 16 at a time; the others of the 16 get anything.
@@ -165,8 +166,11 @@ private:
         CacheRows cache = queries_.keys_from(start + larger(key, keys.first));
         find_keys(cache, key, keys, rows);
         for (int64_t i = 0; i < 16; ++i)
-            for (int64_t d = 0; d < a_.key_size; d += kTileK)
-                _mm512_store_si512(k_ + i * key_depth_ * kTileK + d, load_chunk(rows[i], d, chunk_mask(d, a_.key_size)));
+            for (int64_t d = 0; d < a_.key_size; d += kTileK) {
+                __m512i chunk[1];
+                load_terms<Type>(rows[i], d, chunk_mask(d, a_.key_size), chunk);
+                _mm512_store_si512(k_ + i * key_depth_ * kTileK + d, chunk[0]);
+            }
         return k_;
     }
 
@@ -187,8 +191,8 @@ private:
                 find_keys(cache, key, keys, rows);
                 uint16_t* v = v_ + key / 32 % 2 * 4 * kTileElements;
                 for (int64_t half = 0; half <= is_wide; ++half)
-                    interleave_values(rows, e + 32 * half, chunk_mask(e + 32 * half, a_.value_size), v + 2 * half * kTileElements,
-                                      [&] { ahead.fetch(2); });
+                    interleave_values<Type>(rows, e + 32 * half, chunk_mask(e + 32 * half, a_.value_size), 0, v + 2 * half * kTileElements,
+                                            [&]() __attribute__((always_inline)) { ahead.fetch(2); });
                 asm volatile(
                     "tileloadd (%0,%1,1), %%tmm4\n\t"
                     "tileloadd (%2,%3,1), %%tmm6\n\t"
@@ -216,7 +220,7 @@ private:
     int64_t rows_, key_depth_, value_columns_;
     int64_t score_columns_;  // rows of q in scoresᵀ: as many as are transposed together
     bool reads_cache_;  // tiles of keys lie in it, if they are together
-    AmxSoftmax softmax_;
+    AmxSoftmax<1> softmax_;
     bool is_clean_ = true;
     uint16_t *q_, *k_, *v_;
     float *tile_scores_, *scores_, *limits_, *sums_, *o_, *partials_;

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "attention_scores.h"
+#include "bf16_terms.h"
 #include "dropout.h"
 #include "power_of_two.h"
 
@@ -16,6 +17,7 @@ namespace octavo::OCTAVO_ISA {
 constexpr int64_t kAmxKvTile = 128;
 constexpr float kSlack = 8.0f;  // p ≤ 2⁸
 
+template <int Terms>
 class AmxSoftmax {
 public:
     static constexpr int64_t kLanes = 16;
@@ -41,14 +43,14 @@ public:
 
     float sum(int64_t row) const { return Vector::reduce_add(Vector::load(sums_ + row * kLanes)); }
 
-    // Scores of a row to p, each 32 in the order of PowersOfTwo. `keys` are blocks of 32 that hold all that it sees of the tile
-    // at `start`.
-    [[gnu::always_inline]] void soften(int64_t row, float* s, int64_t start, KeyRange keys, KeyRange seen) const {
+    // Scores of a row to p, each 32 in the order of PowersOfTwo: terms of kAmxKvTile of them. A single term may lie where the
+    // scores do. `keys` are blocks of 32 that hold all that it sees of the tile at `start`.
+    [[gnu::always_inline]] void soften(int64_t row, float* s, uint16_t* p, int64_t start, KeyRange keys, KeyRange seen) const {
         if (!is_plain_) take_logarithms(row, s, start, keys);
         if (seen.first > keys.first || seen.stop < keys.stop) hide(s, keys, seen);
-        if (keys.stop - keys.first == kAmxKvTile) take_powers(row, s, kAmxKvTile);
-        else take_powers(row, s + keys.first, keys.stop - keys.first);
-        if (a_.scores.kept_factor != 0.0f) drop(row, s, start, keys);
+        if (keys.stop - keys.first == kAmxKvTile) take_powers(row, s, p, kAmxKvTile);
+        else take_powers(row, s + keys.first, p, keys.stop - keys.first);
+        if (a_.scores.kept_factor != 0.0f) drop(row, p, start, keys);
     }
 
 private:
@@ -59,16 +61,18 @@ private:
     }
 
     // Dropped probabilities to 0.
-    [[gnu::noinline]] void drop(int64_t row, float* s, int64_t start, KeyRange keys) const {
+    [[gnu::noinline]] void drop(int64_t row, uint16_t* p, int64_t start, KeyRange keys) const {
         const DropoutRow dropout(a_.scores, queries_.request(), queries_.head(row), queries_.token_of_request(row));
         uint32_t drops[DropoutRow::kKeys];
-        auto* p = reinterpret_cast<uint16_t*>(s + keys.first);
         for (int64_t i = keys.first; i < keys.stop; i += 32, p += 32) {
             if (i == keys.first || i % DropoutRow::kKeys == 0)
                 dropout.decide(start + i / DropoutRow::kKeys * DropoutRow::kKeys, drops);
             const uint32_t* words = drops + i % DropoutRow::kKeys;
             const __m512i drop = _mm512_packs_epi32(_mm512_loadu_si512(words), _mm512_loadu_si512(words + kLanes));
-            _mm512_storeu_si512(p, _mm512_andnot_si512(drop, _mm512_loadu_si512(p)));
+            for (int term = 0; term < Terms; ++term) {
+                uint16_t* some = p + term * kAmxKvTile;
+                _mm512_storeu_si512(some, _mm512_andnot_si512(drop, _mm512_loadu_si512(some)));
+            }
         }
     }
 
@@ -83,7 +87,7 @@ private:
     }
 
     // Where no key has been seen yet, scores are −∞ and p = 0. Nothing here waits for the maximum: that m stays is predicted.
-    [[gnu::always_inline]] void take_powers(int64_t row, float* s, int64_t count) const {
+    [[gnu::always_inline]] void take_powers(int64_t row, float* s, uint16_t* p, int64_t count) const {
         using V = Vector;
         auto even = V::load(s), odd = V::load(s + kLanes);
         __mmask16 is_number = _mm512_cmp_ps_mask(even, odd, _CMP_ORD_Q);
@@ -96,19 +100,59 @@ private:
         const auto highest = V::max(even, odd);
         const __mmask16 is_low = _mm512_mask_cmp_ps_mask(is_number, highest, V::broadcast(limit_[row]), _CMP_LE_OQ);
         if (is_low != 0xffff) [[unlikely]] raise_maximum(row, highest, is_number == 0xffff);
-        const auto offset = V::broadcast(PowersOfTwo::kRound - max_[row] * PowersOfTwo::kUnit);
-        const auto factor = V::broadcast(factor_ * PowersOfTwo::kUnit);
-        const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
-        const PowersOfTwo power;
         auto sum = V::load(sums_ + row * kLanes);
-        auto* p = reinterpret_cast<uint16_t*>(s);
+        if constexpr (Terms == 1) {
+            const auto offset = V::broadcast(PowersOfTwo::kRound - max_[row] * PowersOfTwo::kUnit);
+            const auto factor = V::broadcast(factor_ * PowersOfTwo::kUnit);
+            const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
+            const PowersOfTwo power;
 #pragma GCC unroll 4
-        for (int64_t i = 0; i < count; i += 32) {
-            const __m512i bits = power(V::fma(V::load(s + i), factor, offset), V::fma(V::load(s + i + kLanes), factor, offset));
-            sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(bits), ones);
-            _mm512_storeu_si512(p + i, bits);
+            for (int64_t i = 0; i < count; i += 32) {
+                const __m512i bits = power(V::fma(V::load(s + i), factor, offset), V::fma(V::load(s + i + kLanes), factor, offset));
+                sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(bits), ones);
+                _mm512_storeu_si512(p + i, bits);
+            }
+        } else {
+            // Where all scores so far are −∞ their p is 0, not the NaN of −∞ − −∞.
+            const auto offset = V::broadcast(max_[row] == -kInfinity ? 0.0f : -max_[row]), factor = V::broadcast(factor_);
+#pragma GCC unroll 2
+            for (int64_t i = 0; i < count; i += 32) {
+                auto low = power_of_two(V::fma(V::load(s + i), factor, offset));
+                auto high = power_of_two(V::fma(V::load(s + i + kLanes), factor, offset));
+                sum = V::add(sum, V::add(low, high));
+#pragma GCC unroll 3
+                for (int term = 0; term < Terms; ++term) {
+                    __m512i a = _mm512_castps_si512(low), b = _mm512_castps_si512(high);
+                    if (term == Terms - 1) {
+                        a = last_term<Terms>(a);
+                        b = last_term<Terms>(b);
+                    }
+                    const __m512i bits = _mm512_packs_epi32(_mm512_srai_epi32(a, 16), _mm512_srai_epi32(b, 16));
+                    _mm512_storeu_si512(p + term * kAmxKvTile + i, bits);
+                    const __m512i first = _mm512_set1_epi32(-65536);
+                    low = V::sub(low, _mm512_castsi512_ps(_mm512_and_si512(a, first)));
+                    high = V::sub(high, _mm512_castsi512_ps(_mm512_and_si512(b, first)));
+                }
+            }
         }
         V::store(sums_ + row * kLanes, sum);
+    }
+
+    // 2^x as exp2 of math.h, for x that are not above 2⁷: SCALEF takes any n.
+    static __m512 power_of_two(__m512 x) {
+        using V = Vector;
+        const auto low = V::broadcast(-126.0f);
+        const __mmask16 is_not_zero = _mm512_cmp_ps_mask(x, low, _CMP_NLT_UQ);
+        x = V::max(low, x);  // a NaN stays one
+        const auto n = V::round(x), r = V::sub(x, n);
+        auto p = V::broadcast(1.535336188319500e-4f);
+        p = V::fma(p, r, V::broadcast(1.339887440266574e-3f));
+        p = V::fma(p, r, V::broadcast(9.618437357674640e-3f));
+        p = V::fma(p, r, V::broadcast(5.550332471162809e-2f));
+        p = V::fma(p, r, V::broadcast(2.402264791363012e-1f));
+        p = V::fma(p, r, V::broadcast(6.931472028550421e-1f));
+        p = V::fma(p, r, V::broadcast(1.0f));
+        return _mm512_maskz_scalef_ps(is_not_zero, p, n);
     }
 
     [[gnu::noinline]] void raise_maximum(int64_t row, __m512 scores, bool are_numbers) const {
