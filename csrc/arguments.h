@@ -359,6 +359,7 @@ struct Int8Path {
 struct AttentionPath {
     const char* name;
     void (*run)(const void* arguments, int64_t item);
+    void (*run_backward)(const void* arguments, int64_t item);
 };
 
 // How work is cut into items. Cutting decides who computes a row, never how.

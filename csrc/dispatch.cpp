@@ -100,7 +100,7 @@ std::vector<Int8Path> available_int8_paths() {
 }
 
 std::vector<AttentionPath> available_attention_paths() {
-    std::vector<AttentionPath> paths{{"vector", kernels().attention}};
+    std::vector<AttentionPath> paths{{"vector", kernels().attention, kernels().attention_backward}};
 #if defined(OCTAVO_X86)
     if (has_bf16_tiles()) paths.push_back(avx512_amx_bf16::attention_path);
 #endif
@@ -417,7 +417,7 @@ void run(AttentionBackwardArguments a) {
     });
     a.tiles = tiles.data();
     a.num_tiles = static_cast<int64_t>(tiles.size());
-    parallel_for(a.num_tiles * f.kv_heads, kernels().attention_backward, &a);
+    parallel_for(a.num_tiles * f.kv_heads, paths_of_attention().allowed().back().run_backward, &a);
 }
 
 }  // namespace octavo

@@ -3,12 +3,13 @@
 #include "vector_avx512.h"
 
 #include "../kernels/attention_amx.h"
+#include "../kernels/attention_amx_backward.h"
 #include "../kernels/linear_bf16_amx.h"
 
 namespace octavo::OCTAVO_ISA {
 
 extern const AttentionPath attention_path;
-const AttentionPath attention_path = {"amx", attention_amx};
+const AttentionPath attention_path = {"amx", attention_amx, attention_backward_amx};
 
 extern void (*const linear_bf16)(const void* arguments, int64_t item);
 void (*const linear_bf16)(const void* arguments, int64_t item) = linear_bf16_amx;

@@ -55,45 +55,46 @@ inline void pack_query(ElementType type, const std::byte* row, int64_t first, in
         __m512 half[2];
         for (int h = 0; h < 2; ++h)
             half[h] = load_as<Vector>(type, row, first + i + 16 * h, static_cast<int>(larger(0, smaller(16, n - i - 16 * h))));
-        if constexpr (Terms == 1) {
-            _mm512_storeu_si512(to + i, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(half[1], half[0])));
-        } else {
-            __m512i terms[Terms];
-            split(half[0], half[1], terms);
-            for (int term = 0; term < Terms; ++term) _mm512_storeu_si512(to + term * depth + i, terms[term]);
+        __m512i terms[Terms];
+        to_terms(half[0], half[1], terms);
+        for (int term = 0; term < Terms; ++term) _mm512_storeu_si512(to + term * depth + i, terms[term]);
+    }
+}
+
+// 16 rows as columns: tiles [term][32 of size][16 rows], depth tiles a term.
+template <ElementType Type>
+inline void pack_columns(const std::byte* const (&rows)[16], int64_t size, int64_t depth, uint16_t* to) {
+    constexpr int kTerms = num_terms(Type);
+    for (int64_t d = 0; d < depth; ++d) {
+        const __mmask32 mask = chunk_mask(d * kTileK, size);
+        __m512i chunks[kTerms][16];
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; ++i) {
+            __m512i terms[kTerms];
+            load_terms<Type>(rows[i], d * kTileK, mask, terms);
+            for (int term = 0; term < kTerms; ++term) chunks[term][i] = terms[term];
+        }
+        for (int term = 0; term < kTerms; ++term) {
+            __m512 words[16];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; ++i) words[i] = _mm512_castsi512_ps(chunks[term][i]);
+            Vector::transpose(words);
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; ++i) _mm512_storeu_ps(to + (term * depth + d) * kTileElements + i * 32, words[i]);
         }
     }
 }
 
-// The keys counted from `start` as Kᵀ: tiles [16 keys][term][32 of D], depth = D rounded up to 32. Whole pairs of column blocks
-// are written.
+// The keys counted from `start` as Kᵀ: pack_columns of every 16. Whole pairs of column blocks are written.
 template <ElementType Type>
 inline void pack_keys(const QueryTile& queries, int64_t key_size, int64_t start, KeyRange keys, uint16_t* to) {
-    constexpr int kTerms = num_terms(Type);
-    const int64_t depth = round_up(key_size, kTileK) / kTileK;
+    const int64_t depth = round_up(key_size, kTileK) / kTileK, block = num_terms(Type) * depth * kTileElements;
     CacheRows cache = queries.keys_from(start + keys.first);
-    to += keys.first / 32 * 2 * kTerms * depth * kTileElements;
-    for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 16, to += kTerms * depth * kTileElements) {
+    to += keys.first / 32 * 2 * block;
+    for (int64_t key = keys.first / 32 * 32; key < round_up(keys.stop, 32); key += 16, to += block) {
         const std::byte* rows[16];
         find_keys(cache, key, keys, rows);
-        for (int64_t d = 0; d < depth; ++d) {
-            const __mmask32 mask = chunk_mask(d * kTileK, key_size);
-            __m512i chunks[kTerms][16];
-#pragma GCC unroll 16
-            for (int i = 0; i < 16; ++i) {
-                __m512i terms[kTerms];
-                load_terms<Type>(rows[i], d * kTileK, mask, terms);
-                for (int term = 0; term < kTerms; ++term) chunks[term][i] = terms[term];
-            }
-            for (int term = 0; term < kTerms; ++term) {
-                __m512 words[16];
-#pragma GCC unroll 16
-                for (int i = 0; i < 16; ++i) words[i] = _mm512_castsi512_ps(chunks[term][i]);
-                Vector::transpose(words);
-#pragma GCC unroll 16
-                for (int i = 0; i < 16; ++i) _mm512_storeu_ps(to + (term * depth + d) * kTileElements + i * 32, words[i]);
-            }
-        }
+        pack_columns<Type>(rows, key_size, depth, to);
     }
 }
 
@@ -102,8 +103,8 @@ constexpr int64_t pair_line(int64_t pair) { return pair % 8 / 2 * 4 + pair / 8 *
 
 // 32 rows of values from column e on, at most 32 of them, as two tiles [32 keys][16 of E] for each term, which lie `term_tiles`
 // apart. The first holds columns 0–3, 8–11, 16–19, 24–27 and the second the others, as UNPACK leaves them; unpack_columns puts
-// them in order. Calls after_eight() behind every eight rows, for what is to run beside it.
-template <ElementType Type, class F>
+// them in order. Pairs of rows lie as PowersOfTwo leaves p, or in order. Calls after_eight() behind every eight rows, for what is to run beside it.
+template <ElementType Type, bool IsByTurns = true, class F>
 [[gnu::always_inline]] inline void interleave_values(const std::byte* const (&rows)[32], int64_t e, __mmask32 mask,
                                                      int64_t term_tiles, uint16_t* to, F after_eight) {
     constexpr int kTerms = num_terms(Type);
@@ -113,7 +114,7 @@ template <ElementType Type, class F>
         load_terms<Type>(rows[2 * pair], e, mask, even);
         load_terms<Type>(rows[2 * pair + 1], e, mask, odd);
         for (int term = 0; term < kTerms; ++term) {
-            uint16_t* line = to + term * term_tiles * kTileElements + pair_line(pair) * 32;
+            uint16_t* line = to + term * term_tiles * kTileElements + (IsByTurns ? pair_line(pair) : pair) * 32;
             _mm512_storeu_si512(line, _mm512_unpacklo_epi16(even[term], odd[term]));
             _mm512_storeu_si512(line + kTileElements, _mm512_unpackhi_epi16(even[term], odd[term]));
         }

@@ -111,7 +111,7 @@ private:
 
     // Those keys of the chunk that the block of rows from `row` on sees.
     void add_rows(int64_t start, int64_t stop, int64_t row) {
-        const GradientRows<V> rows(a_, queries_, row, tile_.stop_row);
+        const GradientRows<V, kGradientRows> rows(a_, queries_, row, tile_.stop_row);
         const int64_t group = queries_.group(), last = row + rows.count() - 1;
         const KeyRange seen = queries_.keys(row / group, last / group + 1);
         const int64_t first = larger(seen.first, start), end = smaller(seen.stop, stop), count = end - first;
@@ -126,7 +126,7 @@ private:
                 rows.take_dropout(queries_, key, z_ + (key - start) * kGradientRows);
         for (int64_t key = first; key < end; ++key) {
             const int64_t at = (key - first) * kGradientRows;
-            rows.differentiate(key, s_ + at, dp_ + at, z_in_use() ? z_ + (key - start) * kGradientRows : nullptr);
+            rows.differentiate(key, 0, kGradientRows, s_ + at, dp_ + at, z_in_use() ? z_ + (key - start) * kGradientRows : nullptr);
         }
         if (tile_.of_keys) {
             gemm<V>({s_, kGradientRows, do_, value_lanes_, dv_ + (first - start) * value_lanes_, value_lanes_, rows.count(), true},

@@ -11,15 +11,15 @@
 
 namespace octavo::OCTAVO_ISA {
 
-// A block of kGradientRows rows of one request under one KV head.
-template <class V>
+// A block of Rows rows of one request under one KV head.
+template <class V, int64_t Rows>
 class GradientRows {
 public:
     GradientRows(const AttentionBackwardArguments& a, const QueryTile& queries, int64_t first_row, int64_t stop_row)
-        : scores_(a.forward.scores), first_(first_row), count_(smaller(kGradientRows, stop_row - first_row)) {
+        : scores_(a.forward.scores), first_(first_row), count_(smaller(Rows, stop_row - first_row)) {
         const AttentionArguments& f = a.forward;
         const int64_t num_tokens = f.query_starts[f.num_requests];
-        for (int64_t lane = 0; lane < kGradientRows; ++lane) {
+        for (int64_t lane = 0; lane < Rows; ++lane) {
             const int64_t row = first_ + smaller(lane, count_ - 1), head = queries.head(row);
             const int64_t index = head * num_tokens + queries.token(row);
             const float lse = lane < count_ ? f.lse[index] : -kInfinity;
@@ -35,10 +35,10 @@ public:
 
     int64_t count() const { return count_; }
 
-    // Of one key: products q·k to P ∘ Z, and dO·v to dS, in place. z: Z, or null for ones.
-    void differentiate(int64_t key, float* s, float* dp, const float* z) const {
+    // Of one key and rows first … stop − 1, whole vectors: products q·k to P ∘ Z, and dO·v to dS, in place. z: Z, or null for ones.
+    void differentiate(int64_t key, int64_t first, int64_t stop, float* s, float* dp, const float* z) const {
         const auto zero = V::broadcast(0.0f), scale = V::broadcast(scores_.scale), log2e = V::broadcast(kLog2e);
-        for (int64_t i = 0; i < kGradientRows; i += V::kLanes) {
+        for (int64_t i = first; i < stop; i += V::kLanes) {
             auto x = V::mul(V::load(s + i), scale);
             auto factor = scale;
             if (scores_.softcap != 0.0f) {
@@ -61,14 +61,14 @@ public:
         }
     }
 
-    // Z of keys first … first + 63, (64, kGradientRows); first is a multiple of 64.
+    // Z of keys first … first + 63, (64, Rows); first is a multiple of 64.
     void take_dropout(const QueryTile& queries, int64_t first, float* z) const {
         for (int64_t lane = 0; lane < count_; ++lane) {
             uint32_t drops[DropoutRow::kKeys];
             const int64_t row = first_ + lane;
             DropoutRow(scores_, queries.request(), queries.head(row), queries.token_of_request(row)).decide(first, drops);
             for (int64_t key = 0; key < DropoutRow::kKeys; ++key)
-                z[key * kGradientRows + lane] = drops[key] ? 0.0f : scores_.kept_factor;
+                z[key * Rows + lane] = drops[key] ? 0.0f : scores_.kept_factor;
         }
     }
 
@@ -89,8 +89,8 @@ private:
 
     const AttentionScores& scores_;
     int64_t first_, count_;
-    alignas(64) float lse_[kGradientRows], delta_[kGradientRows], position_[kGradientRows], slope_[kGradientRows];
-    const float* bias_[kGradientRows];
+    alignas(64) float lse_[Rows], delta_[Rows], position_[Rows], slope_[Rows];
+    const float* bias_[Rows];
 };
 
 // The whole request as a tile of queries.

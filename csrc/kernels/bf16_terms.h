@@ -41,6 +41,13 @@ inline void split(__m512 low, __m512 high, __m512i (&terms)[Terms]) {
     }
 }
 
+// The same; a single term is rounded.
+template <int Terms>
+inline void to_terms(__m512 low, __m512 high, __m512i (&terms)[Terms]) {
+    if constexpr (Terms == 1) terms[0] = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+    else split(low, high, terms);
+}
+
 // The terms of elements i … i + 31 of a row; zeros where the mask is not set.
 template <ElementType Type>
 inline void load_terms(const std::byte* row, int64_t i, __mmask32 mask, __m512i (&terms)[num_terms(Type)]) {
