@@ -11,6 +11,7 @@
 
 #include "attention_amx_pack.h"
 #include "attention_gradients.h"
+#include "power_of_two.h"
 #include "scratch_layout.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -21,7 +22,7 @@ public:
     AmxBackward(const AttentionBackwardArguments& a, int64_t item)
         : a_(a), f_(a.forward), tile_(a.tiles[item / f_.kv_heads]), kv_head_(item % f_.kv_heads),
           whole_(whole_request(f_, tile_.request)), queries_(f_, whole_, kv_head_), key_columns_(round_up(f_.key_size, 32)),
-          value_columns_(round_up(f_.value_size, 32)) {
+          value_columns_(round_up(f_.value_size, 32)), is_plain_(is_only_scaled(f_.scores) && f_.scores.kept_factor == 0.0f) {
         // Of a power of two keys, so that a tile's keys are whole chunks: what lies for each fits the second cache.
         const int64_t key_bytes = 2 * kTerms * (2 * key_columns_ + value_columns_ + kRows) + 4 * (key_columns_ + value_columns_);
         for (chunk_ = kGradientKeys; chunk_ > 128 && chunk_ * key_bytes > kChunkBytes;) chunk_ /= 2;
@@ -29,17 +30,17 @@ public:
         ScratchLayout::lay_out([&](ScratchLayout& scratch) {
             scratch.place(k_, chunk_ * kTerms * key_columns_);
             scratch.place(v_, chunk_ * kTerms * value_columns_);
-            scratch.place(k_t_, key_columns_ * kTerms * chunk_);
+            scratch.place(k_t_, key_columns_ * key_stride());
             scratch.place(dk_, chunk_ * key_columns_);
             scratch.place(dv_, chunk_ * value_columns_);
             scratch.place(q_t_, kRows * kTerms * key_columns_);
             scratch.place(do_t_, kRows * kTerms * value_columns_);
             scratch.place(q_, kRows * kTerms * key_columns_);
             scratch.place(do_, kRows * kTerms * value_columns_);
-            scratch.place(s_, 32 * kScoreStride);
-            scratch.place(dp_, 32 * kScoreStride);
-            scratch.place(p_, 32 * kTermStride);
-            scratch.place(ds_, 32 * kTermStride);
+            scratch.place(s_, 2 * 32 * kScoreStride);
+            scratch.place(dp_, 2 * 32 * kScoreStride);
+            scratch.place(p_, 2 * 32 * kTermStride);
+            scratch.place(ds_, 2 * 32 * kTermStride);
             scratch.place(ds_columns_, chunk_ * kTerms * kRows);
             scratch.place(dq_t_, num_blocks * key_columns_ * kRows);
             scratch.place(row_, larger(key_columns_, value_columns_));
@@ -67,6 +68,9 @@ private:
     static constexpr int64_t kScoreStride = kRows + 16, kTermStride = kTerms * kRows + 32;  // not powers of two
     static_assert(kRows % kGradientRows == 0);
     using Product = AmxProduct<kTerms>;
+
+    // Of k_t_'s rows: not a power of two.
+    int64_t key_stride() const { return kTerms * chunk_ + 32; }
 
     static void clear(float* x, int64_t count) { std::memset(x, 0, sizeof(float) * static_cast<size_t>(count)); }
 
@@ -115,7 +119,7 @@ private:
             for (int i = 0; i < 16; ++i) {
                 __m512i terms[kTerms];
                 to_terms(half[0][i], half[1][i], terms);
-                for (int term = 0; term < kTerms; ++term) _mm512_storeu_si512(to + ((d + i) * kTerms + term) * chunk_, terms[term]);
+                for (int term = 0; term < kTerms; ++term) _mm512_storeu_si512(to + (d + i) * key_stride() + term * chunk_, terms[term]);
             }
         }
     }
@@ -152,107 +156,191 @@ private:
 
     static void take_pairs(const std::byte* const (&rows)[32], int64_t size, int64_t columns, uint16_t* to) {
         for (int64_t e = 0; e < columns; e += 32)
-            interleave_values<Type, false>(rows, e, chunk_mask(e, size), columns / kTileColumns,
+            interleave_values<Type>(rows, e, chunk_mask(e, size), columns / kTileColumns,
                                            to + e / kTileColumns * kTileElements, [] {});
     }
 
-    // The keys of the chunk that the block of rows from `row` on sees.
+    using Rows = GradientRows<Vector, kRows>;
+
+    // 32 keys from `key` on, and groups first … end − 1 of 32 rows, all that see one of them.
+    struct Block {
+        int64_t key, first, end;
+        uint32_t whole;    // groups whose rows see all of the keys, a bit each
+        int64_t number;    // two take turns
+    };
+
+    // The keys of the chunk that the block of rows from `row` on sees. While the vector units work on 32 of them, the tiles
+    // multiply for the last 32 and the next.
     void add_rows(int64_t start, int64_t stop, int64_t row) {
-        const GradientRows<Vector, kRows> rows(a_, queries_, row, tile_.stop_row);
+        const Rows rows(a_, queries_, row, tile_.stop_row);
         const KeyRange all = seen_by(row, row + rows.count());
         const KeyRange keys{larger(all.first, start), smaller(all.stop, stop)};
         if (keys.is_empty()) return;
         take_rows(row, rows.count());
         const int64_t num_groups = (rows.count() + 31) / 32;
-        KeyRange seen[kRows / 32];  // by 32 rows
-        for (int64_t g = 0; g < num_groups; ++g) seen[g] = seen_by(row + 32 * g, smaller(row + 32 * g + 32, row + rows.count()));
-        for (int64_t key = keys.first / 32 * 32; key < keys.stop; key += 32) {
-            const auto sees = [&](int64_t g) { return seen[g].first < key + 32 && seen[g].stop > key; };
-            int64_t first = 0, end = num_groups;
-            while (first < end && !sees(first)) ++first;
-            while (end > first && !sees(end - 1)) --end;
-            if (first < end) add_keys(rows, start, key, smaller(stop, key + 32), first, end);
+        KeyRange seen[kRows / 32], seen_by_all[kRows / 32];  // by 32 rows
+        for (int64_t g = 0; g < num_groups; ++g) {
+            const int64_t first = row + 32 * g, end = smaller(first + 32, row + rows.count());
+            seen[g] = seen_by(first, end);
+            seen_by_all[g] = {seen_by(end - 1, end).first, smaller(stop, seen_by(first, first + 1).stop)};
         }
-        if (!tile_.of_rows) return;
+        Block blocks[kGradientKeys / 32];
+        int64_t count = 0;
+        for (int64_t key = keys.first / 32 * 32; key < keys.stop; key += 32) {
+            Block block{key, 0, num_groups, 0, count % 2};
+            const auto sees = [&](int64_t g) { return seen[g].first < key + 32 && seen[g].stop > key; };
+            while (block.first < block.end && !sees(block.first)) ++block.first;
+            while (block.end > block.first && !sees(block.end - 1)) --block.end;
+            for (int64_t g = 0; is_plain_ && g < num_groups; ++g)
+                if (seen_by_all[g].first <= key && seen_by_all[g].stop >= key + 32) block.whole |= 1u << g;
+            if (block.first < block.end) blocks[count++] = block;
+        }
+        for (int64_t i = 0; i < count; ++i) {
+            if (i == 0) multiply(scores_of(blocks[0], start), gradients_of(blocks[0], start), [] {});
+            const bool is_last = i + 1 == count;
+            differentiate(rows, blocks[i], start, stop, i ? keys_of(blocks[i - 1], start) : Products{},
+                          is_last ? Products{} : Products{scores_of(blocks[i + 1], start), gradients_of(blocks[i + 1], start)});
+        }
+        if (count) {
+            const Products last = keys_of(blocks[count - 1], start);
+            multiply(last.first, last.second, [] {});
+        }
+        if (tile_.of_rows) add_keys_to_rows(start, stop, row, num_groups, seen);
+    }
+
+    struct Products {
+        Product first, second;
+        int64_t steps() const { return first.steps() + second.steps(); }
+    };
+
+    template <class F>
+    [[gnu::always_inline]] static void multiply(const Product& first, const Product& second, F after_step) {
+        first.run(after_step);
+        second.run(after_step);
+    }
+
+    Product scores_of(const Block& b, int64_t start) const {
+        return operand_of_rows(b, k_ + (b.key - start) * kTerms * key_columns_, q_t_, key_columns_, s_);
+    }
+    Product gradients_of(const Block& b, int64_t start) const {
+        return operand_of_rows(b, v_ + (b.key - start) * kTerms * value_columns_, do_t_, value_columns_, dp_);
+    }
+    // 32 keys by rows.
+    Product operand_of_rows(const Block& b, const uint16_t* keys, const uint16_t* rows, int64_t columns, float* to) const {
+        const int64_t depth = columns / kTileK;
+        return Product({keys, 2 * kTerms * columns, rows + b.first * 32 * kTerms * columns, 1, kTerms * depth,
+                        to + b.number * 32 * kScoreStride + 32 * b.first, 4 * kScoreStride, b.end - b.first, depth, false, columns,
+                        depth});
+    }
+
+    Products keys_of(const Block& b, int64_t start) const {
+        if (!tile_.of_keys) return {};
+        return {sum_over_rows(b, p_, do_, value_columns_, dv_ + (b.key - start) * value_columns_),
+                sum_over_rows(b, ds_, q_, key_columns_, dk_ + (b.key - start) * key_columns_)};
+    }
+    Product sum_over_rows(const Block& b, const uint16_t* terms, const uint16_t* rows, int64_t columns, float* to) const {
+        const int64_t tiles = columns / kTileColumns;
+        return Product({terms + b.number * 32 * kTermStride + 32 * b.first, 2 * kTermStride, rows + b.first * 32 * kTerms * columns,
+                        kTerms * tiles, 1, to, 4 * columns, columns / 32, b.end - b.first, true, kRows, tiles});
+    }
+
+    // dQᵀ += Kᵀ·dSᵀ.
+    void add_keys_to_rows(int64_t start, int64_t stop, int64_t row, int64_t num_groups, const KeyRange* seen) const {
+        constexpr int64_t kTiles = kRows / kTileColumns;
         float* dq_t = dq_t_ + (row - tile_.first_row) * key_columns_;
         for (int64_t g = 0; g < num_groups; ++g) {
             const int64_t first = larger(seen[g].first, start) / 32 * 32, end = round_up(smaller(seen[g].stop, stop), 32);
             if (first >= end) continue;
             for (int64_t d = 0; d < key_columns_; d += 32)
-                Product({k_t_ + d * kTerms * chunk_ + first - start, 2 * kTerms * chunk_,
-                         ds_columns_ + (first - start) * kTerms * kRows + 2 * g * kTileElements, kTerms * kRows / kTileColumns, 1,
-                         dq_t + d * kRows + 32 * g, 4 * kRows, 1, (end - first) / 32, true, chunk_, kRows / kTileColumns})
+                Product({k_t_ + d * key_stride() + first - start, 2 * key_stride(),
+                         ds_columns_ + (first - start) * kTerms * kRows + 2 * g * kTileElements, kTerms * kTiles, 1,
+                         dq_t + d * kRows + 32 * g, 4 * kRows, 1, (end - first) / 32, true, chunk_, kTiles})
                     .run([] {});
         }
     }
 
-    // 32 keys from `key` on, below `stop`, and groups first … end − 1 of 32 rows.
-    void add_keys(const GradientRows<Vector, kRows>& rows, int64_t start, int64_t key, int64_t stop, int64_t first, int64_t end) {
-        const int64_t at = key - start, key_depth = key_columns_ / kTileK, value_depth = value_columns_ / kTileK;
-        Product({k_ + at * kTerms * key_columns_, 2 * kTerms * key_columns_, q_t_ + first * 32 * kTerms * key_columns_, 1,
-                 kTerms * key_depth, s_ + 32 * first, 4 * kScoreStride, end - first, key_depth, false, key_columns_, key_depth})
-            .run([] {});
-        Product({v_ + at * kTerms * value_columns_, 2 * kTerms * value_columns_, do_t_ + first * 32 * kTerms * value_columns_, 1,
-                 kTerms * value_depth, dp_ + 32 * first, 4 * kScoreStride, end - first, value_depth, false, value_columns_,
-                 value_depth})
-            .run([] {});
-        differentiate(rows, at, key, stop, 32 * first, 32 * end);
-        if (!tile_.of_keys) return;
-        Product({p_ + 32 * first, 2 * kTermStride, do_ + first * 32 * kTerms * value_columns_, kTerms * value_columns_ / kTileColumns,
-                 1, dv_ + at * value_columns_, 4 * value_columns_, value_columns_ / 32, end - first, true, kRows,
-                 value_columns_ / kTileColumns})
-            .run([] {});
-        Product({ds_ + 32 * first, 2 * kTermStride, q_ + first * 32 * kTerms * key_columns_, kTerms * key_columns_ / kTileColumns, 1,
-                 dk_ + at * key_columns_, 4 * key_columns_, key_columns_ / 32, end - first, true, kRows,
-                 key_columns_ / kTileColumns})
-            .run([] {});
+    // Sᵀ and dPᵀ of a block to the terms of Pᵀ and dSᵀ, between the steps of the products, evenly.
+    void differentiate(const Rows& rows, const Block& b, int64_t start, int64_t stop, const Products& of_last, const Products& of_next) {
+        if (f_.scores.kept_factor != 0.0f) rows.take_dropout(queries_, b.key / DropoutRow::kKeys * DropoutRow::kKeys, z_);
+        constexpr int64_t kUnit = 1 << 16;
+        const int64_t num_units = 16 * (b.end - b.first), units_a_step = kUnit * num_units / larger(1, of_last.steps() + of_next.steps());
+        int64_t done = 0, credit = 0;
+        const auto work_until = [&](int64_t end) __attribute__((always_inline)) {
+            for (; done < end; ++done) {
+                const int64_t group = b.first + done / 16, key = done % 16 * 2;
+                if (b.whole >> group & 1) take_pair(rows, b, key, 32 * group, start);
+                else take_any_pair(rows, b, key, 32 * group, start, stop);
+            }
+        };
+        const auto after_step = [&]() __attribute__((always_inline)) {
+            credit += units_a_step;
+            work_until(credit / kUnit);
+        };
+        multiply(of_last.first, of_last.second, after_step);
+        multiply(of_next.first, of_next.second, after_step);
+        work_until(num_units);
     }
 
-    // Sᵀ and dPᵀ of 32 keys to the terms of Pᵀ and dSᵀ, rows first … stop − 1.
-    void differentiate(const GradientRows<Vector, kRows>& rows, int64_t at, int64_t key, int64_t stop_key, int64_t first,
-                       int64_t stop) {
-        if (f_.scores.kept_factor != 0.0f) rows.take_dropout(queries_, key / DropoutRow::kKeys * DropoutRow::kKeys, z_);
-        for (int64_t i = 0; i < 32; ++i) {
-            float *s = s_ + i * kScoreStride, *dp = dp_ + i * kScoreStride;
-            if (key + i >= stop_key) {
-                clear(s + first, stop - first);
-                clear(dp + first, stop - first);
-                continue;
+    // Two keys of the block, counted from its first, by 32 rows that see both: no more than P = 2^(S·scale·log₂e − lse) and
+    // dS = P·(dP·scale − δ·scale).
+    [[gnu::always_inline]] void take_pair(const Rows& rows, const Block& b, int64_t key, int64_t row, int64_t start) const {
+        using V = Vector;
+        const auto scale = V::broadcast(f_.scores.scale), factor = V::broadcast(f_.scores.scale * kLog2e);
+        const int64_t at = (b.number * 32 + key) * kScoreStride + row;
+        __m512 p[2][2], ds[2][2];
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+            const auto lse = rows.lse_in_log2(row + 16 * half), delta = rows.scaled_delta(row + 16 * half);
+#pragma GCC unroll 2
+            for (int i = 0; i < 2; ++i) {
+                const int64_t from = at + i * kScoreStride + 16 * half;
+                p[i][half] = power_of_two(_mm512_fmsub_ps(V::load(s_ + from), factor, lse));
+                ds[i][half] = V::mul(p[i][half], _mm512_fmsub_ps(V::load(dp_ + from), scale, delta));
             }
-            const float* z = f_.scores.kept_factor != 0.0f ? z_ + (key + i) % DropoutRow::kKeys * kRows : nullptr;
-            rows.differentiate(key + i, first, stop, s, dp, z);
         }
-        for (int64_t i = 0; i < 32; i += 2)
-            for (int64_t row = first; row < stop; row += 32) {
-                const float *s = s_ + i * kScoreStride + row, *dp = dp_ + i * kScoreStride + row;
-                for (int64_t j = 0; j < 2; ++j) {
-                    store_terms(s + j * kScoreStride, p_ + (i + j) * kTermStride + row);
-                    store_terms(dp + j * kScoreStride, ds_ + (i + j) * kTermStride + row);
-                }
-                if (!tile_.of_rows) continue;
-                for (int64_t half = 0; half < 2; ++half) {
-                    const auto even = Vector::load(dp + 16 * half), odd = Vector::load(dp + kScoreStride + 16 * half);
-                    __m512i terms[kTerms];
-                    to_terms(even, odd, terms);
-                    const int64_t tile = at / 32 * kTerms * (kRows / kTileColumns) + row / kTileColumns + half;
-                    for (int term = 0; term < kTerms; ++term)
-                        _mm512_storeu_si512(ds_columns_ + (tile + term * (kRows / kTileColumns)) * kTileElements + i / 2 * 32,
-                                            side_by_side(terms[term]));
-                }
+        store_pair(b, key, row, start, p, ds);
+    }
+
+    // The same for any rows and scores.
+    [[gnu::noinline]] void take_any_pair(const Rows& rows, const Block& b, int64_t key, int64_t row, int64_t start, int64_t stop) const {
+        __m512 p[2][2], ds[2][2];
+        for (int64_t i = 0; i < 2; ++i) {
+            const int64_t from = (b.number * 32 + key + i) * kScoreStride;
+            if (b.key + key + i >= stop) {
+                clear(s_ + from + row, 32);
+                clear(dp_ + from + row, 32);
+            } else {
+                const float* z = f_.scores.kept_factor != 0.0f ? z_ + (b.key + key + i) % DropoutRow::kKeys * kRows : nullptr;
+                rows.differentiate(b.key + key + i, row, row + 32, s_ + from, dp_ + from, z);
             }
+            for (int64_t half = 0; half < 2; ++half) {
+                p[i][half] = Vector::load(s_ + from + row + 16 * half);
+                ds[i][half] = Vector::load(dp_ + from + row + 16 * half);
+            }
+        }
+        store_pair(b, key, row, start, p, ds);
     }
 
-    static void store_terms(const float* from, uint16_t* to) {
-        __m512i terms[kTerms];
-        to_terms(Vector::load(from), Vector::load(from + 16), terms);
-        for (int term = 0; term < kTerms; ++term) _mm512_storeu_si512(to + term * kRows, terms[term]);
-    }
-
-    // The first 16 words and the last 16 by turns.
-    static __m512i side_by_side(__m512i words) {
-        const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20,
-                                               4, 19, 3, 18, 2, 17, 1, 16, 0);
-        return _mm512_permutexvar_epi16(order, words);
+    [[gnu::always_inline]] void store_pair(const Block& b, int64_t key, int64_t row, int64_t start, const __m512 (&p)[2][2],
+                                           const __m512 (&ds)[2][2]) const {
+        const int64_t at = (b.number * 32 + key) * kTermStride + row;
+        __m512i terms[2][kTerms];
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; ++i) {
+            if (tile_.of_keys) {
+                split_by_turns(p[i][0], p[i][1], terms[i]);
+                for (int term = 0; term < kTerms; ++term) _mm512_storeu_si512(p_ + at + i * kTermStride + term * kRows, terms[i][term]);
+            }
+            split_by_turns(ds[i][0], ds[i][1], terms[i]);
+            for (int term = 0; term < kTerms; ++term) _mm512_storeu_si512(ds_ + at + i * kTermStride + term * kRows, terms[i][term]);
+        }
+        if (!tile_.of_rows) return;
+        constexpr int64_t kTiles = kRows / kTileColumns;
+        uint16_t* columns = ds_columns_ + ((b.key - start) / 32 * kTerms * kTiles + row / kTileColumns) * kTileElements + key * 16;
+        for (int term = 0; term < kTerms; ++term, columns += kTiles * kTileElements) {
+            _mm512_storeu_si512(columns, _mm512_unpacklo_epi16(terms[0][term], terms[1][term]));  // rows by turns of four: in order
+            _mm512_storeu_si512(columns + kTileElements, _mm512_unpackhi_epi16(terms[0][term], terms[1][term]));
+        }
     }
 
     void write_row(std::byte* to, int64_t size) const {
@@ -292,6 +380,7 @@ private:
     AttentionTile whole_;
     QueryTile queries_;
     int64_t key_columns_, value_columns_, chunk_;
+    bool is_plain_;
     uint16_t *k_, *v_, *k_t_, *q_t_, *do_t_, *q_, *do_, *p_, *ds_, *ds_columns_;
     float *dk_, *dv_, *s_, *dp_, *dq_t_, *row_, *z_;
 };

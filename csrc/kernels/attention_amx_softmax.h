@@ -117,42 +117,15 @@ private:
             const auto offset = V::broadcast(max_[row] == -kInfinity ? 0.0f : -max_[row]), factor = V::broadcast(factor_);
 #pragma GCC unroll 2
             for (int64_t i = 0; i < count; i += 32) {
-                auto low = power_of_two(V::fma(V::load(s + i), factor, offset));
-                auto high = power_of_two(V::fma(V::load(s + i + kLanes), factor, offset));
+                const auto low = power_of_two(V::fma(V::load(s + i), factor, offset));
+                const auto high = power_of_two(V::fma(V::load(s + i + kLanes), factor, offset));
                 sum = V::add(sum, V::add(low, high));
-#pragma GCC unroll 3
-                for (int term = 0; term < Terms; ++term) {
-                    __m512i a = _mm512_castps_si512(low), b = _mm512_castps_si512(high);
-                    if (term == Terms - 1) {
-                        a = last_term<Terms>(a);
-                        b = last_term<Terms>(b);
-                    }
-                    const __m512i bits = _mm512_packs_epi32(_mm512_srai_epi32(a, 16), _mm512_srai_epi32(b, 16));
-                    _mm512_storeu_si512(p + term * kAmxKvTile + i, bits);
-                    const __m512i first = _mm512_set1_epi32(-65536);
-                    low = V::sub(low, _mm512_castsi512_ps(_mm512_and_si512(a, first)));
-                    high = V::sub(high, _mm512_castsi512_ps(_mm512_and_si512(b, first)));
-                }
+                __m512i terms[Terms];
+                split_by_turns(low, high, terms);
+                for (int term = 0; term < Terms; ++term) _mm512_storeu_si512(p + term * kAmxKvTile + i, terms[term]);
             }
         }
         V::store(sums_ + row * kLanes, sum);
-    }
-
-    // 2^x as exp2 of math.h, for x that are not above 2⁷: SCALEF takes any n.
-    static __m512 power_of_two(__m512 x) {
-        using V = Vector;
-        const auto low = V::broadcast(-126.0f);
-        const __mmask16 is_not_zero = _mm512_cmp_ps_mask(x, low, _CMP_NLT_UQ);
-        x = V::max(low, x);  // a NaN stays one
-        const auto n = V::round(x), r = V::sub(x, n);
-        auto p = V::broadcast(1.535336188319500e-4f);
-        p = V::fma(p, r, V::broadcast(1.339887440266574e-3f));
-        p = V::fma(p, r, V::broadcast(9.618437357674640e-3f));
-        p = V::fma(p, r, V::broadcast(5.550332471162809e-2f));
-        p = V::fma(p, r, V::broadcast(2.402264791363012e-1f));
-        p = V::fma(p, r, V::broadcast(6.931472028550421e-1f));
-        p = V::fma(p, r, V::broadcast(1.0f));
-        return _mm512_maskz_scalef_ps(is_not_zero, p, n);
     }
 
     [[gnu::noinline]] void raise_maximum(int64_t row, __m512 scores, bool are_numbers) const {

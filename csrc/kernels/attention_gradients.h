@@ -35,6 +35,10 @@ public:
 
     int64_t count() const { return count_; }
 
+    // log₂e · lse, and scale · δ, of rows from `row` on.
+    typename V::Float lse_in_log2(int64_t row) const { return V::load(lse_ + row); }
+    typename V::Float scaled_delta(int64_t row) const { return V::mul(V::load(delta_ + row), V::broadcast(scores_.scale)); }
+
     // Of one key and rows first … stop − 1, whole vectors: products q·k to P ∘ Z, and dO·v to dS, in place. z: Z, or null for ones.
     void differentiate(int64_t key, int64_t first, int64_t stop, float* s, float* dp, const float* z) const {
         const auto zero = V::broadcast(0.0f), scale = V::broadcast(scores_.scale), log2e = V::broadcast(kLog2e);

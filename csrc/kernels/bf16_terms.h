@@ -19,9 +19,26 @@ inline __m512 behind_first_term(__m512 x) {
     return _mm512_maskz_sub_ps(static_cast<__mmask16>(~_mm512_fpclass_ps_mask(x, kNotFinite)), x, first);
 }
 
-// What the last of Terms terms is cut from.
+// What the last of Terms terms is cut from: rounded, where there may be more bits.
 template <int Terms>
-inline __m512i last_term(__m512i bits) { return Terms == 2 ? _mm512_add_epi32(bits, _mm512_set1_epi32(0x8000)) : bits; }
+inline __m512i last_term(__m512i bits) { return Terms < 3 ? _mm512_add_epi32(bits, _mm512_set1_epi32(0x8000)) : bits; }
+
+// The terms of 32 finite floats, in groups of four by turns, as VPACKSSDW leaves them.
+template <int Terms>
+[[gnu::always_inline]] inline void split_by_turns(__m512 low, __m512 high, __m512i (&terms)[Terms]) {
+    const __m512i first = _mm512_set1_epi32(-65536);
+#pragma GCC unroll 3
+    for (int term = 0; term < Terms; ++term) {
+        __m512i a = _mm512_castps_si512(low), b = _mm512_castps_si512(high);
+        if (term == Terms - 1) {
+            a = last_term<Terms>(a);
+            b = last_term<Terms>(b);
+        }
+        terms[term] = _mm512_packs_epi32(_mm512_srai_epi32(a, 16), _mm512_srai_epi32(b, 16));
+        low = _mm512_sub_ps(low, _mm512_castsi512_ps(_mm512_and_si512(a, first)));
+        high = _mm512_sub_ps(high, _mm512_castsi512_ps(_mm512_and_si512(b, first)));
+    }
+}
 
 // 32 floats to their terms, in order.
 template <int Terms>
