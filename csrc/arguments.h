@@ -276,6 +276,11 @@ struct AttentionScores {
     float kept_factor;        // of the others; 0 for no dropout
 };
 
+// Keys and values that are packed once for all the tiles of their request: of one KV head, from first_key on.
+struct PackTile {
+    int32_t request, kv_head, first_key;
+};
+
 constexpr int64_t kNoWindow = int64_t{1} << 40;
 
 // One item is (tile, KV head), the heads of a tile one after the other: their keys are neighbours in memory.
@@ -297,6 +302,8 @@ struct AttentionArguments {
     int64_t num_tiles;
     int64_t heads, kv_heads, key_size, value_size;
     AttentionScores scores;
+    const PackTile* pack_tiles;
+    std::byte* const* packed;  // of each request, or null: its keys and values as its path packs them, one KV head after the other
 };
 
 // A part of one request's gradients: its keys first_key … stop_key − 1, and its rows (token · group + head of the group)
@@ -360,6 +367,10 @@ struct AttentionPath {
     const char* name;
     void (*run)(const void* arguments, int64_t item);
     void (*run_backward)(const void* arguments, int64_t item);
+    // How it packs the keys and values of a request for several tiles of rows, or null: the bytes of a KV head with so many keys,
+    // and the packing of a PackTile.
+    int64_t (*packed_bytes)(const AttentionArguments& arguments, int64_t keys);
+    void (*pack)(const void* arguments, int64_t item);
 };
 
 // How work is cut into items. Cutting decides who computes a row, never how.
@@ -374,6 +385,7 @@ constexpr int64_t kMinAttentionRows = 64, kMaxAttentionRows = 512;  // of an ite
 
 // Keys are merged in splits of this many, in order, by whoever computes them: bits depend on it.
 constexpr int64_t kKvSplit = 2048;
+constexpr int64_t kPackKeys = 256;  // of a PackTile
 constexpr int64_t kGradientKeys = 512, kGradientRows = 64;  // that gradients are summed by, at fixed positions
 constexpr int64_t kPartialAlignment = 32;  // of a row of a partial result, in elements
 

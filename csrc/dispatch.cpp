@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -100,7 +102,7 @@ std::vector<Int8Path> available_int8_paths() {
 }
 
 std::vector<AttentionPath> available_attention_paths() {
-    std::vector<AttentionPath> paths{{"vector", kernels().attention, kernels().attention_backward}};
+    std::vector<AttentionPath> paths{{"vector", kernels().attention, kernels().attention_backward, nullptr, nullptr}};
 #if defined(OCTAVO_X86)
     if (has_bf16_tiles()) paths.push_back(avx512_amx_bf16::attention_path);
 #endif
@@ -220,6 +222,41 @@ std::vector<AttentionTile> cut_into_splits(const AttentionArguments& a, const st
     }
     return pieces;
 }
+
+// The keys and values of requests whose rows are several tiles, packed once for all of them.
+class PackedRequests {
+public:
+    PackedRequests(AttentionArguments& a, const AttentionPath& path, const std::vector<AttentionTile>& tiles) {
+        if (!path.pack) return;
+        std::vector<int64_t> num_tiles(static_cast<size_t>(a.num_requests)), offsets;
+        for (const AttentionTile& tile : tiles) ++num_tiles[static_cast<size_t>(tile.request)];
+        std::vector<PackTile> pieces;
+        int64_t size = 0;
+        for (int32_t request = 0; request < a.num_requests; ++request) {
+            const bool is_packed = num_tiles[static_cast<size_t>(request)] > 1;
+            offsets.push_back(is_packed ? size : -1);
+            if (!is_packed) continue;
+            const int32_t keys = a.seq_lens[request];
+            size += path.packed_bytes(a, keys) * a.kv_heads;
+            for (int32_t head = 0; head < a.kv_heads; ++head)
+                for (int32_t key = 0; key < keys; key += kPackKeys) pieces.push_back({request, head, key});
+        }
+        if (pieces.empty()) return;
+        memory_.reset(static_cast<std::byte*>(::operator new(static_cast<size_t>(size), std::align_val_t{64})));
+        for (const int64_t offset : offsets) packed_.push_back(offset < 0 ? nullptr : memory_.get() + offset);
+        a.packed = packed_.data();
+        a.pack_tiles = pieces.data();
+        parallel_for(static_cast<int64_t>(pieces.size()), path.pack, &a);
+    }
+
+private:
+    struct Free {
+        void operator()(std::byte* memory) const { ::operator delete(memory, std::align_val_t{64}); }
+    };
+
+    std::unique_ptr<std::byte, Free> memory_;
+    std::vector<std::byte*> packed_;
+};
 
 struct Runs {
     void (*kernel)(const void* arguments, int64_t item);
@@ -375,6 +412,8 @@ void run(AttentionArguments a) {
     const int64_t rows = a.num_requests == 0 ? 0 : a.query_starts[a.num_requests] * group;
     const int64_t rows_per_item = std::clamp(rows * a.kv_heads / wanted_items, kMinAttentionRows, kMaxAttentionRows);
     auto tiles = attention_tiles(a, a.num_requests, std::max<int64_t>(1, rows_per_item / group));
+    const AttentionPath& path = paths_of_attention().allowed().back();
+    const PackedRequests packed(a, path, tiles);
     std::vector<AttentionTile> cut;
     std::vector<float> partials;
     if (static_cast<int64_t>(tiles.size()) * a.kv_heads < wanted_items) tiles = cut_into_splits(a, tiles, partials, cut);
@@ -390,7 +429,7 @@ void run(AttentionArguments a) {
         const Runs runs{kernel, &a, items, std::min(items, wanted_items)};
         parallel_for(runs.num_runs, run_items, &runs);
     };
-    run_tiles(paths_of_attention().allowed().back().run, tiles);
+    run_tiles(path.run, tiles);
     run_tiles(kernels().attention_merge, cut);
 }
 

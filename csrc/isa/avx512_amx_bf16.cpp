@@ -9,7 +9,8 @@
 namespace octavo::OCTAVO_ISA {
 
 extern const AttentionPath attention_path;
-const AttentionPath attention_path = {"amx", attention_amx, attention_backward_amx};
+const AttentionPath attention_path = {"amx", attention_amx, attention_backward_amx, packed_bytes,
+                                     pack_request};
 
 extern void (*const linear_bf16)(const void* arguments, int64_t item);
 void (*const linear_bf16)(const void* arguments, int64_t item) = linear_bf16_amx;

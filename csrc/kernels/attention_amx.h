@@ -18,11 +18,29 @@ namespace octavo::OCTAVO_ISA {
 
 constexpr int64_t kPackedBytes = 256 << 10;  // of keys and values packed at a time: they stay in the second cache
 
+// Where the packed keys and values of a KV head lie, in those of a request with so many keys.
+template <ElementType Type>
+struct PackedHead {
+    uint16_t *k, *v;
+
+    PackedHead(const AttentionArguments& a, const std::byte* packed, int64_t keys, int64_t kv_head) {
+        const int64_t padded = round_up(keys, kAmxKvTile), terms = num_terms(Type);
+        auto* head = reinterpret_cast<uint16_t*>(const_cast<std::byte*>(packed)) + kv_head * elements(a, keys);
+        k = head;
+        v = head + padded * terms * round_up(a.key_size, 32);
+    }
+
+    static int64_t elements(const AttentionArguments& a, int64_t keys) {
+        return round_up(keys, kAmxKvTile) * num_terms(Type) * (round_up(a.key_size, 32) + round_up(a.value_size, 32));
+    }
+};
+
 template <ElementType Type>
 class AmxManyRows {
 public:
-    AmxManyRows(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head)
-        : a_(a), tile_(tile), kv_head_(kv_head), queries_(a, tile, kv_head), rows_(queries_.rows()),
+    // `packed`: the request's, as pack_request leaves them, or null.
+    AmxManyRows(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const std::byte* packed)
+        : a_(a), tile_(tile), kv_head_(kv_head), packed_(packed), queries_(a, tile, kv_head), rows_(queries_.rows()),
           num_groups_((rows_ + kGroupRows - 1) / kGroupRows), key_depth_(round_up(a.key_size, kTileK) / kTileK),
           value_columns_(round_up(a.value_size, 32)), softmax_(a, queries_), ahead_(queries_) {
         const int64_t key_bytes = 2 * kTerms * (key_depth_ * kTileK + value_columns_);
@@ -30,8 +48,8 @@ public:
         const int64_t padded = num_groups_ * kGroupRows;
         ScratchLayout::lay_out([&](ScratchLayout& scratch) {
             scratch.place(q_, padded * kTerms * key_depth_ * kTileK);
-            scratch.place(k_, chunk_ * kTerms * key_depth_ * kTileK);
-            scratch.place(v_, chunk_ * kTerms * value_columns_);
+            scratch.place(k_, packed_ ? 0 : chunk_ * kTerms * key_depth_ * kTileK);
+            scratch.place(v_, packed_ ? 0 : chunk_ * kTerms * value_columns_);
             scratch.place(scores_, 2 * kGroupRows * kScoreStride);
             scratch.place(p_, kTerms == 1 ? 0 : 2 * kGroupRows * kProbabilityStride);
             scratch.place(limits_, rows_);
@@ -104,7 +122,7 @@ private:
         for (int64_t start = keys.first / kAmxKvTile * kAmxKvTile; start < keys.stop; start += chunk_) {
             const KeyRange own{larger(keys.first, start), smaller(keys.stop, start + chunk_)};
             pack(start, own);
-            if (own.stop < keys.stop)
+            if (own.stop < keys.stop && !packed_)
                 ahead_ = {queries_, own.stop, smaller(chunk_, keys.stop - own.stop), element_bytes(Type) * a_.key_size,
                           element_bytes(Type) * a_.value_size};
             add_keys(start, own);
@@ -116,6 +134,12 @@ private:
     }
 
     void pack(int64_t start, KeyRange keys) {
+        if (packed_) {
+            const PackedHead<Type> head(a_, packed_, queries_.seq_len(), kv_head_);
+            k_ = head.k + start * kTerms * key_depth_ * kTileK;
+            v_ = head.v + start * kTerms * value_columns_;
+            return;
+        }
         const KeyRange own{keys.first - start, keys.stop - start};
         pack_keys<Type>(queries_, a_.key_size, start, own, k_);
         pack_values<Type>(queries_, a_.value_size, start, own, v_);
@@ -168,14 +192,17 @@ private:
         constexpr int64_t kUnit = 1 << 16;
         const int64_t rows_a_step = kUnit * v.num_rows / larger(1, output.steps() + next_scores.steps());
         int64_t done = 0, credit = 0;
-        const auto soften_until = [&](int64_t end) {
+        const auto soften_until = [&](int64_t end) __attribute__((always_inline)) {
             for (; done < end; ++done) {
-                const int64_t token = (v.row + done) / queries_.group();
-                const KeyRange seen = v.is_whole ? v.keys : queries_.keys(token, token + 1, v.start, kAmxKvTile);
+                KeyRange seen = v.keys;
+                if (!v.is_whole) {
+                    const int64_t token = (v.row + done) / queries_.group();
+                    seen = queries_.keys(token, token + 1, v.start, kAmxKvTile);
+                }
                 softmax_.soften(v.row + done, scores + done * kScoreStride, p + done * kRowOfProbabilities, v.start, v.keys, seen);
             }
         };
-        const auto after_step = [&] {
+        const auto after_step = [&]() __attribute__((always_inline)) {
             credit += rows_a_step;
             soften_until(credit / kUnit);
             ahead_.fetch(1);
@@ -188,6 +215,7 @@ private:
     const AttentionArguments& a_;
     const AttentionTile& tile_;
     int64_t kv_head_;
+    const std::byte* packed_;
     QueryTile queries_;
     int64_t rows_, num_groups_, key_depth_, value_columns_, chunk_;
     AmxSoftmax<kTerms> softmax_;
@@ -202,15 +230,18 @@ template <ElementType Type>
 inline bool attend(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const NextItem* next) {
     if constexpr (num_terms(Type) == 1)
         if (tile.num_tokens * (a.heads / a.kv_heads) <= AmxFewRows<Type>::kMaxRows) return AmxFewRows<Type>(a, tile, kv_head, next).run();
-    return AmxManyRows<Type>(a, tile, kv_head).run();
+    const std::byte* packed = a.packed ? a.packed[tile.request] : nullptr;
+    return AmxManyRows<Type>(a, tile, kv_head, packed).run();
 }
 
 template <ElementType Type>
-inline void attend_item(const AttentionArguments& a, int64_t item) {
+inline void attend_item(const AttentionArguments& all, int64_t item) {
+    AttentionArguments a = all;
     const AttentionTile& tile = a.tiles[item / a.kv_heads];
     const int64_t kv_head = item % a.kv_heads, last = a.num_tiles * a.kv_heads - 1, next = smaller(item + 1, last);
     const NextItem ahead(a, a.tiles[next / a.kv_heads], next % a.kv_heads);
     if (attend<Type>(a, tile, kv_head, item < last ? &ahead : nullptr)) return;
+    a.packed = nullptr;  // which hold keys that a token does not see
     for (int32_t token = 0; token < tile.num_tokens; ++token) {
         AttentionTile one = tile;
         one.first_row += token;
@@ -220,15 +251,42 @@ inline void attend_item(const AttentionArguments& a, int64_t item) {
     }
 }
 
+template <ElementType Type>
+inline void pack_request_of(const AttentionArguments& a, const PackTile& tile) {
+    AttentionTile rows{};
+    rows.request = tile.request;
+    const QueryTile queries(a, rows, tile.kv_head);
+    const int64_t start = tile.first_key, terms = num_terms(Type);
+    const KeyRange keys{0, smaller(kPackKeys, queries.seq_len() - start)};
+    const PackedHead<Type> head(a, a.packed[tile.request], queries.seq_len(), tile.kv_head);
+    pack_keys<Type>(queries, a.key_size, start, keys, head.k + start * terms * round_up(a.key_size, 32));
+    pack_values<Type>(queries, a.value_size, start, keys, head.v + start * terms * round_up(a.value_size, 32));
+}
+
+// f of the type as a template argument.
+template <class F>
+inline auto with_type(ElementType type, F f) {
+    switch (type) {
+        case ElementType::F32: return f.template operator()<ElementType::F32>();
+        case ElementType::F16: return f.template operator()<ElementType::F16>();
+        case ElementType::BF16: return f.template operator()<ElementType::BF16>();
+        case ElementType::F8E4M3: return f.template operator()<ElementType::F8E4M3>();
+        default: return f.template operator()<ElementType::I8>();
+    }
+}
+
 inline void attention_amx(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const AttentionArguments*>(arguments);
-    switch (a.type) {
-        case ElementType::F32: return attend_item<ElementType::F32>(a, item);
-        case ElementType::F16: return attend_item<ElementType::F16>(a, item);
-        case ElementType::BF16: return attend_item<ElementType::BF16>(a, item);
-        case ElementType::F8E4M3: return attend_item<ElementType::F8E4M3>(a, item);
-        case ElementType::I8: return attend_item<ElementType::I8>(a, item);
-    }
+    with_type(a.type, [&]<ElementType Type>() { attend_item<Type>(a, item); });
+}
+
+inline int64_t packed_bytes(const AttentionArguments& a, int64_t keys) {
+    return with_type(a.type, [&]<ElementType Type>() { return 2 * PackedHead<Type>::elements(a, keys); });
+}
+
+inline void pack_request(const void* arguments, int64_t item) {
+    const auto& a = *static_cast<const AttentionArguments*>(arguments);
+    with_type(a.type, [&]<ElementType Type>() { pack_request_of<Type>(a, a.pack_tiles[item]); });
 }
 
 }  // namespace octavo::OCTAVO_ISA
