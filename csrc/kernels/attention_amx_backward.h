@@ -6,7 +6,7 @@
 //     Sᵀ = K·Qᵀ, dPᵀ = V·dOᵀ (32 keys, rows)   → Pᵀ, dSᵀ, first operands of   dV += Pᵀ·dO,   dK += dSᵀ·Q
 //     and behind the chunk's keys                 dSᵀ, second operand of      dQᵀ += Kᵀ·dSᵀ
 //
-// so that nothing is transposed but inputs, once a chunk or a block, and dQᵀ at the end.
+// so that nothing is transposed but inputs, once a chunk or a block (once a visit, where the blocks are too many to be kept), and dQᵀ at the end.
 #pragma once
 
 #include "attention_amx_pack.h"
@@ -26,6 +26,8 @@ public:
         // Of a power of two keys, so that a tile's keys are whole chunks: what lies for each fits the second cache.
         const int64_t key_bytes = 2 * kTerms * (2 * key_columns_ + value_columns_ + kRows) + 4 * (key_columns_ + value_columns_);
         for (chunk_ = kGradientKeys; chunk_ > 128 && chunk_ * key_bytes > kChunkBytes;) chunk_ /= 2;
+        const int64_t row_blocks = (tile_.stop_row - tile_.first_row + kRows - 1) / kRows;
+        num_slots_ = row_blocks * slot() * 2 <= kPackedRowsBytes ? row_blocks : 1;
         const int64_t num_blocks = tile_.of_rows ? (tile_.stop_row - tile_.first_row + kRows - 1) / kRows : 0;
         ScratchLayout::lay_out([&](ScratchLayout& scratch) {
             scratch.place(k_, chunk_ * kTerms * key_columns_);
@@ -33,10 +35,7 @@ public:
             scratch.place(k_t_, key_columns_ * key_stride());
             scratch.place(dk_, chunk_ * key_columns_);
             scratch.place(dv_, chunk_ * value_columns_);
-            scratch.place(q_t_, kRows * kTerms * key_columns_);
-            scratch.place(do_t_, kRows * kTerms * value_columns_);
-            scratch.place(q_, kRows * kTerms * key_columns_);
-            scratch.place(do_, kRows * kTerms * value_columns_);
+            scratch.place(rows_, num_slots_ * slot());
             scratch.place(s_, 2 * 32 * kScoreStride);
             scratch.place(dp_, 2 * 32 * kScoreStride);
             scratch.place(p_, 2 * 32 * kTermStride);
@@ -52,6 +51,11 @@ public:
         product_shapes(16, 16, 64).load();
         if (tile_.of_rows) clear(dq_t_, round_up(tile_.stop_row - tile_.first_row, kRows) * key_columns_);
         const KeyRange seen = seen_by(tile_.first_row, tile_.stop_row);
+        if (are_rows_kept())
+            for (int64_t row = tile_.first_row; row < tile_.stop_row; row += kRows) {
+                use_slot(row);
+                take_rows(row, smaller(kRows, tile_.stop_row - row));
+            }
         for (int64_t start = tile_.first_key; start < tile_.stop_key; start += chunk_) {
             const int64_t stop = smaller(start + chunk_, tile_.stop_key);
             take_keys(start, {larger(seen.first, start), smaller(seen.stop, stop)});
@@ -64,10 +68,21 @@ public:
 
 private:
     static constexpr int kTerms = num_terms(Type);
-    static constexpr int64_t kRows = 256, kChunkBytes = 1 << 20;
+    static constexpr int64_t kRows = 256, kChunkBytes = 1 << 20, kPackedRowsBytes = 16 << 20;
     static constexpr int64_t kScoreStride = kRows + 16, kTermStride = kTerms * kRows + 32;  // not powers of two
     static_assert(kRows % kGradientRows == 0);
     using Product = AmxProduct<kTerms>;
+
+    // Elements of a block of rows: q_t_, do_t_, q_ and do_.
+    int64_t slot() const { return 2 * kRows * kTerms * (key_columns_ + value_columns_); }
+    bool are_rows_kept() const { return num_slots_ * kRows >= tile_.stop_row - tile_.first_row; }
+
+    void use_slot(int64_t row) {
+        q_t_ = rows_ + (row - tile_.first_row) / kRows % num_slots_ * slot();
+        do_t_ = q_t_ + kRows * kTerms * key_columns_;
+        q_ = do_t_ + kRows * kTerms * value_columns_;
+        do_ = q_ + kRows * kTerms * key_columns_;
+    }
 
     // Of k_t_'s rows: not a power of two.
     int64_t key_stride() const { return kTerms * chunk_ + 32; }
@@ -176,7 +191,8 @@ private:
         const KeyRange all = seen_by(row, row + rows.count());
         const KeyRange keys{larger(all.first, start), smaller(all.stop, stop)};
         if (keys.is_empty()) return;
-        take_rows(row, rows.count());
+        use_slot(row);
+        if (!are_rows_kept()) take_rows(row, rows.count());
         const int64_t num_groups = (rows.count() + 31) / 32;
         KeyRange seen[kRows / 32], seen_by_all[kRows / 32];  // by 32 rows
         for (int64_t g = 0; g < num_groups; ++g) {
@@ -381,7 +397,8 @@ private:
     QueryTile queries_;
     int64_t key_columns_, value_columns_, chunk_;
     bool is_plain_;
-    uint16_t *k_, *v_, *k_t_, *q_t_, *do_t_, *q_, *do_, *p_, *ds_, *ds_columns_;
+    int64_t num_slots_ = 1;  // of blocks of rows that are kept, for all chunks of keys
+    uint16_t *k_, *v_, *k_t_, *rows_, *q_t_, *do_t_, *q_, *do_, *p_, *ds_, *ds_columns_;
     float *dk_, *dv_, *s_, *dp_, *dq_t_, *row_, *z_;
 };
 

@@ -67,6 +67,8 @@ public:
 
     // Z of keys first … first + 63, (64, Rows); first is a multiple of 64.
     void take_dropout(const QueryTile& queries, int64_t first, float* z) const {
+        for (int64_t lane = count_; lane < Rows; ++lane)
+            for (int64_t key = 0; key < DropoutRow::kKeys; ++key) z[key * Rows + lane] = 0.0f;
         for (int64_t lane = 0; lane < count_; ++lane) {
             uint32_t drops[DropoutRow::kKeys];
             const int64_t row = first_ + lane;
