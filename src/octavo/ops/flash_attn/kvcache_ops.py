@@ -93,7 +93,7 @@ def flash_attn_append_kvcache(
     settings = Settings(scale=scale, window_left=window_left, window_right=window_right, softcap=softcap)
     num_rows, num_new = q.shape[1], k.shape[1]
     problem = cache.problem(q, num_new, settings, alibi_slopes)
-    slots = cache.new_slots(num_new)
+    slots = cache.index.new_slots(cache_leftpad, cache_seqlens, num_new).flatten()
     if rotary_cos is not None and rotary_sin is not None:
         row_step = 1 if settings.is_local else 0
         num_positions = max(num_new, (num_rows - 1) * row_step + 1 if num_rows else 0)
@@ -151,11 +151,6 @@ class _Cache:
             options=settings.options(alibi_slopes, None, self.k_descale, self.v_descale),
             num_rows=num_requests * num_rows,
         )
-
-    def new_slots(self, num_new: int) -> Tensor:
-        """int64 (B·N,)."""
-        tokens = self.seqlens.long()[:, None] + torch.arange(num_new, device=self.k.device)
-        return self.index.slots(tokens).flatten()
 
     def append(self, k: Tensor, v: Tensor, slots: Tensor) -> None:
         """Writes k and v to the slots, in place."""

@@ -109,25 +109,33 @@ class CacheIndex:
             key_starts=None if key_starts is None else key_starts.int(),
         )
 
-    def slots(self, tokens_RS: Tensor) -> Tensor:
-        """int64 (R, S): where tokens of the requests lie; all different, or `OpArgumentError`."""
-        block = self.tables.long().gather(1, tokens_RS // self.block_size)
-        slots = block * self.block_size + tokens_RS % self.block_size
-        if _has_values(slots):
-            taken = slots.flatten().sort().values
-            if bool((taken[1:] == taken[:-1]).any()):
+    def new_slots(self, first: Tensor | None, lens: Tensor, num_new: int) -> Tensor:
+        """int64 (R, num_new): where the tokens behind first … lens − 1 of each request lie, or `OpArgumentError`.
+
+        A block that is written belongs to one place of one table: else a request would write over another's tokens.
+        """
+        tokens = lens.long()[:, None] + torch.arange(num_new, device=lens.device)
+        block = self.tables.long().gather(1, tokens // self.block_size)
+        if _has_values(block):
+            first = torch.zeros_like(lens) if first is None else first
+            used = self.tables[self._is_used(first, lens.long() + num_new)].long().sort().values
+            if bool(torch.isin(block, used[1:][used[1:] == used[:-1]]).any()):
                 raise OpArgumentError(
-                    f"{self.name}: got one slot of the cache for two new tokens; allowed each once; "
-                    "requests that append must not share their last block",
+                    f"{self.name}: got one part of the cache for the new tokens of one request and for another's tokens; "
+                    "allowed one request for each that is written; copy it first",
                     param=self.name,
                 )
-        return slots
+        return block * self.block_size + tokens % self.block_size
+
+    def _is_used(self, first: Tensor, ends: Tensor) -> Tensor:
+        """Which entries of the tables hold a request's tokens first … ends − 1."""
+        column = torch.arange(self.tables.shape[1], device=ends.device)
+        is_used = (column >= (first // self.block_size)[:, None]) & (column * self.block_size < ends[:, None])
+        return is_used & (first < ends)[:, None]
 
     def _used(self, first: Tensor, ends: Tensor) -> Tensor:
         """The tables with 0 for what no key lies in."""
-        column = torch.arange(self.tables.shape[1], device=ends.device)
-        is_used = (column >= (first // self.block_size)[:, None]) & (column * self.block_size < ends[:, None])
-        tables = torch.where(is_used & (first < ends)[:, None], self.tables, 0)
+        tables = torch.where(self._is_used(first, ends), self.tables, 0)
         _check_range(self.name, tables, 0, self.num_blocks - 1)
         return tables.int()
 
