@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from octavo.ops import table
 from octavo.ops.dispatch import NATIVE, Op
@@ -39,3 +40,12 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     NATIVE.force_attention_path(path)
     yield request.param
     NATIVE.force_isa(before)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_of_torch() -> Iterator[None]:
+    """Its threads cost more than they save on tensors as small as these."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

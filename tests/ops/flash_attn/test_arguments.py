@@ -1,4 +1,7 @@
-"""Every wrong argument is an `OpArgumentError` that names it, before anything is computed or written."""
+"""Arguments have the names, order and defaults of flash-attn; every wrong one is an `OpArgumentError` that names it, before
+anything is computed or written."""
+
+import inspect
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from octavo.ops import (
     flash_attn_varlen_kvpacked_func,
     flash_attn_varlen_qkvpacked_func,
     flash_attn_with_kvcache,
+    merge_attn_states,
     table,
 )
 from octavo.ops.dispatch import Kernel, Op
@@ -41,6 +45,68 @@ def refuse(function, match, **arguments):
         function(**arguments)
     assert "allowed" in caught.value.message
     assert caught.value.param
+
+
+OPTIONS = {
+    "dropout_p": 0.0,
+    "softmax_scale": None,
+    "causal": False,
+    "window_size": (-1, -1),
+    "softcap": 0.0,
+    "alibi_slopes": None,
+    "deterministic": False,
+    "return_attn_probs": False,
+}
+LENGTHS = dict.fromkeys(("cu_seqlens_q", "cu_seqlens_k", "max_seqlen_q", "max_seqlen_k"), inspect.Parameter.empty)
+REQUIRED = inspect.Parameter.empty
+
+
+@pytest.mark.parametrize(
+    "function, parameters",
+    [
+        (flash_attn_func, {**dict.fromkeys("qkv", REQUIRED), **OPTIONS}),
+        (flash_attn_qkvpacked_func, {"qkv": REQUIRED, **OPTIONS}),
+        (flash_attn_kvpacked_func, {"q": REQUIRED, "kv": REQUIRED, **OPTIONS}),
+        (
+            flash_attn_varlen_func,
+            {
+                **dict.fromkeys("qkv", REQUIRED),
+                **LENGTHS,
+                **OPTIONS,
+                "block_table": None,
+                "out": None,
+                "seqused_k": None,
+                "return_softmax_lse": False,
+            },
+        ),
+        (
+            flash_attn_varlen_qkvpacked_func,
+            {"qkv": REQUIRED, "cu_seqlens": REQUIRED, "max_seqlen": REQUIRED, **OPTIONS},
+        ),
+        (flash_attn_varlen_kvpacked_func, {"q": REQUIRED, "kv": REQUIRED, **LENGTHS, **OPTIONS}),
+        (
+            flash_attn_with_kvcache,
+            {
+                **dict.fromkeys(("q", "k_cache", "v_cache"), REQUIRED),
+                **dict.fromkeys(("k", "v", "rotary_cos", "rotary_sin", "cache_seqlens", "cache_batch_idx")),
+                **dict.fromkeys(("cache_leftpad", "block_table", "softmax_scale")),
+                "causal": False,
+                "window_size": (-1, -1),
+                "softcap": 0.0,
+                "rotary_interleaved": True,
+                "alibi_slopes": None,
+                "num_splits": 0,
+                "return_softmax_lse": False,
+                "k_descale": None,
+                "v_descale": None,
+            },
+        ),
+        (merge_attn_states, dict.fromkeys(("out_a", "lse_a", "out_b", "lse_b"), REQUIRED)),
+    ],
+)
+def test_signatures(function, parameters):
+    found = inspect.signature(function).parameters
+    assert [(name, found[name].default) for name in found] == list(parameters.items())
 
 
 COMMON = [

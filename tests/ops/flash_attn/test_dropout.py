@@ -121,3 +121,19 @@ def test_only_in_training():
         with context, pytest.raises(OpArgumentError, match="pass 0 in evaluation"):
             flash_attn_func(q, k, v, P)
     assert "dropout_p" not in flash_attn_with_kvcache.__annotations__
+
+
+def test_recomputed_activations_have_the_same_mask():
+    leaves = inputs()
+
+    def run(function):
+        torch.manual_seed(2)
+        out = function(*leaves)
+        return [out, *gradients(out, torch.ones_like(out), leaves)]
+
+    def function(q, k, v):
+        return flash_attn_func(q, k, v, P)
+
+    want = run(function)
+    got = run(lambda *x: torch.utils.checkpoint.checkpoint(function, *x, use_reentrant=False))
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 from ops.flash_attn.formula import randn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.utils import import_utils
 
 from octavo import ops
@@ -57,6 +57,19 @@ def test_logits_of_a_model(patch):
     seen = mask.bool()
     got, want = (model(ids, attention_mask=mask).logits[seen] for model in (flash, eager))
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_windows_and_soft_caps_of_a_model(patch):
+    config = {**CONFIG, "head_dim": 10, "sliding_window": 7, "attn_logit_softcapping": 2.0}
+    torch.manual_seed(0)
+    eager, flash = (
+        Gemma2ForCausalLM(Gemma2Config(**config, attn_implementation=name)).eval()
+        for name in ("eager", "flash_attention_2")
+    )
+    flash.load_state_dict(eager.state_dict())
+    ids, _ = prompt()
+    torch.testing.assert_close(flash(ids).logits, eager(ids).logits, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
