@@ -56,6 +56,8 @@ def test_it_has_a_gradient():
         {"seqlen_offsets": torch.tensor([0, 0])},
         {"max_seqlen": 3},
         {"x": torch.zeros(4, 2, 6)},
+        {"x": torch.zeros(4, 2, 6), "cu_seqlens": torch.tensor([0, 5])},
+        {"x": torch.zeros(4, 2, 6), "cu_seqlens": torch.tensor([0, 3, 2])},
         {"x": torch.zeros(1, 4, 2, 6).requires_grad_(), "inplace": True},
     ],
 )

@@ -38,7 +38,7 @@ class Ragged:
 
     def plan(self, num_rows: int, k: Tensor) -> AttentionPlan | None:
         """k is (total, K, D), or with a block table (num_blocks, block_size, K, D). None: there is nothing to attend to."""
-        _check_starts("cu_seqlens_q", self.cu_seqlens_q, num_rows)
+        check_starts("cu_seqlens_q", self.cu_seqlens_q, num_rows)
         query_lens = self.cu_seqlens_q.diff()
         _check_longest("max_seqlen_q", query_lens, self.max_seqlen_q)
         seq_lens = self._seq_lens(k.shape[0] if self.block_table is None else None)
@@ -63,7 +63,7 @@ class Ragged:
             assert self.seqused_k is not None
             _check_range("seqused_k", self.seqused_k, 0, None)
             return self.seqused_k
-        _check_starts("cu_seqlens_k", self.cu_seqlens_k, num_keys)
+        check_starts("cu_seqlens_k", self.cu_seqlens_k, num_keys)
         seq_lens = self.cu_seqlens_k.diff()
         if self.seqused_k is None:
             return seq_lens
@@ -176,6 +176,16 @@ def check_scale_values(name: str, scales: Tensor) -> None:
         raise OpArgumentError(f"{name}: got {scales.tolist()}; allowed finite numbers above 0", param=name)
 
 
+def check_starts(name: str, starts: Tensor, total: int | None) -> None:
+    """From 0, never falling, up to `total`."""
+    if not _has_values(starts):
+        return
+    if int(starts[0]) != 0 or bool((starts[1:] < starts[:-1]).any()):
+        raise OpArgumentError(f"{name}: got {starts.tolist()}; allowed rising numbers from 0 on", param=name)
+    if total is not None and int(starts[-1]) > total:
+        raise OpArgumentError(f"{name}: got {int(starts[-1])} at its end; allowed up to {total}, all rows", param=name)
+
+
 def _has_values(x: Tensor) -> bool:
     """May they be looked at, and are there any?"""
     return x.device.type == "cpu" and x.numel() > 0
@@ -189,16 +199,6 @@ def _check_range(name: str, x: Tensor, lowest: int, highest: int | None) -> None
         worst = low if low < lowest else high
         allowed = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
         raise OpArgumentError(f"{name} is out of range: got {worst}; allowed {allowed}", param=name)
-
-
-def _check_starts(name: str, starts: Tensor, total: int | None) -> None:
-    """From 0, never falling, up to `total`."""
-    if not _has_values(starts):
-        return
-    if int(starts[0]) != 0 or bool((starts[1:] < starts[:-1]).any()):
-        raise OpArgumentError(f"{name}: got {starts.tolist()}; allowed rising numbers from 0 on", param=name)
-    if total is not None and int(starts[-1]) > total:
-        raise OpArgumentError(f"{name}: got {int(starts[-1])} at its end; allowed up to {total}, all rows", param=name)
 
 
 def _check_longest(name: str, lens: Tensor, longest: int) -> None:

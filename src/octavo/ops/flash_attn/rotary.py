@@ -9,6 +9,7 @@ from torch import Tensor
 from octavo.ops.checks import check_indices, check_shape
 from octavo.ops.errors import OpArgumentError
 from octavo.ops.flash_attn.checks import check_integers, check_queries, check_tensor, needs_gradient
+from octavo.ops.flash_attn.plans import check_starts
 from octavo.ops.flash_attn.settings import index
 
 _RAGGED_LAYOUT = ("total tokens", "heads", "head_dim")
@@ -42,13 +43,14 @@ def apply_rotary_emb(
     """Row s of request b turned to position seqlen_offsets[b] + s, as flash_attn.layers.rotary does it.
 
     x (B, S, H, D), or (T, H, D) with cu_seqlens (B + 1,); cos and sin (P, R/2) of x's dtype, R ≤ D. `inplace` writes to x,
-    which then must not need a gradient. Raises `OpArgumentError`.
+    which then must not need a gradient. Rows behind the last request's count on from its. Lengths and positions are checked on
+    a CPU, and not in a compiled call. Raises `OpArgumentError`.
     """
     check_queries("x", x, ("batch", "seqlen", "heads", "head_dim") if cu_seqlens is None else _RAGGED_LAYOUT)
     check_rotary_tables(x, cos, sin)
     positions = _positions(x, seqlen_offsets, cu_seqlens, max_seqlen)
     if not torch.compiler.is_compiling():
-        check_indices("positions of cos and sin", positions, cos.shape[0])
+        check_indices("position in cos and sin", positions, cos.shape[0])
     turned = rotate(x, cos, sin, positions, interleaved)
     if not inplace:
         return turned
@@ -70,7 +72,10 @@ def check_rotary_tables(x: Tensor, cos: Tensor, sin: Tensor, names: tuple[str, s
 
 def _positions(x: Tensor, offsets: int | Tensor, cu_seqlens: Tensor | None, max_seqlen: int | None) -> Tensor:
     """int64 (B, S), or (T,) where requests lie end to end."""
-    num_requests = x.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    num_requests = x.shape[0]
+    if cu_seqlens is not None:
+        check_integers("cu_seqlens", cu_seqlens, (None,), x.device)
+        num_requests = cu_seqlens.shape[0] - 1
     if isinstance(offsets, Tensor):
         check_integers("seqlen_offsets", offsets, (num_requests,), x.device)
         offset = offsets.long()
@@ -79,9 +84,10 @@ def _positions(x: Tensor, offsets: int | Tensor, cu_seqlens: Tensor | None, max_
     if cu_seqlens is None:
         longest, positions = x.shape[1], torch.arange(x.shape[1], device=x.device) + offset[:, None]
     else:
-        check_integers("cu_seqlens", cu_seqlens, (None,), x.device)
         token = torch.arange(x.shape[0], device=x.device)
-        request = torch.searchsorted(cu_seqlens[1:], token, right=True)
+        if not torch.compiler.is_compiling():
+            check_starts("cu_seqlens", cu_seqlens, x.shape[0])
+        request = torch.searchsorted(cu_seqlens[1:], token, right=True).clamp(max=num_requests - 1)
         positions = token - cu_seqlens[request] + offset[request]
         longest = 0
     if max_seqlen is not None and max_seqlen < longest:
