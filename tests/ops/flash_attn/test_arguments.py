@@ -252,6 +252,11 @@ CACHE = [
     ({"v_cache": z(3, 9, 2, 6).half()}, "v_cache has the wrong dtype"),
     ({"k_cache": z(3, 9, 3, 8), "v_cache": z(3, 9, 3, 6)}, "query heads"),
     ({"k_cache": z(1, 9, 2, 8), "v_cache": z(1, 9, 2, 6)}, "k_cache: got 1 rows; allowed q's 2 or more"),
+    (
+        {"rotary_cos": z(9, 4).requires_grad_(), "rotary_sin": z(9, 4)},
+        "rotary_cos: got a tensor that requires a gradient",
+    ),
+    ({"k": [1.0]}, "k: got list"),
     ({"k": None}, "k and v: got one of them"),
     ({"v": None}, "k and v: got one of them"),
     ({"k": None, "v": None, "rotary_cos": z(9, 4), "rotary_sin": z(9, 4)}, "rotary_cos without them"),

@@ -97,8 +97,8 @@ def check_tensor(
         )
 
 
-def needs_gradient(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+def needs_gradient(x: object) -> bool:
+    return isinstance(x, Tensor) and torch.is_grad_enabled() and x.requires_grad
 
 
 def refuse_gradient(reason: str, **tensors: Tensor | None) -> None:

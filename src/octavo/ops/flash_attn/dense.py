@@ -59,13 +59,13 @@ def flash_attn_func(
         dropout_p=dropout_p,
     )
     seed = draw_seed(settings)
-    out, lse_HT = flash_attn(q, k, v, alibi_slopes, seed, *settings.scalars)
+    out, lse_HT = flash_attn(q, k, v, alibi_slopes, seed, *settings)
     if not return_attn_probs:
         return out
     if seed is None:
         s_dmask = q.new_empty(0)
     else:
-        s_dmask = dense_probabilities(q.detach(), k.detach(), lse_HT.detach(), alibi_slopes, seed, *settings.scalars)
+        s_dmask = dense_probabilities(q.detach(), k.detach(), lse_HT.detach(), alibi_slopes, seed, *settings)
     lse = lse_HT.unflatten(1, q.shape[:2]).transpose(0, 1).contiguous()
     return AttentionAndProbabilities(out, lse, s_dmask)
 

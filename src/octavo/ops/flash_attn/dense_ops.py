@@ -12,9 +12,9 @@ from torch.library import custom_op
 from octavo.ops.errors import OpArgumentError
 from octavo.ops.flash_attn.attend import Problem
 from octavo.ops.flash_attn.plans import dense_plan
-from octavo.ops.flash_attn.settings import Scalars, settings_of
+from octavo.ops.flash_attn.settings import Settings
 
-NUM_SCALARS = 5
+NUM_SCALARS = len(Settings._fields)
 
 
 @custom_op("octavo::flash_attn", mutates_args=())
@@ -31,7 +31,7 @@ def flash_attn(
     dropout_p: float,
 ) -> tuple[Tensor, Tensor]:
     """(B, S, H, E) of q's dtype, and the log-sum-exp, fp32 (H, B·S). q (B, S, H, D), k (B, M, K, D), v (B, M, K, E)."""
-    problem = dense_problem(q, k, v, alibi_slopes, seed, (scale, window_left, window_right, softcap, dropout_p))
+    problem = dense_problem(q, k, v, alibi_slopes, seed, Settings(scale, window_left, window_right, softcap, dropout_p))
     out, lse = problem.forward(q.flatten(0, 1))
     return out.unflatten(0, q.shape[:2]), lse
 
@@ -61,7 +61,7 @@ def flash_attn_backward(
     dropout_p: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq, dk, dv, contiguous."""
-    problem = dense_problem(q, k, v, alibi_slopes, seed, (scale, window_left, window_right, softcap, dropout_p))
+    problem = dense_problem(q, k, v, alibi_slopes, seed, Settings(scale, window_left, window_right, softcap, dropout_p))
     dq, dk, dv = problem.backward(dout.flatten(0, 1), dlse, q.flatten(0, 1), out.flatten(0, 1), lse)
     return dq.unflatten(0, q.shape[:2]), dk, dv
 
@@ -74,7 +74,7 @@ def _(
 
 
 def dense_problem(
-    q: Tensor, k: Tensor, v: Tensor, alibi_slopes: Tensor | None, seed: Tensor | None, scalars: Scalars
+    q: Tensor, k: Tensor, v: Tensor, alibi_slopes: Tensor | None, seed: Tensor | None, settings: Settings
 ) -> Problem:
     """Keys of one request are one block."""
     num_requests, num_rows, _, _ = q.shape
@@ -83,7 +83,7 @@ def dense_problem(
         k_cache=k,
         v_cache=v,
         plan=None if is_empty else dense_plan(num_requests, num_rows, k.shape[1], q.device),
-        options=settings_of(scalars).options(alibi_slopes, seed),
+        options=settings.options(alibi_slopes, seed),
         num_rows=num_requests * num_rows,
     )
 

@@ -88,10 +88,11 @@ def flash_attn_with_kvcache(
     settings = resolve_settings(
         q.shape[-1], softmax_scale=softmax_scale, causal=causal, window_size=window_size, softcap=softcap
     )
-    refuse_gradient("attention over a KV cache", q=q, k_cache=k_cache, v_cache=v_cache, k=k, v=v)
+    tables = {"rotary_cos": rotary_cos, "rotary_sin": rotary_sin, "k_descale": k_descale, "v_descale": v_descale}
+    refuse_gradient("attention over a KV cache", q=q, k_cache=k_cache, v_cache=v_cache, k=k, v=v, **tables)
     lens = _lengths(q, k_cache, cache_seqlens, block_table, is_appending=k is not None)
     tokens = lens, cache_batch_idx, cache_leftpad, block_table
-    numbers = settings.scalars[:4]
+    numbers = settings[:4]
     if k is None or v is None:
         if k is not v or rotary_cos is not None or rotary_sin is not None:
             raise OpArgumentError("k and v: got one of them, or rotary_cos without them; allowed both", param="k")

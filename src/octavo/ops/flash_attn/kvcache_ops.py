@@ -45,7 +45,7 @@ def flash_attn_kvcache(
         k_descale=k_descale,
         v_descale=v_descale,
     )
-    settings = Settings(scale=scale, window_left=window_left, window_right=window_right, softcap=softcap)
+    settings = Settings(scale, window_left, window_right, softcap)
     return _attend(q, cache.problem(q, 0, settings, alibi_slopes))
 
 
@@ -90,7 +90,7 @@ def flash_attn_append_kvcache(
         k_descale=k_descale,
         v_descale=v_descale,
     )
-    settings = Settings(scale=scale, window_left=window_left, window_right=window_right, softcap=softcap)
+    settings = Settings(scale, window_left, window_right, softcap)
     num_rows, num_new = q.shape[1], k.shape[1]
     problem = cache.problem(q, num_new, settings, alibi_slopes)
     slots = cache.index.new_slots(cache_leftpad, cache_seqlens, num_new).flatten()

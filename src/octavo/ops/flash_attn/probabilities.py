@@ -14,6 +14,7 @@ from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.flash_attn.attend import Problem
 from octavo.ops.flash_attn.dense_ops import dense_problem
 from octavo.ops.flash_attn.plans import Ragged
+from octavo.ops.flash_attn.settings import Settings
 from octavo.ops.flash_attn.varlen_ops import varlen_problem
 from octavo.ops.reference.philox import keep_mask
 
@@ -81,7 +82,7 @@ def dense_probabilities(
     dropout_p: float,
 ) -> Tensor:
     """`signed_probabilities` of `torch.ops.octavo.flash_attn`."""
-    problem = dense_problem(q, k, k, alibi_slopes, seed, (scale, window_left, window_right, softcap, dropout_p))
+    problem = dense_problem(q, k, k, alibi_slopes, seed, Settings(scale, window_left, window_right, softcap, dropout_p))
     p = signed_probabilities(problem, q.flatten(0, 1), lse, q.shape[1], k.shape[1])
     return p if len(p) else p.new_zeros(q.shape[0], *p.shape[1:])
 
@@ -119,8 +120,8 @@ def varlen_probabilities(
         max_seqlen_q=max_seqlen_q,
         max_seqlen_k=max_seqlen_k,
     )
-    scalars = (scale, window_left, window_right, softcap, dropout_p)
-    problem = varlen_problem(q, k, k, requests, alibi_slopes, seed, scalars)
+    settings = Settings(scale, window_left, window_right, softcap, dropout_p)
+    problem = varlen_problem(q, k, k, requests, alibi_slopes, seed, settings)
     return signed_probabilities(problem, q, lse, max_seqlen_q, max_seqlen_k)
 
 

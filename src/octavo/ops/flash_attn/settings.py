@@ -3,8 +3,7 @@
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -12,15 +11,14 @@ from torch import Tensor
 from octavo.ops.attention_options import AttentionOptions, Dropout
 from octavo.ops.errors import OpArgumentError
 
-Scalars = tuple[float, int | None, int | None, float, float]
-"""scale, window_left, window_right, softcap, dropout_p: as the operators of `torch.ops.octavo` take them."""
-
 _MAX_INT = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """The numbers among the arguments, checked and resolved: causal is a window of 0 to the right, None is no bound."""
+class Settings(NamedTuple):
+    """The numbers among the arguments, checked and resolved: causal is a window of 0 to the right, None is no bound.
+
+    In the order in which the operators of `torch.ops.octavo` take them.
+    """
 
     scale: float
     window_left: int | None
@@ -32,10 +30,6 @@ class Settings:
     def is_local(self) -> bool:
         """Does a row's position decide which keys it sees?"""
         return self.window_left is not None or self.window_right is not None
-
-    @property
-    def scalars(self) -> Scalars:
-        return self.scale, self.window_left, self.window_right, self.softcap, self.dropout_p
 
     def options(
         self,
@@ -54,13 +48,6 @@ class Settings:
             v_scales=v_scales,
             dropout=None if seed is None else Dropout(probability=self.dropout_p, seed=int(seed)),
         )
-
-
-def settings_of(scalars: Scalars) -> Settings:
-    scale, window_left, window_right, softcap, dropout_p = scalars
-    return Settings(
-        scale=scale, window_left=window_left, window_right=window_right, softcap=softcap, dropout_p=dropout_p
-    )
 
 
 def resolve_settings(

@@ -80,7 +80,7 @@ def flash_attn_varlen_func(
         refuse_gradient("attention through a block table", q=q, k=k, v=v)
     seed = draw_seed(settings)
     if out is None:
-        o_THE, lse_HT = flash_attn_varlen(q, k, v, *lengths, seed, *maxima, *settings.scalars)
+        o_THE, lse_HT = flash_attn_varlen(q, k, v, *lengths, seed, *maxima, *settings)
     else:
         _check_out(out, q, v)
         refuse_gradient("attention into a tensor that is given", q=q, k=k, v=v, out=out)
@@ -88,12 +88,12 @@ def flash_attn_varlen_func(
             raise OpArgumentError(
                 f"dropout_p: got {dropout_p} with out; allowed 0; training needs a result of its own", param="dropout_p"
             )
-        o_THE, lse_HT = out, flash_attn_varlen_out(out, q, k, v, *lengths, *maxima, *settings.scalars[:4])
+        o_THE, lse_HT = out, flash_attn_varlen_out(out, q, k, v, *lengths, *maxima, *settings[:4])
     if return_attn_probs:
         if seed is None:
             return AttentionAndProbabilities(o_THE, lse_HT, q.new_empty(0))
         inputs = q.detach(), k.detach(), lse_HT.detach()
-        s_dmask = varlen_probabilities(*inputs, *lengths, seed, *maxima, *settings.scalars)
+        s_dmask = varlen_probabilities(*inputs, *lengths, seed, *maxima, *settings)
         return AttentionAndProbabilities(o_THE, lse_HT, s_dmask)
     return AttentionAndLse(o_THE, lse_HT) if return_softmax_lse else o_THE
 

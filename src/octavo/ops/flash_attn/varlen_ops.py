@@ -12,7 +12,7 @@ from torch.library import custom_op
 from octavo.ops.flash_attn.attend import Problem
 from octavo.ops.flash_attn.dense_ops import NUM_SCALARS, refuse_second_derivative
 from octavo.ops.flash_attn.plans import Ragged
-from octavo.ops.flash_attn.settings import Scalars, settings_of
+from octavo.ops.flash_attn.settings import Settings
 
 NUM_MAXIMA = 2
 
@@ -45,8 +45,8 @@ def flash_attn_varlen(
         max_seqlen_q=max_seqlen_q,
         max_seqlen_k=max_seqlen_k,
     )
-    scalars = (scale, window_left, window_right, softcap, dropout_p)
-    out, lse = varlen_problem(q, k, v, requests, alibi_slopes, seed, scalars).forward(q)
+    settings = Settings(scale, window_left, window_right, softcap, dropout_p)
+    out, lse = varlen_problem(q, k, v, requests, alibi_slopes, seed, settings).forward(q)
     return out, lse
 
 
@@ -83,8 +83,8 @@ def flash_attn_varlen_out(
         max_seqlen_q=max_seqlen_q,
         max_seqlen_k=max_seqlen_k,
     )
-    scalars = (scale, window_left, window_right, softcap, 0.0)
-    return varlen_problem(q, k, v, requests, alibi_slopes, None, scalars).forward(q, out).lse
+    settings = Settings(scale, window_left, window_right, softcap, 0.0)
+    return varlen_problem(q, k, v, requests, alibi_slopes, None, settings).forward(q, out).lse
 
 
 @flash_attn_varlen_out.register_fake
@@ -123,8 +123,8 @@ def flash_attn_varlen_backward(
         max_seqlen_q=max_seqlen_q,
         max_seqlen_k=max_seqlen_k,
     )
-    scalars = (scale, window_left, window_right, softcap, dropout_p)
-    problem = varlen_problem(q, k, v, requests, alibi_slopes, seed, scalars)
+    settings = Settings(scale, window_left, window_right, softcap, dropout_p)
+    problem = varlen_problem(q, k, v, requests, alibi_slopes, seed, settings)
     dq, dk, dv = problem.backward(dout, dlse, q, out, lse)
     return dq, dk.view(k.shape), dv.view(v.shape)
 
@@ -143,7 +143,7 @@ def varlen_problem(
     requests: Ragged,
     alibi_slopes: Tensor | None,
     seed: Tensor | None,
-    scalars: Scalars,
+    settings: Settings,
 ) -> Problem:
     """Without a block table, all keys are one block, and each request has a part of it."""
     plan = requests.plan(q.shape[0], k)
@@ -153,7 +153,7 @@ def varlen_problem(
         k_cache=k_cache,
         v_cache=v_cache,
         plan=plan,
-        options=settings_of(scalars).options(alibi_slopes, seed),
+        options=settings.options(alibi_slopes, seed),
         num_rows=0 if plan is None else plan.num_rows,
     )
 
