@@ -260,6 +260,20 @@ def test_caches_of_bytes(dtype, per_request, backend):
     torch.testing.assert_close(row, stored[0][0])
 
 
+def test_blocks_of_the_padding_may_be_anything(backend):
+    """Behind the padding on the left, request 0 has blocks 1 and 2; before it, its table names what request 1 writes to."""
+    k_cache, v_cache = randn(4, 4, 2, 16, seed=0), randn(4, 4, 2, 16, seed=1)
+    q, k, v = randn(2, 1, 4, 16, seed=2), randn(2, 1, 2, 16, seed=3), randn(2, 1, 2, 16, seed=4)
+    where = {"cache_seqlens": torch.tensor([9, 2]), "cache_leftpad": torch.tensor([5, 0])}
+    want = None
+    for other in (0, 3, -1, 2**31 - 1):
+        table = torch.tensor([[other, 1, 2, other], [3, other, other, other]], dtype=torch.int32)
+        caches = k_cache.clone(), v_cache.clone()
+        got = flash_attn_with_kvcache(q, *caches, k, v, **where, block_table=table)
+        want = got if want is None else want
+        assert torch.equal(got, want)
+
+
 def test_nothing_to_do(backend):
     for batch, num_rows, capacity in ((0, 2, 5), (2, 0, 5), (2, 3, 0)):
         q, k, v = (

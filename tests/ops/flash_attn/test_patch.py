@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 from ops.flash_attn.formula import randn
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM, modeling_flash_attention_utils
 from transformers.utils import import_utils
 
 from octavo import ops
@@ -146,8 +146,11 @@ def test_it_is_undone_and_done_once():
     first = patch_flash_attn()
     assert patch_flash_attn() is first
     assert import_utils.is_flash_attn_2_available()
+    models()
+    assert modeling_flash_attention_utils._loaded_implementation == "flash_attention_2"
     first.unpatch()
     first.unpatch()
+    assert modeling_flash_attention_utils._loaded_implementation is None  # nobody keeps Octavo's functions
     assert import_utils.is_flash_attn_2_available is real_check
     assert sys.meta_path == path
     assert not [name for name in sys.modules if name.split(".")[0] == "flash_attn"]
