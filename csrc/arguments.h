@@ -318,7 +318,8 @@ struct GradientTile {
 struct AttentionBackwardArguments {
     AttentionArguments forward;  // o is not null; no o's strides but those of (tokens, heads, value_size)
     const std::byte* d_o;        // contiguous (tokens, heads, value_size), as o
-    float* delta;                // (heads, tokens): rowsum(dO ∘ O), which attention_delta leaves
+    const float* d_lse;          // (heads, tokens), or null
+    float* delta;                // (heads, tokens): rowsum(dO ∘ O) − dLSE, which attention_delta leaves
     std::byte* dq;               // contiguous (tokens, heads, key_size)
     CacheView dk, dv;
     const GradientTile* tiles;

@@ -297,12 +297,12 @@ NB_MODULE(_native, m) {
         nb::arg("options"));
 
     nb::class_<AttentionBackwardArguments>(m, "AttentionBackwardArguments").def("__init__", [](
-        AttentionBackwardArguments* self, const AttentionArguments& forward, uintptr_t d_o, uintptr_t delta, uintptr_t dq,
+        AttentionBackwardArguments* self, const AttentionArguments& forward, uintptr_t d_o, uintptr_t d_lse, uintptr_t delta, uintptr_t dq,
         const CacheView& dk, const CacheView& dv) {
-        new (self) AttentionBackwardArguments{forward, at<const std::byte>(d_o), at<float>(delta), at<std::byte>(dq), dk, dv,
+        new (self) AttentionBackwardArguments{forward, at<const std::byte>(d_o), at<const float>(d_lse), at<float>(delta), at<std::byte>(dq), dk, dv,
                                               nullptr, 0};
     },
-        nb::kw_only(), nb::arg("forward"), nb::arg("d_o"), nb::arg("delta"), nb::arg("dq"), nb::arg("dk"), nb::arg("dv"));
+        nb::kw_only(), nb::arg("forward"), nb::arg("d_o"), nb::arg("d_lse"), nb::arg("delta"), nb::arg("dq"), nb::arg("dk"), nb::arg("dv"));
     m.def("attention_backward", [](const AttentionBackwardArguments& arguments) { run(arguments); }, nb::arg("arguments"),
           without_gil);
 

@@ -101,8 +101,12 @@ std::vector<Int8Path> available_int8_paths() {
     return paths;
 }
 
+AttentionPath vector_attention() {
+    return {"vector", kernels().attention, kernels().attention_backward, nullptr, nullptr};
+}
+
 std::vector<AttentionPath> available_attention_paths() {
-    std::vector<AttentionPath> paths{{"vector", kernels().attention, kernels().attention_backward, nullptr, nullptr}};
+    std::vector<AttentionPath> paths{vector_attention()};
 #if defined(OCTAVO_X86)
     if (has_bf16_tiles()) paths.push_back(avx512_amx_bf16::attention_path);
 #endif
@@ -412,7 +416,9 @@ void run(AttentionArguments a) {
     const int64_t rows = a.num_requests == 0 ? 0 : a.query_starts[a.num_requests] * group;
     const int64_t rows_per_item = std::clamp(rows * a.kv_heads / wanted_items, kMinAttentionRows, kMaxAttentionRows);
     auto tiles = attention_tiles(a, a.num_requests, std::max<int64_t>(1, rows_per_item / group));
-    const AttentionPath& path = paths_of_attention().allowed().back();
+    // AMX rounds queries to a cache of bytes to bf16.
+    const bool is_narrowed = (a.type == ElementType::F8E4M3 || a.type == ElementType::I8) && a.q_type != ElementType::BF16;
+    const AttentionPath path = is_narrowed ? vector_attention() : paths_of_attention().allowed().back();
     const PackedRequests packed(a, path, tiles);
     std::vector<AttentionTile> cut;
     std::vector<float> partials;

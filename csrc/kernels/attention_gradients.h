@@ -4,6 +4,7 @@
 // algorithm 2):
 //
 //     P = e^(S − lse),   dS = scale·cap′·P ∘ (dP ∘ Z − δ),   Z = 0 where dropped, else 1 / (1 − probability)
+//     δ = rowsum(dO ∘ O) − dLSE
 #pragma once
 
 #include "attention_scores.h"
@@ -122,7 +123,8 @@ void attention_delta(const void* arguments, int64_t item) {
             for_vectors<V>(f.value_size, [&](int64_t i, int lanes) {
                 sum = V::fma(load_as<V>(f.q_type, f.o + at, i, lanes), load_as<V>(f.q_type, a.d_o + at, i, lanes), sum);
             });
-            a.delta[head * num_tokens + token] = V::reduce_add(sum);
+            const int64_t index = head * num_tokens + token;
+            a.delta[index] = V::reduce_add(sum) - (a.d_lse ? a.d_lse[index] : 0.0f);
         }
 }
 

@@ -1,7 +1,8 @@
 // Numbers of any type as sums of terms of bf16, 32 at a time.
 //
-// A term is what the last ones left, cut to bf16's eight bits: so three of them are a number of fp32, and two one of fp16,
-// exactly. Of fp32 in two terms the second is rounded. Of infinities and NaN the first term is all there is; an infinity times a number whose second term is 0 is NaN.
+// A term is the eight leading bits of what the last ones left: so three of them are a number of fp32, and two one of fp16,
+// exactly. Of two terms each is rounded, for what the product of the second ones would add is left out (amx_bf16.h). Of
+// infinities and NaN the first term is all there is; an infinity times a number whose second term is 0 is NaN.
 #pragma once
 
 #include <immintrin.h>
@@ -12,49 +13,44 @@ namespace octavo::OCTAVO_ISA {
 
 constexpr int num_terms(ElementType type) { return type == ElementType::F32 ? 3 : type == ElementType::F16 ? 2 : 1; }
 
-// What is left of x behind its first term.
-inline __m512 behind_first_term(__m512 x) {
-    constexpr int kNotFinite = 0x01 | 0x08 | 0x10 | 0x80;  // NaN of both kinds, infinities of both signs
-    const __m512 first = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(-65536)));
-    return _mm512_maskz_sub_ps(static_cast<__mmask16>(~_mm512_fpclass_ps_mask(x, kNotFinite)), x, first);
+// The bits of x, of which the upper half is its first term.
+template <int Terms>
+inline __m512i leading(__m512 x, __mmask16 is_finite) {
+    const __m512i bits = _mm512_castps_si512(x);
+    return Terms < 3 ? _mm512_mask_add_epi32(bits, is_finite, bits, _mm512_set1_epi32(0x8000)) : bits;
 }
 
-// What the last of Terms terms is cut from: rounded, where there may be more bits.
-template <int Terms>
-inline __m512i last_term(__m512i bits) { return Terms < 3 ? _mm512_add_epi32(bits, _mm512_set1_epi32(0x8000)) : bits; }
+inline __m512 behind(__m512 x, __m512i leading, __mmask16 is_finite) {
+    return _mm512_maskz_sub_ps(is_finite, x, _mm512_castsi512_ps(_mm512_and_si512(leading, _mm512_set1_epi32(-65536))));
+}
 
-// The terms of 32 finite floats, in groups of four by turns, as VPACKSSDW leaves them.
+// The terms of 32 floats, NaN among them only the processor's own, in groups of four by turns, as VPACKSSDW leaves them.
 template <int Terms>
 [[gnu::always_inline]] inline void split_by_turns(__m512 low, __m512 high, __m512i (&terms)[Terms]) {
-    const __m512i first = _mm512_set1_epi32(-65536);
+    constexpr __mmask16 kAll = 0xffff;
 #pragma GCC unroll 3
     for (int term = 0; term < Terms; ++term) {
-        __m512i a = _mm512_castps_si512(low), b = _mm512_castps_si512(high);
-        if (term == Terms - 1) {
-            a = last_term<Terms>(a);
-            b = last_term<Terms>(b);
-        }
+        const __m512i a = leading<Terms>(low, kAll), b = leading<Terms>(high, kAll);
         terms[term] = _mm512_packs_epi32(_mm512_srai_epi32(a, 16), _mm512_srai_epi32(b, 16));
-        low = _mm512_sub_ps(low, _mm512_castsi512_ps(_mm512_and_si512(a, first)));
-        high = _mm512_sub_ps(high, _mm512_castsi512_ps(_mm512_and_si512(b, first)));
+        low = behind(low, a, kAll);
+        high = behind(high, b, kAll);
     }
 }
 
-// 32 floats to their terms, in order.
+// The terms of any 32 floats, in order.
 template <int Terms>
 inline void split(__m512 low, __m512 high, __m512i (&terms)[Terms]) {
+    constexpr int kNotFinite = 0x01 | 0x08 | 0x10 | 0x80;  // NaN of both kinds, infinities of both signs
     const __m512i upper_halves = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25,
                                                   23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    const auto low_is_finite = static_cast<__mmask16>(~_mm512_fpclass_ps_mask(low, kNotFinite));
+    const auto high_is_finite = static_cast<__mmask16>(~_mm512_fpclass_ps_mask(high, kNotFinite));
 #pragma GCC unroll 3
     for (int term = 0; term < Terms; ++term) {
-        __m512i a = _mm512_castps_si512(low), b = _mm512_castps_si512(high);
-        if (term == Terms - 1) {
-            a = last_term<Terms>(a);
-            b = last_term<Terms>(b);
-        }
+        const __m512i a = leading<Terms>(low, low_is_finite), b = leading<Terms>(high, high_is_finite);
         terms[term] = _mm512_permutex2var_epi16(a, upper_halves, b);
-        low = behind_first_term(low);
-        high = behind_first_term(high);
+        low = behind(low, a, low_is_finite);
+        high = behind(high, b, high_is_finite);
     }
 }
 

@@ -356,7 +356,7 @@ class AttentionArguments:
 
 class AttentionBackwardArguments:
     def __init__(
-        self, *, forward: AttentionArguments, d_o: int, delta: int, dq: int, dk: CacheView, dv: CacheView
+        self, *, forward: AttentionArguments, d_o: int, d_lse: int, delta: int, dq: int, dk: CacheView, dv: CacheView
     ) -> None: ...
 
 def attention_backward(arguments: AttentionBackwardArguments) -> None: ...

@@ -97,13 +97,14 @@ def assert_near(got: Tensor, same_precision: Tensor, exact: Tensor, factor: floa
     assert (got.double() - exact).abs().max() <= factor * torch.maximum(error, rounding) + num_roundings * 1e-5
 
 
-def assert_lse_near(got: Tensor, exact: Tensor) -> None:
-    """1e-5 of the size of it."""
+def assert_lse_near(got: Tensor, exact: Tensor, dtype: torch.dtype) -> None:
+    """1e-5 of the size of it; of inputs of bf16, whose probabilities may be rounded before they are summed, 4e-3."""
+    bound = 4e-3 if dtype == torch.bfloat16 else 1e-5
     assert got.dtype == torch.float32
     assert got.shape == exact.shape
     assert torch.equal(got == -torch.inf, exact == -torch.inf)
     seen = exact > -torch.inf
-    assert ((got[seen].double() - exact[seen]).abs() <= 1e-5 * exact[seen].abs().clamp(min=1)).all()
+    assert ((got[seen].double() - exact[seen]).abs() <= bound * exact[seen].abs().clamp(min=1)).all()
 
 
 def gradients(out: Tensor, do: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -158,6 +158,8 @@ def can_attention_backward(
     lse_HT: Tensor,
     plan: AttentionPlan,
     options: AttentionOptions,
+    *,
+    dlse_HT: Tensor | None,
 ) -> bool:
     return q_THD.device.type == "cpu" and q_THD.dtype in _QUERY_DTYPES
 
@@ -171,10 +173,13 @@ def attention_backward(
     lse_HT: Tensor,
     plan: AttentionPlan,
     options: AttentionOptions,
+    *,
+    dlse_HT: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """csrc/kernels/attention_backward.h; parallel over (request, KV head), and where these are few, over keys and rows."""
     q, k, v = map(_with_dense_heads, (q_THD, k_cache, v_cache))
     d_o, o, lse, options = do_THE.contiguous(), o_THE.contiguous(), lse_HT.contiguous(), laid_out(options)
+    dlse = None if dlse_HT is None else dlse_HT.contiguous()
     dq = torch.empty(q.shape, dtype=q.dtype)
     dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (k, v))
     forward = {name: native(value) for name, value in _arguments(q, k, v, plan, options, o, lse).items()}
@@ -183,6 +188,7 @@ def attention_backward(
         _native.AttentionBackwardArguments(
             forward=_native.AttentionArguments(**forward),
             d_o=address(d_o),
+            d_lse=address(dlse),
             delta=address(delta),
             dq=address(dq),
             dk=_view(dk),

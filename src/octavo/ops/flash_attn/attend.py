@@ -9,10 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from octavo.ops.attention import MAX_HEAD_SIZE, attention_backward, paged_attention
+from octavo.ops.attention import attention_backward, paged_attention
 from octavo.ops.attention_options import AttentionOptions
 from octavo.ops.attention_plan import AttentionPlan
-from octavo.ops.errors import OpArgumentError
 
 
 class Forward(NamedTuple):
@@ -65,41 +64,23 @@ class Problem:
     def backward(
         self, do_THE: Tensor, dlse_HT: Tensor | None, q_THD: Tensor, o_THE: Tensor, lse_HT: Tensor
     ) -> Gradients:
-        """From the gradients of both results; rows and keys of no request get 0.
-
-        The log-sum-exp's enters as δ = rowsum(dO ∘ O) − dLSE (δ: Dao 2023, arXiv 2307.08691, section 2.3.2): with a
-        column more, of 1 in O, of −dLSE in dO and of 0 in V, every backward pass computes it.
-        """
+        """From the gradients of both results; rows and keys of no request get 0."""
         if self.plan is None or self.num_rows == 0:
             inputs = (q_THD, self.k_cache, self.v_cache)
             return Gradients(*(torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in inputs))
-        values, value_size = self.v_cache, self.v_cache.shape[-1]
-        if dlse_HT is not None:
-            _check_has_room_for_a_column(value_size)
-            column = -dlse_HT.T[..., None].to(do_THE.dtype)
-            do_THE, o_THE = torch.cat((do_THE, column), -1), torch.cat((o_THE, torch.ones_like(column)), -1)
-            values = torch.nn.functional.pad(values, (0, 1))
         rows = slice(0, self.num_rows)
         dq, dk, dv = attention_backward(
             do_THE[rows].contiguous(),
             q_THD[rows],
             self.k_cache,
-            values,
+            self.v_cache,
             o_THE[rows],
             lse_HT[:, rows].contiguous(),
             self.plan,
             self.options,
+            dlse_HT=None if dlse_HT is None else dlse_HT[:, rows].contiguous(),
         )
         num_other_rows = q_THD.shape[0] - dq.shape[0]
         if num_other_rows:
             dq = torch.cat((dq, dq.new_zeros(num_other_rows, *dq.shape[1:])))
-        return Gradients(dq.contiguous(), dk.contiguous(), dv[..., :value_size].contiguous())
-
-
-def _check_has_room_for_a_column(value_size: int) -> None:
-    if value_size == MAX_HEAD_SIZE:
-        raise OpArgumentError(
-            f"softmax_lse: got a gradient beside values of head size {value_size}; allowed up to {MAX_HEAD_SIZE - 1}; "
-            "call detach() on softmax_lse",
-            param="softmax_lse",
-        )
+        return Gradients(dq.contiguous(), dk.contiguous(), dv.contiguous())
