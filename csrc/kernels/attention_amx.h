@@ -228,8 +228,7 @@ private:
 // False where a result is NaN.
 template <ElementType Type>
 inline bool attend(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const NextItem* next) {
-    if constexpr (num_terms(Type) == 1)
-        if (tile.num_tokens * (a.heads / a.kv_heads) <= AmxFewRows<Type>::kMaxRows) return AmxFewRows<Type>(a, tile, kv_head, next).run();
+    if (tile.num_tokens * (a.heads / a.kv_heads) <= AmxFewRows<Type>::kMaxRows) return AmxFewRows<Type>(a, tile, kv_head, next).run();
     const std::byte* packed = a.packed ? a.packed[tile.request] : nullptr;
     return AmxManyRows<Type>(a, tile, kv_head, packed).run();
 }
