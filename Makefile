@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= smollm2
 PORT ?= 8000
-ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attention.py linear.py linear_int8.py linear_bf16.py gated_linear.py linear_i8.py logits.py)
+ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attention.py attention_options.py attention_backward.py linear.py linear_int8.py linear_bf16.py gated_linear.py linear_i8.py logits.py)
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
