@@ -393,4 +393,7 @@ constexpr int64_t kPartialAlignment = 32;  // of a row of a partial result, in e
 // Scratch of the calling thread, 64-byte aligned, uninitialised, at least `bytes`; valid until the next call on it.
 void* thread_scratch(size_t bytes);
 
+// Gives back what is large of it: behind items whose scratch grows with the length of a request.
+void trim_thread_scratch();
+
 }  // namespace octavo

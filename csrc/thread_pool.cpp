@@ -190,22 +190,34 @@ void parallel_for(int64_t num_items, void (*function)(const void*, int64_t), con
     pool->run(num_items, function, arguments);
 }
 
-void* thread_scratch(size_t bytes) {
-    struct Buffer {
-        void* data = nullptr;
-        size_t size = 0;
-        ~Buffer() { std::free(data); }
-    };
-    thread_local Buffer buffer;
-    if (buffer.size < bytes) {
-        const size_t size = (bytes + 4095) / 4096 * 4096;
-        std::free(buffer.data);
-        buffer.size = 0;
-        buffer.data = std::aligned_alloc(64, size);
-        if (!buffer.data) throw std::bad_alloc();
-        buffer.size = size;
+namespace {
+
+struct Scratch {
+    void* data = nullptr;
+    size_t size = 0;
+    ~Scratch() { std::free(data); }
+
+    void resize(size_t bytes) {
+        std::free(data);
+        size = 0;
+        data = bytes ? std::aligned_alloc(64, bytes) : nullptr;
+        if (bytes && !data) throw std::bad_alloc();
+        size = bytes;
     }
-    return buffer.data;
+};
+
+thread_local Scratch scratch;
+
+}  // namespace
+
+void* thread_scratch(size_t bytes) {
+    if (scratch.size < bytes) scratch.resize((bytes + 4095) / 4096 * 4096);
+    return scratch.data;
+}
+
+void trim_thread_scratch() {
+    constexpr size_t kKeptBytes = size_t{64} << 20;
+    if (scratch.size > kKeptBytes) scratch.resize(0);
 }
 
 }  // namespace octavo

@@ -405,10 +405,11 @@ private:
 inline void attention_backward_amx(const void* arguments, int64_t item) {
     const auto& a = *static_cast<const AttentionBackwardArguments*>(arguments);
     switch (a.forward.type) {
-        case ElementType::F32: return AmxBackward<ElementType::F32>(a, item).run();
-        case ElementType::F16: return AmxBackward<ElementType::F16>(a, item).run();
-        default: return AmxBackward<ElementType::BF16>(a, item).run();
+        case ElementType::F32: AmxBackward<ElementType::F32>(a, item).run(); break;
+        case ElementType::F16: AmxBackward<ElementType::F16>(a, item).run(); break;
+        default: AmxBackward<ElementType::BF16>(a, item).run();
     }
+    trim_thread_scratch();
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -155,6 +155,7 @@ private:
 template <class V>
 void attention_backward(const void* arguments, int64_t item) {
     AttentionBackwardItem<V>(*static_cast<const AttentionBackwardArguments*>(arguments), item).run();
+    trim_thread_scratch();
 }
 
 }  // namespace octavo::OCTAVO_ISA
