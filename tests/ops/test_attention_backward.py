@@ -1,5 +1,8 @@
 """Gradients of attention, against autograd of its formula. Legend as attention_problem.py."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -145,3 +148,36 @@ def test_arguments_are_checked():
     ):
         with pytest.raises(OpArgumentError):
             call(**wrong)
+
+
+WITHOUT_MEMORY = """
+import resource, torch
+from octavo import ops
+
+def attend(n):
+    x = torch.ones(n, 1, 64, dtype=torch.bfloat16)
+    plan = ops.AttentionPlan(
+        query_starts=torch.tensor([0, n], dtype=torch.int32), seq_lens=torch.tensor([n], dtype=torch.int32),
+        block_tables=torch.zeros(1, 1, dtype=torch.int32), block_size=n,
+    )
+    return ops.attention_backward(x, x, x[None], x[None], x, torch.full((1, n), 1e9), plan, ops.AttentionOptions(scale=1.0))
+
+attend(600)  # the threads have started
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (9 << 20), resource.RLIM_INFINITY))
+try:
+    attend(1 << 14)
+except (MemoryError, RuntimeError) as error:  # torch's own is a RuntimeError
+    print(type(error).__name__)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert attend(600)[0].isfinite().all()
+print("goes on")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space as Linux does")
+def test_memory_that_is_refused_is_an_error_of_that_call():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_MEMORY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["MemoryError", "goes on"]
