@@ -8,10 +8,10 @@ ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attenti
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test asan lint format bench peers compare clean
+.PHONY: help serve test asan lint format bench bench-attention peers compare clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(VENV)/.installed ## Install, fetch the default model, serve it on 127.0.0.1:8000 (MODEL=name, PORT=number)
 	$(BIN)/octavo pull $(MODEL)
@@ -39,6 +39,10 @@ format: $(VENV)/.installed-dev ## Sort imports and format
 
 bench: $(VENV)/.installed ## Measure this machine into bench/results and docs/performance.md
 	$(BIN)/python bench/performance.py
+
+bench-attention: $(VENV)/.installed ## Measure attention beside torch's into bench/results and docs/attention.md
+	$(BIN)/python bench/attention.py --json bench/results/attention.json
+	$(BIN)/python bench/attention.py --page
 
 peers: $(VENV)/.installed ## Install the engines to compare with, and convert the models for them
 	$(BIN)/octavo pull smollm2
