@@ -93,13 +93,6 @@ def test_head_sizes_and_groups(case, backend):
     check(case)
 
 
-@pytest.mark.parametrize(
-    "num_rows, num_keys", [(3, 799), (127, 512), (108, 256), (256, 512), (1023, 1024), (1, 131072)]
-)
-def test_lengths(num_rows, num_keys):
-    check(Case(num_rows=num_rows, num_keys=num_keys, batch=1, dtype=torch.bfloat16, options=Options(causal=True)))
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(1, 3),
