@@ -13,6 +13,8 @@
 
 #include <cstdint>
 
+#include "math.h"
+
 namespace octavo::OCTAVO_ISA {
 
 class PowersOfTwo {
@@ -47,15 +49,8 @@ inline __m512 power_of_two(__m512 x) {
     const auto low = V::broadcast(-126.0f);
     const __mmask16 is_not_zero = _mm512_cmp_ps_mask(x, low, _CMP_NLT_UQ);
     x = V::max(low, x);  // a NaN stays one
-    const auto n = V::round(x), r = V::sub(x, n);
-    auto p = V::broadcast(1.535336188319500e-4f);
-    p = V::fma(p, r, V::broadcast(1.339887440266574e-3f));
-    p = V::fma(p, r, V::broadcast(9.618437357674640e-3f));
-    p = V::fma(p, r, V::broadcast(5.550332471162809e-2f));
-    p = V::fma(p, r, V::broadcast(2.402264791363012e-1f));
-    p = V::fma(p, r, V::broadcast(6.931472028550421e-1f));
-    p = V::fma(p, r, V::broadcast(1.0f));
-    return _mm512_maskz_scalef_ps(is_not_zero, p, n);
+    const auto n = V::round(x);
+    return _mm512_maskz_scalef_ps(is_not_zero, exp2_of_fraction<V>(V::sub(x, n)), n);
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ops.attention_problem import Problem, problems, with_types
+from ops.attention_problem import PROBLEMS, Problem, problems, with_types
 
 from octavo import ops
 from octavo.ops.reference.philox import philox
@@ -19,15 +19,7 @@ TYPES = [
     (torch.float32, torch.int8),
 ]
 CASES = [
-    Problem(requests=((5, 5), (0, 7), (3, 0), (1, 40)), right=0),
-    Problem(requests=((40, 9), (130, 300)), right=0, block_size=None),
-    Problem(requests=((113, 203), (108, 256)), left=64, right=0, group=1, key_size=59, value_size=7, block_size=1),
-    Problem(requests=((128, 217), (3, 799)), left=30, right=17, key_size=64, value_size=64, block_size=256),
-    Problem(requests=((70, 70), (20, 90)), right=5, softcap=4.0, alibi="requests", key_size=40),
-    Problem(requests=((70, 130),), left=0, right=0, alibi="heads", has_sinks=True, key_size=111, value_size=128),
-    Problem(requests=((33, 140), (1, 64)), bias="all", key_size=32),
-    Problem(requests=((33, 140), (1, 64)), bias="one", right=0, dropout=0.25, block_size=None, seed=2),
-    Problem(requests=((100, 150),), dropout=0.5, group=3, key_size=96, value_size=40),
+    *PROBLEMS,
     Problem(requests=((5, 2200),), left=2100, right=0, group=1, has_sinks=True),
     Problem(requests=((2, 4200),), right=0, group=1, block_size=None, alibi="heads"),
 ]
