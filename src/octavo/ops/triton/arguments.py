@@ -10,7 +10,7 @@ from torch import Tensor
 
 from octavo.ops.attention_options import AttentionOptions, Dropout
 from octavo.ops.attention_plan import AttentionPlan
-from octavo.ops.triton.launch_table import MAX_BLOCK_M, MAX_BLOCK_N, DeviceLimits, Tiles, padded
+from octavo.ops.triton.launch_table import MAX_BLOCK_M, MAX_BLOCK_N, DeviceLimits, Tiles, Workload, padded
 from octavo.ops.triton.scores import Scoring
 from octavo.ops.triton.tiles import Cache, Heads, Plan, Window
 
@@ -147,6 +147,14 @@ def compute_dtype(q: Tensor, cache: Tensor) -> Any:
     """Of the products' factors: q's, if the cache has it, too, or is scaled; else fp32."""
     is_same = q.dtype == cache.dtype or cache.dtype in (torch.float8_e4m3fn, torch.int8)
     return _COMPUTE[q.dtype] if is_same else tl.float32
+
+
+def workload_of(q: Tensor, cache: Tensor, options: AttentionOptions, limits: DeviceLimits) -> Workload:
+    converts_bytes = cache.dtype == torch.float8_e4m3fn and not limits.converts_fp8
+    return Workload(
+        element_bytes=int(compute_dtype(q, cache).primitive_bitwidth) // 8,
+        is_heavy=options.bias is not None or options.dropout is not None or converts_bytes,
+    )
 
 
 def table_block_size(plan: AttentionPlan) -> int:

@@ -17,6 +17,7 @@ from octavo.ops.triton.arguments import (
     shape_arguments,
     statistics_of,
     window_of,
+    workload_of,
 )
 from octavo.ops.triton.backward_kernels import delta_kernel, key_gradient_kernel, query_gradient_kernel
 from octavo.ops.triton.launch_table import DeviceLimits, delta_tiles, key_gradient_tiles, padded, query_gradient_tiles
@@ -64,9 +65,10 @@ def backward_launches(
         "num_requests": plan.num_requests,
         **dropout_arguments(options.dropout),
     }
+    workload = workload_of(q, k, options, limits)
     first = delta_tiles(value_size)
-    by_rows = query_gradient_tiles(key_size, value_size, q.element_size(), limits)
-    by_keys = key_gradient_tiles(key_size, value_size, q.element_size(), limits)
+    by_rows = query_gradient_tiles(key_size, value_size, workload, limits)
+    by_keys = key_gradient_tiles(key_size, value_size, workload, limits)
     row_tiles = num_tokens * group // by_rows.block_m + plan.num_requests
     key_tiles = k.shape[0] * k.shape[1] // by_keys.block_n + plan.num_requests
     return [

@@ -26,9 +26,18 @@ from octavo.ops.triton.arguments import (
     shape_arguments,
     statistics_of,
     window_of,
+    workload_of,
 )
 from octavo.ops.triton.forward_kernels import forward_kernel, merge_kernel, split_kernel
-from octavo.ops.triton.launch_table import SPLIT_KEYS, SPLIT_ROWS, DeviceLimits, forward_tiles, merge_warps, split_tiles
+from octavo.ops.triton.launch_table import (
+    SPLIT_KEYS,
+    SPLIT_ROWS,
+    DeviceLimits,
+    Workload,
+    forward_tiles,
+    merge_warps,
+    split_tiles,
+)
 
 _MAX_PARTS_BYTES = 128 << 20
 """Of the sums that wait for their merge; more requests take turns."""
@@ -63,9 +72,10 @@ def forward_launches(
         **dropout_arguments(options.dropout),
         "COMPUTE": compute_dtype(q, k),
     }
+    workload = workload_of(q, k, options, limits)
     launches = []
     if most_rows > SPLIT_ROWS:
-        tiles = forward_tiles(q.shape[2], v.shape[3], _compute_bytes(q, k), limits)
+        tiles = forward_tiles(q.shape[2], v.shape[3], workload, limits)
         constants = shape_arguments(q, v, plan, options, tiles)
         num_tiles = num_tokens * group // tiles.block_m + plan.num_requests
         launches.append(
@@ -83,7 +93,7 @@ def forward_launches(
             )
         )
     if most_rows <= SPLIT_ROWS or not is_uniform:
-        launches += _split_launches(q, k, v, plan, options, shared, min(most_rows, SPLIT_ROWS))
+        launches += _split_launches(q, k, v, plan, options, shared, min(most_rows, SPLIT_ROWS), workload)
     return launches
 
 
@@ -95,10 +105,11 @@ def _split_launches(
     options: AttentionOptions,
     shared: dict[str, Any],
     max_rows: int,
+    workload: Workload,
 ) -> list[Launch]:
     num_kv_heads, value_size = v.shape[2:]
     group = q.shape[1] // num_kv_heads
-    tiles = split_tiles(q.shape[2], value_size, _compute_bytes(q, k), group)
+    tiles = split_tiles(q.shape[2], value_size, workload, group)
     constants = shape_arguments(q, v, plan, options, tiles)
     num_tiles = -(-max_rows * group // tiles.block_m)
     num_splits = max(1, -(-_most_keys(plan) // SPLIT_KEYS))
@@ -170,7 +181,3 @@ def _most_keys(plan: AttentionPlan) -> int:
     """No request has more."""
     room = plan.block_tables.shape[1] * plan.block_size
     return room if plan.max_keys is None else min(room, plan.max_keys)
-
-
-def _compute_bytes(q: Tensor, cache: Tensor) -> int:
-    return int(compute_dtype(q, cache).primitive_bitwidth) // 8

@@ -65,6 +65,7 @@ def split_kernel(
     Requests of more than `max_rows` rows are passed over. The sums go to `parts` (requests, KV heads, F, S, E), and to `statistics`
     (requests, KV heads, F, S, 2) m and Σ 2^(s − m), for `merge_kernel`; without `parts` there is one split, and its result goes to o.
     """
+    tl.static_assert(SPLIT % BLOCK_N == 0)
     kv_head = tl.program_id(1)
     split = tl.program_id(0) % num_splits
     tile = tl.program_id(0) // num_splits

@@ -5,7 +5,7 @@ those that fit is fastest is for `make gpu` to say.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Final
@@ -50,6 +50,16 @@ class DeviceLimits:
     def converts_fp8(self) -> bool:
         """Are there instructions from and to fp8 (e4m3)?"""
         return self.capability >= (8, 9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What else tiles depend on."""
+
+    element_bytes: int
+    """Of the type that products are computed in: 2 or 4."""
+    is_heavy: bool
+    """Does a score take more registers or shared memory than usual, for a bias, dropout, or bytes to convert?"""
 
 
 SPLIT_ROWS: Final = 16
@@ -105,16 +115,14 @@ def padded(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
-def forward_tiles(key_size: int, value_size: int, element_bytes: int, limits: DeviceLimits) -> Tiles:
-    """`element_bytes` of the type that products are computed in."""
-    return _tiles(_FORWARD_FP32 if element_bytes == 4 else _FORWARD[limits.family], key_size, value_size)
+def forward_tiles(key_size: int, value_size: int, workload: Workload, limits: DeviceLimits) -> Tiles:
+    return _tiles(_FORWARD_FP32, _FORWARD[limits.family], key_size, value_size, workload)
 
 
-def split_tiles(key_size: int, value_size: int, element_bytes: int, group: int) -> Tiles:
-    """As many rows as a group has heads, where that is no more than 64: then one row reads its keys once."""
-    tiles = _tiles(_SPLIT_FP32 if element_bytes == 4 else _SPLIT, key_size, value_size)
-    block_m = min(64, padded(group)) if element_bytes == 2 else tiles.block_m
-    return Tiles(block_m, tiles.block_n, tiles.num_warps, tiles.num_stages)
+def split_tiles(key_size: int, value_size: int, workload: Workload, group: int) -> Tiles:
+    """As many rows as a group has heads, up to 64, so that a row of a request meets its keys once."""
+    tiles = _tiles(_SPLIT_FP32, _SPLIT, key_size, value_size, workload)
+    return tiles if workload.element_bytes == 4 else replace(tiles, block_m=min(64, padded(group)))
 
 
 def merge_warps(value_size: int) -> int:
@@ -125,14 +133,15 @@ def delta_tiles(value_size: int) -> Tiles:
     return Tiles(4096 // padded(value_size), 1, 4, 1)
 
 
-def key_gradient_tiles(key_size: int, value_size: int, element_bytes: int, limits: DeviceLimits) -> Tiles:
-    return _tiles(_KEY_GRADIENT_FP32 if element_bytes == 4 else _KEY_GRADIENT[limits.family], key_size, value_size)
+def key_gradient_tiles(key_size: int, value_size: int, workload: Workload, limits: DeviceLimits) -> Tiles:
+    return _tiles(_KEY_GRADIENT_FP32, _KEY_GRADIENT[limits.family], key_size, value_size, workload)
 
 
-def query_gradient_tiles(key_size: int, value_size: int, element_bytes: int, limits: DeviceLimits) -> Tiles:
-    return _tiles(_QUERY_GRADIENT_FP32 if element_bytes == 4 else _QUERY_GRADIENT[limits.family], key_size, value_size)
+def query_gradient_tiles(key_size: int, value_size: int, workload: Workload, limits: DeviceLimits) -> Tiles:
+    return _tiles(_QUERY_GRADIENT_FP32, _QUERY_GRADIENT[limits.family], key_size, value_size, workload)
 
 
-def _tiles(table: BySize, key_size: int, value_size: int) -> Tiles:
-    largest = max(key_size, value_size)
-    return next(tiles for size, tiles in table.items() if largest <= size)
+def _tiles(fp32: BySize, fp16: BySize, key_size: int, value_size: int, workload: Workload) -> Tiles:
+    largest, table = max(key_size, value_size), fp32 if workload.element_bytes == 4 else fp16
+    tiles = next(tiles for size, tiles in table.items() if largest <= size)
+    return replace(tiles, block_m=max(16, tiles.block_m // 2)) if workload.is_heavy else tiles

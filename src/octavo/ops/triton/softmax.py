@@ -6,7 +6,17 @@ import triton
 import triton.language as tl
 
 from octavo.ops.triton.scores import is_kept, row_slopes, score_scale, scores
-from octavo.ops.triton.tiles import LN_2, LOG2_E, MINUS_INFINITY, as_column, blocks_of, is_visible, key_tiles, load_keys
+from octavo.ops.triton.tiles import (
+    LN_2,
+    LOG2_E,
+    MINUS_INFINITY,
+    as_column,
+    blocks_of,
+    decoded,
+    is_visible,
+    key_tiles,
+    load_keys,
+)
 
 
 class Sum(NamedTuple):
@@ -62,8 +72,8 @@ def _meet(
     """The sum with one more tile of keys. One of which a row sees nothing changes no bit of the row's."""
     keys = (start + tl.arange(0, BLOCK_N))[None, :]
     following = blocks_of(request, start + BLOCK_N, seen, BLOCK_N, BLOCK_SIZE)
-    k_ND = load_keys(k, request, blocks, start, seen, D, BLOCK_D, BLOCK_N, BLOCK_SIZE, IS_MASKED).to(q_MD.dtype)
-    u_MN = tl.dot(q_MD, tl.trans(k_ND), input_precision="ieee")
+    k_ND = load_keys(k, request, blocks, start, seen, D, BLOCK_D, BLOCK_N, BLOCK_SIZE, IS_MASKED)
+    u_MN = tl.dot(q_MD, tl.trans(decoded(k_ND, q_MD.dtype)), input_precision="ieee")
     column = as_column(rows)
     if IS_PLAIN:
         if IS_MASKED:
@@ -82,8 +92,8 @@ def _meet(
     denominator = denominator * rescale + tl.sum(p_MN, 1)
     if dropping is not None:
         p_MN = tl.where(is_kept(dropping, rows, start, request, BLOCK_N), p_MN, 0.0)
-    v_NE = load_keys(v, request, blocks, start, seen, E, BLOCK_E, BLOCK_N, BLOCK_SIZE, IS_MASKED).to(q_MD.dtype)
-    sums = tl.dot(p_MN.to(q_MD.dtype), v_NE, sums * rescale[:, None], input_precision="ieee")
+    v_NE = load_keys(v, request, blocks, start, seen, E, BLOCK_E, BLOCK_N, BLOCK_SIZE, IS_MASKED)
+    sums = tl.dot(p_MN.to(q_MD.dtype), decoded(v_NE, q_MD.dtype), sums * rescale[:, None], input_precision="ieee")
     return merged, denominator, sums, following
 
 

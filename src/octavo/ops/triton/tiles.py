@@ -288,6 +288,21 @@ def blocks_of(request, start, seen, BLOCK_N: tl.constexpr, BLOCK_SIZE: tl.conste
 
 
 @triton.jit
+def decoded(x, DTYPE: tl.constexpr):
+    """Of a cache's type as DTYPE. Bytes are fp8 (e4m3), for devices that cannot convert it.
+
+    With its exponent in the place of fp16's, whose bias is 8 more, such a number is 2⁸ times too small; subnormals, too.
+    """
+    if x.dtype == tl.uint8:
+        byte = x.to(tl.uint16)
+        magnitude = byte & 0x7F
+        half = (((byte & 0x80) << 8) | (magnitude << 7)).to(tl.float16, bitcast=True) * 256
+        return tl.where(magnitude == 0x7F, float("nan"), half).to(DTYPE)
+    else:
+        return x.to(DTYPE)
+
+
+@triton.jit
 def load_keys(
     tiles, request, blocks, start, seen, SIZE: tl.constexpr, BLOCK: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_SIZE: tl.constexpr, IS_MASKED: tl.constexpr,
