@@ -6,6 +6,7 @@ Legend: N rows and M keys of one request, H query heads, K KV heads, D key size,
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -219,6 +220,40 @@ def check_backward(built: Built, attend: Attend, differentiate: Differentiate, r
     for _ in range(repeats):
         again = differentiate(do, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options)
         assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True))
+
+
+def check_batch_invariance(built: Built, attend: Attend) -> tuple[torch.Tensor, torch.Tensor]:
+    """A row has the same bits alone and beside others, with hints of their sizes and without, in tables of any width.
+
+    Of options that are the same for every request."""
+    plan, (want_o, want_lse) = built.plan, built.outputs()
+    attend(built.q, built.k_cache, built.v_cache, plan, built.options, want_o, want_lse)
+    most_rows, most_keys = max(built.problem.rows), max(built.problem.keys)
+    changes = [{"max_query_rows": most_rows}, {"max_query_rows": most_rows, "max_keys": most_keys}]
+    if built.problem.layout is Layout.PAGED:
+        changes.append({"block_tables": torch.nn.functional.pad(plan.block_tables, (0, 9))})
+    for change in changes:
+        o, lse = built.outputs()
+        attend(built.q, built.k_cache, built.v_cache, replace(plan, **change), built.options, o, lse)
+        assert torch.equal(o, want_o)
+        assert torch.equal(lse, want_lse)
+    for index, (first, stop) in enumerate(pairwise(plan.query_starts.tolist())):
+        if first == stop:
+            continue
+        for hints in ({}, {"max_query_rows": stop - first, "max_keys": built.problem.keys[index]}):
+            alone = replace(
+                plan,
+                query_starts=(plan.query_starts[index : index + 2] - first),
+                seq_lens=plan.seq_lens[index : index + 1],
+                block_tables=plan.block_tables[index : index + 1],
+                key_starts=None if plan.key_starts is None else plan.key_starts[index : index + 1],
+                **hints,
+            )
+            o, lse = torch.empty_like(want_o[first:stop]), torch.empty_like(want_lse[:, first:stop])
+            attend(built.q[first:stop], built.k_cache, built.v_cache, alone, built.options, o, lse)
+            assert torch.equal(o, want_o[first:stop]), index
+            assert torch.equal(lse, want_lse[:, first:stop]), index
+    return want_o, want_lse
 
 
 def assert_within(got: torch.Tensor, plain: torch.Tensor, exact: torch.Tensor, factor: float) -> None:

@@ -1,6 +1,6 @@
 """Runs the tests of `interpreted/` in processes that interpret Triton's kernels on the CPU."""
 
-import importlib.util
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+FIRST_VERSION = (3, 7)
+"""The interpreter of those before does not know numpy 2.4."""
 FILES = sorted((Path(__file__).parent / "interpreted").glob("test_*.py"))
 
 
@@ -30,7 +32,14 @@ def runs() -> Iterator[dict[Path, subprocess.Popen[str]]]:
         run.kill()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def triton_version() -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in importlib.metadata.version("triton").split(".")[:2])
+    except importlib.metadata.PackageNotFoundError:
+        return ()
+
+
+@pytest.mark.skipif(triton_version() < FIRST_VERSION, reason=f"Triton is {triton_version()}, or not installed: ()")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_kernels_in_the_interpreter(file: Path, runs: dict[Path, subprocess.Popen[str]]) -> None:
     output, _ = runs[file].communicate()

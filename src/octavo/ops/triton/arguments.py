@@ -106,6 +106,7 @@ def is_plain(options: AttentionOptions) -> bool:
 
 def scoring_of(options: AttentionOptions) -> Scoring:
     bias, slopes, k_scales = options.bias, parameter(options.alibi_slopes), parameter(options.k_scales)
+    strides = (0, 0, 0, 0) if bias is None else tuple(bias.stride(i) if bias.shape[i] > 1 else 0 for i in range(4))
     return Scoring(
         scale=float(options.scale),
         softcap=float(options.softcap) if options.softcap else None,
@@ -114,9 +115,10 @@ def scoring_of(options: AttentionOptions) -> Scoring:
         slopes=slopes,
         slopes_stride=request_stride(slopes),
         bias=bias,
-        bias_strides=None
-        if bias is None
-        else tuple(0 if size == 1 and axis < 2 else bias.stride(axis) for axis, size in enumerate(bias.shape)),
+        bias_request_stride=strides[0],
+        bias_head_stride=strides[1],
+        bias_row_stride=strides[2],
+        bias_key_stride=strides[3],
     )
 
 

@@ -94,8 +94,8 @@ _KEY_GRADIENT_FP32: Final[BySize] = MappingProxyType(
 _KEY_GRADIENT: Final[Mapping[Family, BySize]] = MappingProxyType(
     {
         Family.HOPPER: {64: Tiles(64, 128, 8, 2), 128: Tiles(32, 128, 8, 2), 256: Tiles(32, 32, 8, 2), 512: Tiles(16, 16, 8, 1)},
-        Family.AMPERE: {64: Tiles(64, 64, 8, 3), 128: Tiles(32, 64, 8, 2), 256: Tiles(32, 32, 8, 2), 512: Tiles(16, 16, 8, 1)},
-        Family.SMALL: {64: Tiles(64, 64, 8, 3), 128: Tiles(32, 64, 8, 2), 256: Tiles(32, 32, 8, 2), 512: Tiles(16, 16, 8, 1)},
+        Family.AMPERE: {64: Tiles(32, 128, 8, 2), 128: Tiles(32, 64, 8, 2), 256: Tiles(32, 32, 8, 2), 512: Tiles(16, 16, 8, 1)},
+        Family.SMALL: {64: Tiles(32, 128, 8, 2), 128: Tiles(32, 64, 8, 2), 256: Tiles(32, 32, 8, 2), 512: Tiles(16, 16, 8, 1)},
     }
 )  # fmt: skip
 _QUERY_GRADIENT_FP32: Final[BySize] = MappingProxyType(

@@ -22,8 +22,10 @@ class Scoring(NamedTuple):
     slopes: Any
     slopes_stride: Any
     bias: Any
-    bias_strides: Any
-    """Of requests, heads, rows and keys."""
+    bias_request_stride: Any
+    bias_head_stride: Any
+    bias_row_stride: Any
+    bias_key_stride: Any
 
 
 class Dropping(NamedTuple):
@@ -47,9 +49,9 @@ def score_scale(scoring, request, kv_head, IS_PLAIN: tl.constexpr):
 
 @triton.jit
 def row_slopes(scoring, request, rows):
-    """Of each row, or None."""
+    """Of each row; 0 without slopes."""
     if scoring.slopes is None:
-        return None
+        return 0.0
     else:
         slopes = scoring.slopes + request.index.to(tl.int64) * scoring.slopes_stride
         return tl.load(slopes + rows.head)
@@ -70,10 +72,9 @@ def scores(u, scale, slopes, rows, keys, request, scoring, IS_PLAIN: tl.constexp
         if scoring.slopes is not None:
             s -= slopes * tl.abs(rows.position - keys).to(tl.float32)
         if scoring.bias is not None:
-            request_stride, head_stride, row_stride, key_stride = scoring.bias_strides
-            row = rows.head.to(tl.int64) * head_stride + rows.index.to(tl.int64) * row_stride
-            row += request.index.to(tl.int64) * request_stride
-            pointers = scoring.bias + (row + keys.to(tl.int64) * key_stride)
+            row = rows.head.to(tl.int64) * scoring.bias_head_stride + rows.index.to(tl.int64) * scoring.bias_row_stride
+            row += request.index.to(tl.int64) * scoring.bias_request_stride
+            pointers = scoring.bias + (row + keys.to(tl.int64) * scoring.bias_key_stride)
             s += tl.load(pointers, mask=rows.is_real & (keys < request.num_keys), other=0.0)
         s *= LOG2_E
     return s, t

@@ -53,7 +53,7 @@ class Window(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One request, as scalars; `first_token` is None where it is 0 for all."""
+    """One request, as scalars."""
 
     index: Any
     first_row: Any
@@ -120,7 +120,7 @@ def find_owner(starts, num_requests, tile, SCALE: tl.constexpr, BLOCK: tl.conste
 @triton.jit
 def load_request(plan, index):
     first_row = tl.load(plan.query_starts + index)
-    first_token = None
+    first_token = tl.zeros((), tl.int32)
     if plan.key_starts is not None:
         first_token = tl.load(plan.key_starts + index)
     return Request(
@@ -264,27 +264,22 @@ def key_tiles(cache, request, kv_head, BLOCK_SIZE: tl.constexpr):
     slots = cache.start + kv_head.to(tl.int64) * cache.head_stride
     if BLOCK_SIZE == 0:
         slots += tl.load(request.table).to(tl.int64) * cache.block_stride
-        if request.first_token is not None:
-            slots += request.first_token.to(tl.int64) * cache.slot_stride
+        slots += request.first_token.to(tl.int64) * cache.slot_stride
     return KeyTiles(slots=slots, block_stride=cache.block_stride, slot_stride=cache.slot_stride)
 
 
 @triton.jit
 def blocks_of(request, start, seen, BLOCK_N: tl.constexpr, BLOCK_SIZE: tl.constexpr):
-    """Block ids of the keys `seen` from `start` on, (N,) or one for all; 0, unread, where BLOCK_SIZE is.
+    """Block ids of the keys `seen` from `start` on, (N,); 0, unread, where BLOCK_SIZE is.
 
     A loop over tiles asks for those of the next one, since a load whose address has to be loaded first is not pipelined.
     """
     if BLOCK_SIZE == 0:
         return 0
-    elif BLOCK_SIZE % BLOCK_N == 0 and request.first_token is None:  # a tile lies in one block
-        return tl.load(request.table + start // BLOCK_SIZE, mask=start < seen.stop, other=0)
     else:
-        token_N = start + tl.arange(0, BLOCK_N)
-        is_seen_N = (token_N >= seen.first) & (token_N < seen.stop)
-        if request.first_token is not None:
-            token_N += request.first_token
-        return tl.load(request.table + token_N // BLOCK_SIZE, mask=is_seen_N, other=0)
+        keys_N = start + tl.arange(0, BLOCK_N)
+        is_seen_N = (keys_N >= seen.first) & (keys_N < seen.stop)
+        return tl.load(request.table + (keys_N + request.first_token) // BLOCK_SIZE, mask=is_seen_N, other=0)
 
 
 @triton.jit
@@ -342,14 +337,7 @@ def _key_pointers(tiles, request, blocks, start, BLOCK: tl.constexpr, BLOCK_N: t
     if BLOCK_SIZE == 0:
         first = tiles.slots + tl.cast(start, tl.int64) * tiles.slot_stride
         return first + ((key_N * tiles.slot_stride)[:, None] + size)
-    elif BLOCK_SIZE % BLOCK_N == 0 and request.first_token is None:
-        first = tiles.slots + blocks.to(tl.int64) * tiles.block_stride
-        first += tl.cast(start % BLOCK_SIZE, tl.int64) * tiles.slot_stride
-        return first + ((key_N * tiles.slot_stride)[:, None] + size)
     else:
-        token_N = start + key_N
-        if request.first_token is not None:
-            token_N += request.first_token
-        slot_N = (token_N % BLOCK_SIZE).to(tl.int64)
+        slot_N = ((start + key_N + request.first_token) % BLOCK_SIZE).to(tl.int64)
         slots_N = tiles.slots + blocks.to(tl.int64) * tiles.block_stride + slot_N * tiles.slot_stride
         return slots_N[:, None] + size
