@@ -8,7 +8,7 @@ ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attenti
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test asan lint format bench peers compare clean
+.PHONY: help serve test asan lint format bench gpu peers compare clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ format: $(VENV)/.installed-dev ## Sort imports and format
 
 bench: $(VENV)/.installed ## Measure this machine into bench/results and docs/performance.md
 	$(BIN)/python bench/performance.py
+
+gpu: $(VENV)/.installed-dev ## Check attention on this machine's NVIDIA GPU, and measure it into bench/results
+	$(BIN)/python bench/gpu_attention.py
+	$(BIN)/python bench/gpu_resources.py --json bench/results/gpu-resources.json
 
 peers: $(VENV)/.installed ## Install the engines to compare with, and convert the models for them
 	$(BIN)/octavo pull smollm2

@@ -13,12 +13,10 @@ from torch import Tensor
 from octavo.ops.attention_options import AttentionOptions
 from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.errors import MissingKernelsError
+from octavo.ops.triton.launch_table import LARGE_FP32_HEAD, LARGE_FP32_SHARED_BYTES
 
 logger = logging.getLogger(__name__)
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_LARGE_FP32_HEAD = 256
-_LARGE_FP32_SHARED_BYTES = 132_096
-"""What a block of the backward pass takes for a larger head in fp32."""
 
 
 def can_paged_attention(
@@ -46,20 +44,20 @@ def can_attention_backward(
 ) -> bool:
     if q_THD.device.type != "cuda" or q_THD.dtype not in _DTYPES:
         return False
-    is_large = q_THD.dtype == torch.float32 and max(k_cache.shape[3], v_cache.shape[3]) > _LARGE_FP32_HEAD
+    is_large = q_THD.dtype == torch.float32 and max(k_cache.shape[3], v_cache.shape[3]) > LARGE_FP32_HEAD
     return not is_large or _holds_large_heads(q_THD.device)
 
 
 @cache
 def _holds_large_heads(device: torch.device) -> bool:
     shared_bytes: int = torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
-    if shared_bytes < _LARGE_FP32_SHARED_BYTES:
+    if shared_bytes < LARGE_FP32_SHARED_BYTES:
         logger.warning(
             "gradients of attention in fp32 with heads above %d run on the reference, which is slow: a block needs %d bytes "
             "of shared memory and %s has %d; use bf16 or fp16",
-            *(_LARGE_FP32_HEAD, _LARGE_FP32_SHARED_BYTES, device, shared_bytes),
+            *(LARGE_FP32_HEAD, LARGE_FP32_SHARED_BYTES, device, shared_bytes),
         )
-    return shared_bytes >= _LARGE_FP32_SHARED_BYTES
+    return shared_bytes >= LARGE_FP32_SHARED_BYTES
 
 
 def paged_attention(

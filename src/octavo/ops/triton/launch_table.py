@@ -66,6 +66,9 @@ SPLIT_ROWS: Final = 16
 """Requests of at most so many rows have their keys split."""
 SPLIT_KEYS: Final = 512
 """Keys of a split: at fixed positions, so that a row's sums do not depend on what else is in the plan."""
+LARGE_FP32_HEAD: Final = 256
+LARGE_FP32_SHARED_BYTES: Final = 132_096
+"""What a block of the backward pass takes for a larger head in fp32."""
 MAX_BLOCK_M: Final = 128
 MAX_BLOCK_N: Final = 128
 
