@@ -8,7 +8,7 @@ ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attenti
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test asan lint format bench bench-attention peers compare clean
+.PHONY: help serve test asan lint format bench bench-attention gpu peers compare clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ bench: $(VENV)/.installed ## Measure this machine into bench/results and docs/pe
 bench-attention: $(VENV)/.installed ## Measure attention beside torch's into bench/results and docs/attention.md
 	$(BIN)/python bench/attention.py --json bench/results/attention.json
 	$(BIN)/python bench/attention.py --page
+
+gpu: $(VENV)/.installed-dev ## Check attention on this machine's NVIDIA GPU, and measure it into bench/results
+	$(BIN)/python bench/gpu_attention.py
+	$(BIN)/python bench/gpu_resources.py --json bench/results/gpu-resources.json
 
 peers: $(VENV)/.installed ## Install the engines to compare with, and convert the models for them
 	$(BIN)/octavo pull smollm2

@@ -34,3 +34,25 @@ def summary(times: Sequence[float]) -> dict[str, float | int]:
         "spread_ms": (quartiles[2] - quartiles[0]) * 1e3,
         "repeats": len(times),
     }
+
+
+def timed_on_gpu(runs: Sequence[Callable[[], object]], seconds: float, *, warm_up: int = 3) -> list[list[float]]:
+    """As `timed`, by events on the current CUDA stream: what the device takes, without what launching takes beside it."""
+    import torch
+
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(warm_up):
+        for run in runs:
+            run()
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    while len(times[0]) < MIN_REPEATS or time.perf_counter() - begin < seconds:
+        events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in runs]
+        for run, (start, stop) in zip(runs, events, strict=True):
+            start.record()
+            run()
+            stop.record()
+        torch.cuda.synchronize()
+        for (start, stop), own in zip(events, times, strict=True):
+            own.append(start.elapsed_time(stop) / 1e3)
+    return times

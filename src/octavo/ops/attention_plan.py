@@ -20,6 +20,8 @@ class AttentionPlan:
     block_tables   int32 (R, max_blocks): token p of request r is at slot block_tables[r, p // block_size]·block_size
                    + p % block_size; entries behind the window are 0, the null block, and are not read
     key_starts     int32 (R,): request r's key j is token key_starts[r] + j of its table; None: 0 of each
+    max_query_rows No request has more rows, and
+    max_keys       no request has more keys: for kernels that cannot look; None: unknown
 
     Rows may be more than keys: those at positions below 0 see none, but what a window reaches.
 
@@ -32,6 +34,8 @@ class AttentionPlan:
     block_tables: Tensor
     block_size: int
     key_starts: Tensor | None = None
+    max_query_rows: int | None = None
+    max_keys: int | None = None
     num_rows: int | None = field(init=False, default=None)
     """Rows of all requests; None on a GPU."""
     highest_block: int = field(init=False, default=-1)
@@ -52,6 +56,7 @@ class AttentionPlan:
         if device.type == "cpu":
             self._check_rows()
             self._check_blocks()
+            self._check_bounds()
 
     @property
     def num_requests(self) -> int:
@@ -86,6 +91,14 @@ class AttentionPlan:
                 param="plan",
             )
         object.__setattr__(self, "num_rows", int(starts[-1]))
+
+    def _check_bounds(self) -> None:
+        for name, longest in (("max_query_rows", "longest_rows"), ("max_keys", "longest_keys")):
+            bound = getattr(self, name)
+            if bound is not None and bound < getattr(self, longest):
+                raise OpArgumentError(
+                    f"plan.{name}: got {bound}; allowed {getattr(self, longest)} or more, or None", param="plan"
+                )
 
     def _key_ends(self) -> NDArray[Any]:
         """The token of its table behind each request's last key."""

@@ -7,7 +7,7 @@ forces the instruction set of the native CPU kernels. Both are read once, at imp
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, ParamSpec, TypeVar
 
 from octavo.config import env
 from octavo.core.errors import ConfigError
@@ -64,6 +64,8 @@ def _load_native() -> "ModuleType | None":
 
 
 NATIVE = _load_native()
+ALLOWS_TRITON: Final = env.forced_ops_backend() != "reference"
+"""Whether tensors on a GPU go to Triton's kernels, which are imported when the first one comes."""
 
 
 def isa() -> str:

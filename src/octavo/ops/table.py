@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
 from octavo.ops import reference
-from octavo.ops.dispatch import NATIVE, Kernel, Op
+from octavo.ops.dispatch import ALLOWS_TRITON, NATIVE, Kernel, Op
+from octavo.ops.triton import attention as triton_attention
 
 if NATIVE is not None:
     from octavo.ops.cpu import activations, attention, elementwise, linear, logits, norms, rotary
@@ -13,10 +14,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _op(run_reference: Callable[P, R], cpu: Callable[[], Kernel[P, R]]) -> Op[P, R]:
+def _op(
+    run_reference: Callable[P, R],
+    cpu: Callable[[], Kernel[P, R]],
+    triton: Kernel[P, R] | None = None,
+) -> Op[P, R]:
     """`cpu` is called only where the native module is."""
-    fallback = Kernel("reference", _always, run_reference)
-    return Op((fallback,) if NATIVE is None else (cpu(), fallback))
+    kernels = [Kernel("reference", _always, run_reference)]
+    if triton is not None and ALLOWS_TRITON:
+        kernels.insert(0, triton)
+    if NATIVE is not None:
+        kernels.insert(0, cpu())
+    return Op(tuple(kernels))
 
 
 def _always(*args: object, **kwargs: object) -> bool:
@@ -59,7 +68,10 @@ STORE_KV: Final = _op(reference.store_kv, lambda: Kernel("cpu", attention.can_st
 ATTENTION_BACKWARD: Final = _op(
     reference.attention_backward,
     lambda: Kernel("cpu", attention.can_attention_backward, attention.attention_backward),
+    Kernel("triton", triton_attention.can_attention_backward, triton_attention.attention_backward),
 )
 PAGED_ATTENTION: Final = _op(
-    reference.paged_attention, lambda: Kernel("cpu", attention.can_paged_attention, attention.paged_attention)
+    reference.paged_attention,
+    lambda: Kernel("cpu", attention.can_paged_attention, attention.paged_attention),
+    Kernel("triton", triton_attention.can_paged_attention, triton_attention.paged_attention),
 )

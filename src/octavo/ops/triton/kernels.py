@@ -1,0 +1,90 @@
+"""Runs the launches of an op on the device of its tensors. Imports Triton."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+from octavo.ops.attention_options import AttentionOptions
+from octavo.ops.attention_plan import AttentionPlan
+from octavo.ops.errors import MissingKernelsError
+from octavo.ops.triton.arguments import is_addressable
+from octavo.ops.triton.backward import backward_launches
+from octavo.ops.triton.forward import forward_launches
+from octavo.ops.triton.launch_table import DeviceLimits
+
+_INTERPRETED = DeviceLimits(capability=(8, 0), shared_bytes=163 << 10)
+_FIRST_CAPABILITY = (8, 0)
+
+
+def paged_attention(
+    q_THD: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    plan: AttentionPlan,
+    options: AttentionOptions,
+    o_THE: Tensor,
+    lse_HT: Tensor | None,
+) -> None:
+    group = q_THD.shape[1] // k_cache.shape[2]
+    o = o_THE if is_addressable(o_THE, group) else torch.empty_like(o_THE, memory_format=torch.contiguous_format)
+    for launch in forward_launches(q_THD, k_cache, v_cache, plan, options, o, lse_HT, device_limits(q_THD.device)):
+        with _current(q_THD.device):
+            launch.run()
+    if o is not o_THE:
+        o_THE.copy_(o)
+
+
+def attention_backward(
+    do_THE: Tensor,
+    q_THD: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor,
+    o_THE: Tensor,
+    lse_HT: Tensor,
+    plan: AttentionPlan,
+    options: AttentionOptions,
+    dlse_HT: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dq = torch.empty_like(q_THD, memory_format=torch.contiguous_format)
+    dk, dv = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (k_cache, v_cache))
+    launches = backward_launches(
+        do_THE,
+        q_THD,
+        k_cache,
+        v_cache,
+        o_THE,
+        lse_HT,
+        plan,
+        options,
+        (dq, dk, dv),
+        device_limits(q_THD.device),
+        dlse_HT,
+    )
+    for launch in launches:
+        with _current(q_THD.device):
+            launch.run()
+    return dq, dk, dv
+
+
+def device_limits(device: torch.device) -> DeviceLimits:
+    """A CPU's, on which Triton interprets, are those of an A100. Raises `MissingKernelsError`."""
+    if device.type == "cpu":
+        return _INTERPRETED
+    properties = torch.cuda.get_device_properties(device)
+    capability = (properties.major, properties.minor)
+    if capability < _FIRST_CAPABILITY:
+        raise MissingKernelsError(
+            f"attention on {device}: got {properties.name} of compute capability {capability[0]}.{capability[1]}; Triton's "
+            "kernels need 8.0 or more; set OCTAVO_OPS=reference for plain PyTorch, which is slow",
+            param="q",
+        )
+    return DeviceLimits(
+        capability=capability,
+        shared_bytes=properties.shared_memory_per_block_optin,  # type: ignore[attr-defined]  # missing in torch's stub
+    )
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Triton launches on the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

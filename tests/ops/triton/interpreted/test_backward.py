@@ -1,0 +1,139 @@
+"""Legend: H query heads, N rows, M keys, E value size."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ops.triton.problems import Layout, Problem, check_backward
+
+from octavo.ops import Dropout
+from octavo.ops.reference.philox import keep_mask
+from octavo.ops.triton import kernels
+from octavo.ops.triton.launch_table import Tiles
+
+OPTIONS = {
+    "full": {},
+    "causal": {"window_right": 0},
+    "local": {"window_left": 20, "window_right": 5},
+    "left": {"window_left": 33},
+    "right": {"window_right": 7},
+    "softcap": {"softcap": 2.0, "window_right": 0},
+    "alibi": {"alibi_slopes": lambda p, randn: randn(p.num_heads).abs()},
+    "bias": {"bias": lambda p, randn: randn(len(p.rows), 1, max(p.rows), max(p.keys))},
+    "sinks": {"sinks": lambda p, randn: randn(p.num_heads)},
+    "dropout": {"dropout": Dropout(probability=0.3, seed=2**40 + 5)},
+    "negative": {"scale": -0.3, "window_right": 0},
+    "all": {
+        "window_left": 40,
+        "window_right": 3,
+        "softcap": 3.0,
+        "alibi_slopes": lambda p, randn: randn(len(p.rows), p.num_heads).abs(),
+        "bias": lambda p, randn: randn(1, p.num_heads, max(p.rows), max(p.keys)),
+        "dropout": Dropout(probability=0.1, seed=3),
+    },
+}
+MIXED = {"rows": (70, 0, 9, 5), "keys": (90, 4, 0, 3), "num_heads": 2, "num_kv_heads": 1}
+
+
+def attend(q, k_cache, v_cache, plan, options, o, lse):
+    kernels.paged_attention(q, k_cache, v_cache, plan, options, o, lse)
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch):
+    monkeypatch.setattr("octavo.ops.triton.forward.forward_tiles", lambda *sizes: Tiles(64, 32, 4, 1))
+    monkeypatch.setattr("octavo.ops.triton.forward.split_tiles", lambda *sizes: Tiles(16, 32, 4, 1))
+    monkeypatch.setattr("octavo.ops.triton.backward.query_gradient_tiles", lambda *sizes: Tiles(64, 32, 4, 1))
+    monkeypatch.setattr("octavo.ops.triton.backward.key_gradient_tiles", lambda *sizes: Tiles(32, 64, 4, 1))
+
+
+def check(**changes):
+    check_backward(Problem(**{**MIXED, **changes}).build(), attend, kernels.attention_backward)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_options(options):
+    check(options=options, layout=Layout.VARLEN)
+
+
+@pytest.mark.parametrize("name", ["causal", "local", "softcap", "dropout"])
+def test_options_in_fp16(name):
+    check(options=OPTIONS[name], layout=Layout.VARLEN, dtype=torch.float16, key_size=40, value_size=24)
+
+
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("heads", [(2, 2), (3, 1), (4, 2)], ids=["MHA", "MQA", "GQA"])
+def test_layouts_and_groups(layout, heads):
+    check(layout=layout, num_heads=heads[0], num_kv_heads=heads[1], options={"window_right": 0})
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (7, 59), (80, 80), (128, 64), (300, 40)], ids=str)
+def test_head_sizes(sizes):
+    check(rows=(20,), keys=(37,), key_size=sizes[0], value_size=sizes[1], scale=sizes[0] ** -0.5)
+
+
+def test_nothing_to_do():
+    check(rows=(), keys=(), layout=Layout.VARLEN)
+    check(rows=(0,), keys=(5,), layout=Layout.VARLEN)
+    check(rows=(5,), keys=(0,), layout=Layout.VARLEN)
+
+
+def test_strided_tensors():
+    built = Problem(**MIXED, options={"window_right": 0}).build()
+    o, lse = built.outputs()
+    attend(built.q, built.k_cache, built.v_cache, built.plan, built.options, o, lse)
+    do = torch.randn(o.shape, generator=torch.Generator().manual_seed(0))
+    want = kernels.attention_backward(do, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options)
+    transposed = [x.transpose(0, -1).contiguous().transpose(0, -1) for x in (do, built.q, o)]
+    head_major = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (built.k_cache, built.v_cache)]
+    got = kernels.attention_backward(
+        transposed[0], transposed[1], *head_major, transposed[2], lse.T.contiguous().T, built.plan, built.options
+    )
+    for a, b in zip(got, want, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31, 2**63 + 2**33 + 7, -12345])
+def test_dropout_drops_what_the_reference_drops(seed):
+    """With V the identity o is P ∘ Z, and with dO the identity dV is its transpose."""
+    num_rows, num_keys, num_heads = 20, 50, 2
+    dropout = Dropout(probability=0.4, seed=seed)
+    built = Problem(
+        rows=(2, num_rows), keys=(1, num_keys), num_heads=num_heads, num_kv_heads=num_heads, value_size=num_keys,
+        layout=Layout.DENSE, options={"dropout": dropout},
+    ).build()  # fmt: skip
+    block = int(built.plan.block_tables[1, 0])
+    built.v_cache[block] = torch.eye(num_keys)[:, None, :]
+    o, lse = built.outputs()
+    attend(built.q, built.k_cache, built.v_cache, built.plan, built.options, o, lse)
+    kept = keep_mask(dropout, 1, torch.arange(num_heads), torch.arange(num_rows), torch.arange(num_keys))
+    assert torch.equal(o[2:].transpose(0, 1) != 0, kept)
+    do = torch.zeros_like(o)
+    do[2:] = torch.eye(num_rows, num_keys)[:, None, :]
+    _, _, dv = kernels.attention_backward(do, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options)
+    assert torch.equal(dv[block].permute(1, 2, 0)[:, :num_rows] != 0, kept)
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_problem(data):
+    num_requests = data.draw(st.integers(1, 3))
+    sizes = st.lists(st.integers(0, 50), min_size=num_requests, max_size=num_requests)
+    num_kv_heads, group = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3))
+    bound = st.none() | st.integers(0, 60)
+    check(
+        rows=tuple(data.draw(sizes)),
+        keys=tuple(data.draw(sizes)),
+        num_heads=num_kv_heads * group,
+        num_kv_heads=num_kv_heads,
+        key_size=data.draw(st.integers(1, 40)),
+        value_size=data.draw(st.integers(1, 40)),
+        block_size=data.draw(st.integers(1, 40)),
+        layout=data.draw(st.sampled_from(Layout)),
+        dtype=data.draw(st.sampled_from([torch.float32, torch.float16])),
+        options={
+            "window_left": data.draw(bound),
+            "window_right": data.draw(bound),
+            "softcap": data.draw(st.sampled_from([0.0, 5.0])),
+        },
+    )

@@ -1,0 +1,109 @@
+"""Kernels compiled ahead of time, for GPUs that are not there: they compile, fit into shared memory, and spill no register."""
+
+import pytest
+import torch
+from ops.triton.problems import Layout, Problem
+
+from octavo.ops import Dropout
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+from octavo.ops.triton.ahead_of_time import ARCHITECTURES, resources
+from octavo.ops.triton.arguments import Launch
+from octavo.ops.triton.backward import backward_launches
+from octavo.ops.triton.forward import forward_launches
+
+CAUSAL = {"window_right": 0}
+PREFILL = {
+    "rows": (64, 64),
+    "keys": (64, 64),
+    "num_heads": 2,
+    "num_kv_heads": 2,
+    "layout": Layout.DENSE,
+    "has_hints": True,
+}
+DECODE = {"rows": (1, 1), "keys": (1100, 20), "num_heads": 8, "num_kv_heads": 2, "has_hints": True}
+MIXED = {"rows": (1, 60), "keys": (1100, 60), "num_heads": 6, "num_kv_heads": 2}
+
+TOLERATED_SPILL_BYTES = 16
+"""The assembler gives up a few registers of its own accord where that lets one more block run beside."""
+
+
+def forward_of(problem: Problem, architecture: int) -> list[Launch]:
+    built = problem.build()
+    o, lse = built.outputs()
+    limits = ARCHITECTURES[architecture]
+    return forward_launches(built.q, built.k_cache, built.v_cache, built.plan, built.options, o, lse, limits)
+
+
+def backward_of(problem: Problem, architecture: int) -> list[Launch]:
+    built = problem.build()
+    o, lse = built.outputs()
+    gradients, limits = (built.q, built.k_cache, built.v_cache), ARCHITECTURES[architecture]
+    return backward_launches(
+        o, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options, gradients, limits
+    )
+
+
+def check(launches: list[Launch], architecture: int, may_spill: bool = False) -> list[str]:
+    """The names of the kernels."""
+    found = [resources(launch, architecture) for launch in launches]
+    for each in found:
+        assert each.shared_bytes <= ARCHITECTURES[architecture].shared_bytes, each
+        assert may_spill or each.spilled_bytes <= TOLERATED_SPILL_BYTES, each
+    return [each.kernel for each in found]
+
+
+@pytest.mark.parametrize("architecture", [80, 90])
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_main_launches_fit_and_spill_nothing(size, architecture):
+    sizes = {"key_size": size, "value_size": size}
+    fp16, bf16 = {"dtype": torch.float16, **sizes}, {"dtype": torch.bfloat16, **sizes}
+    causal, full = Problem(**PREFILL, **bf16, options=CAUSAL), Problem(**PREFILL, **fp16)
+    assert check(forward_of(causal, architecture), architecture) == ["forward_kernel"]
+    assert check(forward_of(full, architecture), architecture) == ["forward_kernel"]
+    decode = Problem(**DECODE, **bf16, options=CAUSAL)
+    assert check(forward_of(decode, architecture), architecture) == ["split_kernel", "merge_kernel"]
+    names = ["delta_kernel", "key_gradient_kernel", "query_gradient_kernel"]
+    assert check(backward_of(causal, architecture), architecture) == names
+
+
+SCALES = {
+    "k_scales": lambda p, randn: randn(p.num_kv_heads).abs(),
+    "v_scales": lambda p, randn: randn(len(p.rows), p.num_kv_heads).abs(),
+}
+EVERYTHING = {
+    "window_left": 40,
+    "window_right": 3,
+    "softcap": 3.0,
+    "alibi_slopes": lambda p, randn: randn(p.num_heads).abs(),
+    "bias": lambda p, randn: randn(1, 1, max(p.rows), max(p.keys)),
+    "sinks": lambda p, randn: randn(p.num_heads).double(),
+    "dropout": Dropout(probability=0.1, seed=-1),
+}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "problem"),
+    [
+        (86, Problem(**MIXED, key_size=128, value_size=128, dtype=torch.float16, options=EVERYTHING)),
+        (80, Problem(**MIXED, key_size=59, value_size=7, dtype=torch.bfloat16, layout=Layout.VARLEN)),
+        (90, Problem(**MIXED, key_size=80, value_size=96, dtype=torch.float32, block_size=5, options=CAUSAL)),
+    ],
+    ids=["everything", "odd sizes", "fp32"],
+)
+def test_every_option_compiles(architecture, problem):
+    check(forward_of(problem, architecture), architecture, may_spill=True)
+    check(backward_of(problem, architecture), architecture, may_spill=True)
+
+
+@pytest.mark.parametrize("architecture", [80, 90], ids=["converted by hand", "converted by the device"])
+def test_scaled_caches_compile(architecture):
+    caches = {"cache_dtype": torch.float8_e4m3fn, "block_size": 64, "options": {**SCALES, **CAUSAL}}
+    problem = Problem(**MIXED, **caches, key_size=128, value_size=128, dtype=torch.bfloat16)
+    check(forward_of(problem, architecture), architecture)
+
+
+def test_heads_of_512_fit_where_memory_is_small():
+    problem = Problem(**PREFILL, key_size=512, value_size=512, dtype=torch.float16, options=CAUSAL)
+    check([*forward_of(problem, 86), *backward_of(problem, 86)], 86)

@@ -1,0 +1,148 @@
+"""Which tensors go to Triton's kernels, which kernels a plan goes to, and what is said where there is no Triton."""
+
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ops.triton.problems import Layout, Problem
+
+from octavo.ops import AttentionOptions, AttentionPlan, OpArgumentError, table
+from octavo.ops.errors import MissingKernelsError
+from octavo.ops.triton import attention
+from octavo.ops.triton.launch_table import (
+    SPLIT_KEYS,
+    DeviceLimits,
+    Family,
+    Workload,
+    forward_tiles,
+    key_gradient_tiles,
+    padded,
+    query_gradient_tiles,
+    split_tiles,
+)
+
+A100 = DeviceLimits(capability=(8, 0), shared_bytes=163 << 10)
+H100 = DeviceLimits(capability=(9, 0), shared_bytes=227 << 10)
+L4 = DeviceLimits(capability=(8, 9), shared_bytes=99 << 10)
+
+
+@dataclass
+class Elsewhere:
+    """A tensor on a GPU that is not here."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    device: torch.device = field(default_factory=lambda: torch.device("cuda", 0))
+
+
+def test_triton_comes_before_the_reference():
+    for op in (table.PAGED_ATTENTION, table.ATTENTION_BACKWARD):
+        assert [kernel.backend for kernel in op.kernels][-2:] == ["triton", "reference"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_tensors_on_a_gpu_are_taken(dtype):
+    q, cache = Elsewhere(dtype, (3, 4, 64)), Elsewhere(dtype, (2, 16, 2, 64))
+    is_taken = dtype != torch.float64
+    assert attention.can_paged_attention(q, cache, cache, None, None, o_THE=q, lse_HT=None) is is_taken
+    assert attention.can_attention_backward(q, q, cache, cache, q, None, None, None, dlse_HT=None) is is_taken
+    here = torch.zeros(3, 4, 64, dtype=dtype)
+    assert not attention.can_paged_attention(here, here, here, None, None, o_THE=here, lse_HT=None)
+    assert not attention.can_attention_backward(here, here, here, here, here, None, None, None, dlse_HT=None)
+
+
+@pytest.mark.parametrize(("shared_bytes", "is_taken"), [(99 << 10, False), (163 << 10, True)])
+def test_large_heads_in_fp32_need_shared_memory(shared_bytes, is_taken, monkeypatch, caplog):
+    properties = SimpleNamespace(shared_memory_per_block_optin=shared_bytes)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    attention._holds_large_heads.cache_clear()
+    q, cache = Elsewhere(torch.float32, (3, 4, 300)), Elsewhere(torch.float32, (2, 16, 2, 300))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert attention.can_attention_backward(q, q, cache, cache, q, None, None, None, dlse_HT=None) is is_taken
+    assert len(caplog.records) == (not is_taken)
+    attention._holds_large_heads.cache_clear()
+
+
+def test_ops_start_without_triton():
+    code = "import sys, octavo.ops; sys.exit('triton' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_missing_triton_is_named(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("octavo.ops.triton.")]:
+        if name != attention.__name__:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(sys.modules["octavo.ops.triton"], "kernels", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    q, cache = torch.zeros(1, 1, 8), torch.zeros(1, 1, 1, 8)
+    with pytest.raises(MissingKernelsError, match="pip install"):
+        attention.paged_attention(q, cache, cache, None, AttentionOptions(scale=1.0), o_THE=q, lse_HT=None)
+    with pytest.raises(MissingKernelsError, match="pip install"):
+        attention.attention_backward(q, q, cache, cache, q, q, None, AttentionOptions(scale=1.0), dlse_HT=None)
+
+
+def test_hints_are_checked():
+    plan = Problem(rows=(3, 5), keys=(7, 2)).build().plan
+    for good in ({"max_query_rows": 5}, {"max_query_rows": 9, "max_keys": 7}):
+        assert changed(plan, **good).max_query_rows == good["max_query_rows"]
+    for wrong in ({"max_query_rows": 4}, {"max_keys": 6}):
+        with pytest.raises(OpArgumentError, match="max_"):
+            changed(plan, **wrong)
+
+
+def changed(plan: AttentionPlan, **changes: int) -> AttentionPlan:
+    return replace(plan, **changes)
+
+
+def test_families():
+    assert [limits.family for limits in (A100, H100, L4)] == [Family.AMPERE, Family.HOPPER, Family.SMALL]
+    assert [limits.converts_fp8 for limits in (A100, H100, L4)] == [False, True, True]
+
+
+@pytest.mark.parametrize("limits", [A100, H100, L4], ids=["A100", "H100", "L4"])
+@pytest.mark.parametrize("element_bytes", [2, 4])
+@pytest.mark.parametrize("is_heavy", [False, True])
+def test_every_size_has_tiles(limits, element_bytes, is_heavy):
+    workload = Workload(element_bytes=element_bytes, is_heavy=is_heavy)
+    for size in range(1, 513):
+        assert padded(size) >= size
+        for tiles in (
+            forward_tiles(size, 1, workload, limits),
+            split_tiles(1, size, workload, 3),
+            key_gradient_tiles(size, 7, workload, limits),
+            query_gradient_tiles(5, size, workload, limits),
+        ):
+            assert min(tiles.block_m, tiles.block_n) >= 16
+        assert SPLIT_KEYS % split_tiles(size, size, workload, 1).block_n == 0
+    assert split_tiles(64, 64, Workload(element_bytes=2, is_heavy=is_heavy), 200).block_m == 64
+
+
+@pytest.mark.parametrize(
+    ("rows", "hints", "kernels"),
+    [
+        ((1, 1, 1), {"max_query_rows": 1}, ["split_kernel", "merge_kernel"]),
+        ((1, 1, 1), {}, ["split_kernel", "merge_kernel"]),  # three rows in all: no request has more
+        ((40, 40), {"max_query_rows": 40}, ["forward_kernel"]),
+        ((40,), {}, ["forward_kernel"]),
+        ((40, 40), {}, ["forward_kernel", "split_kernel", "merge_kernel"]),
+        ((40, 1), {"max_query_rows": 40}, ["forward_kernel", "split_kernel", "merge_kernel"]),
+        ((1, 1), {"max_query_rows": 1, "max_keys": SPLIT_KEYS}, ["split_kernel"]),
+        ((), {}, []),
+    ],
+    ids=str,
+)
+def test_sizes_choose_kernels(rows, hints, kernels):
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from octavo.ops.triton.forward import forward_launches
+
+    keys = tuple(500 for _ in rows)
+    built = Problem(rows=rows, keys=keys, layout=Layout.VARLEN).build()
+    plan = changed(built.plan, **hints)
+    o, lse = built.outputs()
+    launches = forward_launches(built.q, built.k_cache, built.v_cache, plan, built.options, o, lse, A100)
+    assert [launch.kernel.fn.__name__ for launch in launches] == kernels
