@@ -324,6 +324,7 @@ struct AttentionBackwardArguments {
     CacheView dk, dv;
     const GradientTile* tiles;
     int64_t num_tiles;
+    int64_t kept_bytes;  // that a thread may keep packed rows in; run() chooses
 };
 
 // Every instruction set fills one of these. `item` counts from 0 to the number that dispatch.cpp gives.

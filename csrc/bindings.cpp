@@ -300,7 +300,7 @@ NB_MODULE(_native, m) {
         AttentionBackwardArguments* self, const AttentionArguments& forward, uintptr_t d_o, uintptr_t d_lse, uintptr_t delta, uintptr_t dq,
         const CacheView& dk, const CacheView& dv) {
         new (self) AttentionBackwardArguments{forward, at<const std::byte>(d_o), at<const float>(d_lse), at<float>(delta), at<std::byte>(dq), dk, dv,
-                                              nullptr, 0};
+                                              nullptr, 0, 0};
     },
         nb::kw_only(), nb::arg("forward"), nb::arg("d_o"), nb::arg("d_lse"), nb::arg("delta"), nb::arg("dq"), nb::arg("dk"), nb::arg("dv"));
     m.def("attention_backward", [](const AttentionBackwardArguments& arguments) { run(arguments); }, nb::arg("arguments"),

@@ -35,6 +35,7 @@ extern void (*const gated_linear)(const void* arguments, int64_t item);
 
 namespace {
 
+constexpr int64_t kMaxKeptBytes = 16 << 20;
 constexpr int64_t kGradientRowsPerItem = 512;  // where its keys' gradients are other items'; a multiple of kGradientRows
 constexpr int64_t kAttentionItemsPerThread = 16;  // enough to end together, few enough to share a KV tile among many rows
 
@@ -462,6 +463,10 @@ void run(AttentionBackwardArguments a) {
     });
     a.tiles = tiles.data();
     a.num_tiles = static_cast<int64_t>(tiles.size());
+    // All threads together no more than half of what the pass reads and writes, if that is as much as four times q.
+    const int64_t element = f.q_type == ElementType::F32 ? 4 : 2;
+    const int64_t q_bytes = f.query_starts[f.num_requests] * f.heads * f.key_size * element;
+    a.kept_bytes = std::min(kMaxKeptBytes, 4 * q_bytes / num_threads());
     parallel_for(a.num_tiles * f.kv_heads, paths_of_attention().allowed().back().run_backward, &a);
 }
 

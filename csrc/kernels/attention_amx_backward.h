@@ -27,7 +27,7 @@ public:
         const int64_t key_bytes = 2 * kTerms * (2 * key_columns_ + value_columns_ + kRows) + 4 * (key_columns_ + value_columns_);
         for (chunk_ = kGradientKeys; chunk_ > 128 && chunk_ * key_bytes > kChunkBytes;) chunk_ /= 2;
         const int64_t row_blocks = (tile_.stop_row - tile_.first_row + kRows - 1) / kRows;
-        num_slots_ = row_blocks * slot() * 2 <= kPackedRowsBytes ? row_blocks : 1;
+        num_slots_ = row_blocks * slot() * 2 <= a.kept_bytes ? row_blocks : 1;
         const int64_t num_blocks = tile_.of_rows ? (tile_.stop_row - tile_.first_row + kRows - 1) / kRows : 0;
         ScratchLayout::lay_out([&](ScratchLayout& scratch) {
             scratch.place(k_, chunk_ * kTerms * key_columns_);
@@ -68,7 +68,7 @@ public:
 
 private:
     static constexpr int kTerms = num_terms(Type);
-    static constexpr int64_t kRows = 256, kChunkBytes = 1 << 20, kPackedRowsBytes = 16 << 20;
+    static constexpr int64_t kRows = 256, kChunkBytes = 1 << 20;
     static constexpr int64_t kScoreStride = kRows + 16, kTermStride = kTerms * kRows + 32;  // not powers of two
     static_assert(kRows % kGradientRows == 0);
     using Product = AmxProduct<kTerms>;
