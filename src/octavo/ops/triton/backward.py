@@ -42,7 +42,7 @@ def backward_launches(
     """
     num_tokens, num_heads, key_size = q_THD.shape
     num_kv_heads, value_size = v_cache.shape[2:]
-    if num_tokens == 0 or plan.num_requests == 0:
+    if num_tokens == 0 or num_heads == 0 or plan.num_requests == 0:
         return []
     group = num_heads // num_kv_heads
     do, q, o = (addressable(x, group) for x in (do_THE, q_THD, o_THE))

@@ -16,6 +16,7 @@ OPTIONS = {
     "causal": {"window_right": 0},
     "local": {"window_left": 20, "window_right": 5},
     "left": {"window_left": 33},
+    "left by one": {"window_left": 1},  # a tile's last key is seen last by the first row of another
     "right": {"window_right": 7},
     "softcap": {"softcap": 2.0, "window_right": 0},
     "alibi": {"alibi_slopes": lambda p, randn: randn(p.num_heads).abs()},
@@ -32,7 +33,7 @@ OPTIONS = {
         "dropout": Dropout(probability=0.1, seed=3),
     },
 }
-MIXED = {"rows": (70, 0, 9, 5), "keys": (90, 4, 0, 3), "num_heads": 2, "num_kv_heads": 1}
+MIXED = {"rows": (90, 0, 9, 5), "keys": (90, 4, 0, 3), "num_heads": 2, "num_kv_heads": 1}
 
 
 def attend(q, k_cache, v_cache, plan, options, o, lse):

@@ -1,12 +1,10 @@
 """Legend: T tokens, H query heads, K KV heads, D key size, E value size."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.triton.problems import Layout, Problem, check_batch_invariance, check_forward, with_options
+from ops.triton.problems import Layout, Problem, check_batch_invariance, check_chunks, check_forward, with_options
 
 from octavo.ops import Dropout
 from octavo.ops.triton import kernels
@@ -192,22 +190,8 @@ def test_a_row_has_the_same_bits_in_any_batch(name, monkeypatch):
 
 @pytest.mark.parametrize("rows", [(2, 3, 4, 5), (20, 30)], ids=["split", "whole"])
 def test_chunks_give_the_same_bits(rows):
-    """As long as all of them, or none, are of few rows."""
-    num_keys = 90
-    whole = Problem(rows=(sum(rows),), keys=(num_keys,), options={"window_left": 50, "window_right": 0}).build()
-    want, _ = run(whole)
-    start, end = 0, num_keys - sum(rows)
-    for count in rows:
-        end += count
-        plan = replace(
-            whole.plan,
-            query_starts=torch.tensor([0, count], dtype=torch.int32),
-            seq_lens=torch.tensor([end], dtype=torch.int32),
-        )
-        o = torch.empty_like(want[start : start + count])
-        attend(whole.q[start : start + count], whole.k_cache, whole.v_cache, plan, whole.options, o, None)
-        assert torch.equal(o, want[start : start + count])
-        start += count
+    whole = problem(rows=(sum(rows),), keys=(90,), options={"window_left": 50, "window_right": 0})
+    check_chunks(whole.build(), rows, attend)
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
