@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= smollm2
 PORT ?= 8000
-ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attention.py linear.py linear_int8.py linear_bf16.py gated_linear.py linear_i8.py logits.py)
+ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attention.py attention_options.py attention_backward.py linear.py linear_int8.py linear_bf16.py gated_linear.py linear_i8.py logits.py)
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test asan lint format bench gpu peers compare clean
+.PHONY: help serve test asan lint format bench bench-attention gpu peers compare clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(VENV)/.installed ## Install, fetch the default model, serve it on 127.0.0.1:8000 (MODEL=name, PORT=number)
 	$(BIN)/octavo pull $(MODEL)
@@ -39,6 +39,10 @@ format: $(VENV)/.installed-dev ## Sort imports and format
 
 bench: $(VENV)/.installed ## Measure this machine into bench/results and docs/performance.md
 	$(BIN)/python bench/performance.py
+
+bench-attention: $(VENV)/.installed ## Measure attention beside torch's into bench/results and docs/attention.md
+	$(BIN)/python bench/attention.py --json bench/results/attention.json
+	$(BIN)/python bench/attention.py --page
 
 gpu: $(VENV)/.installed-dev ## Check attention on this machine's NVIDIA GPU, and measure it into bench/results
 	$(BIN)/python bench/gpu_attention.py

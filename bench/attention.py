@@ -1,152 +1,103 @@
-"""What attention reaches: ops.paged_attention beside torch's scaled_dot_product_attention, on the same shapes in turn.
+"""What attention reaches: the functions of `octavo.ops` beside torch's scaled_dot_product_attention, in turn in the same run.
 
-    python bench/attention.py [--json FILE] [--threads N] [--seconds S] [--only prefill|decode]
+    python bench/attention.py [--json FILE] [--only forward,backward,…] [--threads N] [--seconds S]
+    python bench/attention.py --page     write the section of docs/attention.md from bench/results/attention.json
 
-Prefill is one request whose queries are all its tokens, causal and full; torch gets contiguous (1, heads, tokens, size)
-tensors of the cache's type, and GQA by enable_gqa. Rates are 4·D·H·keys seen, and for bf16 the share of the bf16 peak: that
-of a loop of products on registers in the same run (bench/peers/limits.c). Decode is GB/s of keys and values, beside what
-the same program reads from memory.
+    forward     flash_attn_func beside torch, fp32, fp16 and bf16, heads of 64 and 128, causal and full
+    backward    the same, forward and backward
+    heads       a head size of 80 beside 64 and 96
+    varlen      requests of mixed lengths: end to end, in proportion of dense batches, one call each, padded to the longest
+    memory      peak memory and time, beside the standard algorithm with its scores in memory
+    decode      one token a request over a paged cache, as GB/s of keys and values
+
+Octavo gets (batch, tokens, heads, size), torch contiguous (batch, heads, tokens, size). Rates count 4·D·H operations for each
+key that a row sees, 3.5 times that with the backward pass. Benchmarks want the machine to themselves; all parts take about ten
+minutes on two cores.
 """
 
 import argparse
 import json
-import platform
-import statistics
-import subprocess
+import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from peers.limits import measure_limits
-from timing import WARM_UP, summary, timed
-from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from attention_parts.cases import MIN_REPEATS_OF_LONG, PARTS, Result
+from attention_parts.page import with_section
+from peers.limits import best_of, measure_limits
+from timing import MIN_REPEATS, WARM_UP
 
 from octavo import ops
-from octavo.ops import AttentionOptions, AttentionPlan
+from octavo.bench.circumstances import hardware, software
 
-BLOCK_SIZE = 16
-PREFILL_HEADS = ((8, 8), (9, 3))
-DECODE_HEADS = ((8, 8), (9, 3))
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-
-def paged(num_requests: int, keys: int, kv_heads: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Random caches, laid out as worker/kv_cache.py does, and a block table a request."""
-    blocks = -(-keys // BLOCK_SIZE)
-    shape = (num_requests * blocks + 1, kv_heads, BLOCK_SIZE, size)
-    tables = 1 + torch.arange(num_requests * blocks).view(num_requests, blocks)
-    k_cache, v_cache = (torch.randn(shape).to(dtype).transpose(1, 2) for _ in range(2))
-    return k_cache, v_cache, tables.int()
-
-
-def plan(num_requests: int, queries: int, keys: int, tables: Tensor) -> AttentionPlan:
-    return AttentionPlan(
-        query_starts=(torch.arange(num_requests + 1) * queries).int(),
-        seq_lens=torch.full((num_requests,), keys, dtype=torch.int32),
-        block_tables=tables,
-        block_size=BLOCK_SIZE,
-    )
-
-
-def prefill(tokens: int, heads: int, kv_heads: int, size: int, dtype: str, is_causal: bool, seconds: float) -> dict:
-    k_cache, v_cache, tables = paged(1, tokens, kv_heads, size, DTYPES[dtype])
-    q = torch.randn(tokens, heads, size)
-    chunk = plan(1, tokens, tokens, tables)
-    k, v = (c[1:].flatten(0, 1)[:tokens].transpose(0, 1)[None].contiguous() for c in (k_cache, v_cache))
-    torch_q = q.transpose(0, 1)[None].to(DTYPES[dtype]).contiguous()
-    options = AttentionOptions(scale=size**-0.5, window_right=0 if is_causal else None)
-    ours, theirs = timed(
-        [
-            lambda: ops.paged_attention(q, k_cache, v_cache, chunk, options),
-            lambda: scaled_dot_product_attention(torch_q, k, v, is_causal=is_causal, enable_gqa=heads != kv_heads),
-        ],
-        seconds,
-    )
-    work = 4 * size * heads * tokens * (tokens + 1) / (2 if is_causal else 1)
-    return {
-        "case": "prefill", "dtype": dtype, "tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head_size": size,
-        "is_causal": is_causal, "octavo": summary(ours), "torch": summary(theirs),
-        "GFLOP_s": work / statistics.median(ours) / 1e9, "torch_GFLOP_s": work / statistics.median(theirs) / 1e9,
-        "ratio": statistics.median(theirs) / statistics.median(ours),
-    }  # fmt: skip
-
-
-def decode(requests: int, keys: int, heads: int, kv_heads: int, size: int, dtype: str, seconds: float) -> dict:
-    k_cache, v_cache, tables = paged(requests, keys, kv_heads, size, DTYPES[dtype])
-    q, step = torch.randn(requests, heads, size), plan(requests, 1, keys, tables)
-    options = AttentionOptions(scale=size**-0.5, window_right=0)
-    (times,) = timed([lambda: ops.paged_attention(q, k_cache, v_cache, step, options)], seconds)
-    read = 2 * requests * keys * kv_heads * size * k_cache.element_size()
-    return {
-        "case": "decode", "dtype": dtype, "requests": requests, "keys": keys, "heads": heads, "kv_heads": kv_heads,
-        "head_size": size, "octavo": summary(times), "MB": read / 1e6, "GB_s": read / statistics.median(times) / 1e9,
-    }  # fmt: skip
-
-
-def show(result: dict, limits: dict[str, float]) -> None:
-    shape = f"{result['dtype']} D={result['head_size']:<4}H={result['heads']}/{result['kv_heads']} "
-    if result["case"] == "decode":
-        shape += f"{result['requests']:3} × {result['keys']} keys ({result['MB']:.0f} MB)"
-        print(f"{shape:48}{result['octavo']['median_ms']:9.3f} ms {result['GB_s']:6.1f} GB/s", flush=True)
-        return
-    shape += f"{result['tokens']:5} tokens {'causal' if result['is_causal'] else 'full'}"
-    share = f" {result['GFLOP_s'] / limits['bf16_GFLOP_s']:4.0%} of peak" if result["dtype"] == "bf16" else ""
-    print(
-        f"{shape:48}{result['octavo']['median_ms']:9.2f} ms {result['GFLOP_s']:6.0f} GFLOP/s{share}, "
-        f"torch {result['torch_GFLOP_s']:6.0f}: {result['ratio']:.2f}×",
-        flush=True,
-    )
+ROOT = Path(__file__).parent.parent
+SHOWN_SIZES = ("requests", "keys", "tokens", "heads", "kv_heads", "head_size", "is_causal")
+UNITS = {"median_ms": "ms", "GFLOP_s": "GFLOP/s", "GB_s": "GB/s", "peak_MB": "MB"}
+RESULTS, PAGE = ROOT / "bench" / "results" / "attention.json", ROOT / "docs" / "attention.md"
 
 
 def main() -> None:
+    arguments = parse_arguments()
+    if arguments.page:
+        PAGE.write_text(with_section(PAGE.read_text(), json.loads(RESULTS.read_text())))
+        print(f"wrote {PAGE.relative_to(ROOT)}")
+        return
+    record = measure(arguments)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    ops.set_num_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    record = {
+        "command": shlex.join(["python", "bench/attention.py", *sys.argv[1:]]),
+        "software": asdict(software()),
+        "hardware": asdict(hardware()),  # before anything ran
+        "threads": arguments.threads,
+        "isa": ops.isa(),
+        "warm_up": WARM_UP,
+        "min_repeats": MIN_REPEATS,
+        "min_repeats_of_long": MIN_REPEATS_OF_LONG,
+    }
+    limits = measure_limits(arguments.threads)
+    print(f"{ops.isa()}, {arguments.threads} threads; bf16 {limits['bf16_gop_per_s']:.0f} GFLOP/s", flush=True)
+    results = []
+    for part in arguments.only:
+        for result in PARTS[part](arguments.seconds, arguments.threads):
+            results.append(result)
+            print(line(result), flush=True)
+    return {**record, "limits": best_of(limits, measure_limits(arguments.threads)), "results": results}
+
+
+def line(result: Result) -> str:
+    shape = " ".join(f"{name}={value}" for name, value in result["shape"].items() if name in SHOWN_SIZES)
+    what = f"{result['dtype']} {'forward+backward' if result['has_backward'] else 'forward'}"
+    sides = (
+        f"{name} " + " ".join(f"{value:.2f} {UNITS[unit]}" for unit, value in side.items() if unit in UNITS)
+        for name, side in result["sides"].items()
+    )
+    return f"{what} {shape}: {'; '.join(sides)}"
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", type=parts, default=list(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--threads", type=int, default=ops.num_threads())
-    parser.add_argument("--seconds", type=float, default=1.0, help="a case, at least five repeats of each side")
-    parser.add_argument("--only", choices=("prefill", "decode"))
-    options = parser.parse_args()
-    ops.set_num_threads(options.threads)
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    measured = measure_limits(options.threads)
-    limits = {"bf16_GFLOP_s": float(measured["bf16_gop_per_s"]), "read_GB_s": float(measured["read_gb_per_s"])}
-    print(
-        f"{ops.isa()}, {options.threads} threads; {limits['bf16_GFLOP_s']:.0f} GFLOP/s, {limits['read_GB_s']:.1f} GB/s"
-    )
-    results = []
-    if options.only != "decode":
-        for dtype, lengths in (("bf16", (1024, 4096, 8192)), ("fp16", (1024,)), ("fp32", (1024, 4096))):
-            for tokens in lengths:
-                for size in (64, 128):
-                    for heads, kv_heads in PREFILL_HEADS if dtype == "bf16" and tokens < 8192 else PREFILL_HEADS[:1]:
-                        for is_causal in (True, False):
-                            results.append(prefill(tokens, heads, kv_heads, size, dtype, is_causal, options.seconds))
-                            show(results[-1], limits)
-    if options.only != "prefill":
-        for dtype in ("bf16", "fp32"):
-            for size in (64, 128) if dtype == "bf16" else (64,):
-                for heads, kv_heads in DECODE_HEADS:
-                    for requests in (1, 8, 32):
-                        for keys in (512, 4096):
-                            results.append(decode(requests, keys, heads, kv_heads, size, dtype, options.seconds / 3))
-                            show(results[-1], limits)
-    if options.json:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        record = {
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-            "commit": commit,
-            "machine": platform.processor() or platform.machine(),
-            "isa": ops.isa(),
-            "torch": torch.__version__,
-            "threads": options.threads,
-            "warm_up": WARM_UP,
-            "limits": limits,
-            "results": results,
-        }
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    parser.add_argument("--seconds", type=float, default=0.5, help="a case, at least a few repeats of each side")
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    return parser.parse_args()
+
+
+def parts(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is not one of {', '.join(PARTS)}")
+    return names
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@
 namespace octavo {
 
 enum class Format : int32_t { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, I8, BF16Tiles };
-enum class CacheType : int32_t { F32, BF16, F16 };
+enum class ElementType : int32_t { F32, BF16, F16, F8E4M3, I8 };  // of queries, and of caches
 enum class GatedActivation : int32_t { SiLU, GELUTanh };
 
 // y (rows, out_features) = x (rows, in_features) · Wᵀ + bias; bias may be null.
@@ -224,7 +224,7 @@ struct StoreArguments {
     const float* x;
     int64_t token_stride, head_stride;
     CacheView cache;
-    CacheType type;
+    ElementType type;
     const int64_t* slots;
     int64_t rows, heads, head_size, block_size;
 };
@@ -246,7 +246,7 @@ struct HeadsArguments {
     const float* cos_sin;  // (positions, rotary_size), row = [cos | sin]
     const int64_t* positions;
     CacheView k_cache, v_cache;
-    CacheType type;
+    ElementType type;
     const int64_t* slots;
     int64_t rows, heads, kv_heads, key_size, value_size, rotary_size, block_size;
 };
@@ -259,24 +259,71 @@ struct AttentionTile {
     int32_t partial_tokens, partial_token;   // tokens that share `partial`, and which of them is the tile's first
 };
 
+// What a score goes through on its way to a probability, and which keys a row sees: octavo.ops.AttentionOptions.
+struct AttentionScores {
+    float scale, softcap;
+    int64_t left, right;      // keys before and after its own position that a row sees; kNoWindow for all
+    const float* sinks;       // (heads,) or null
+    const float* slopes;      // of ALiBi, (heads,) a request, or null
+    int64_t slopes_stride;    // from request to request
+    const float* bias;        // or null
+    int64_t bias_request_stride, bias_head_stride, bias_row_stride, bias_keys;
+    const float* k_scales;    // (KV heads,) a request, or null
+    const float* v_scales;
+    int64_t k_scales_stride, v_scales_stride;
+    uint64_t seed;            // of dropout
+    uint32_t threshold;       // probabilities whose random word is below it are dropped
+    float kept_factor;        // of the others; 0 for no dropout
+};
+
+// Keys and values that are packed once for all the tiles of their request: of one KV head, from first_key on.
+struct PackTile {
+    int32_t request, kv_head, first_key;
+};
+
+constexpr int64_t kNoWindow = int64_t{1} << 40;
+
 // One item is (tile, KV head), the heads of a tile one after the other: their keys are neighbours in memory.
 struct AttentionArguments {
-    const float* q;
+    const std::byte* q;
+    ElementType q_type;  // and o's
     int64_t q_token_stride, q_head_stride;
     CacheView k, v;
-    CacheType type;
-    float* o;  // contiguous (tokens, heads, value_size)
+    ElementType type;
+    std::byte* o;
+    int64_t o_token_stride, o_head_stride;
+    float* lse;  // (heads, tokens), or null
     const int32_t* query_starts;
     const int32_t* seq_lens;
     const int32_t* block_tables;
+    const int32_t* key_starts;  // of each request's keys in its table's tokens; null: 0
     int64_t num_requests, max_blocks, block_size;
     const AttentionTile* tiles;
     int64_t num_tiles;
     int64_t heads, kv_heads, key_size, value_size;
-    float scale, softcap;
-    int64_t window;        // at least 1; INT64_MAX for none
-    const float* sinks;    // (heads,) or null
-    bool is_causal;        // else every row sees all keys, and window is none
+    AttentionScores scores;
+    const PackTile* pack_tiles;
+    std::byte* const* packed;  // of each request, or null: its keys and values as its path packs them, one KV head after the other
+};
+
+// A part of one request's gradients: its keys first_key … stop_key − 1, and its rows (token · group + head of the group)
+// first_row … stop_row − 1. Those of keys sum over all rows, those of rows over all keys: a part of one has all of the other.
+struct GradientTile {
+    int32_t request;
+    int64_t first_key, stop_key, first_row, stop_row;
+    bool of_keys, of_rows;  // which gradients it leaves
+};
+
+// dq, dk and dv of attention, all of q's type. One item is (tile, KV head).
+struct AttentionBackwardArguments {
+    AttentionArguments forward;  // o is not null; no o's strides but those of (tokens, heads, value_size)
+    const std::byte* d_o;        // contiguous (tokens, heads, value_size), as o
+    const float* d_lse;          // (heads, tokens), or null
+    float* delta;                // (heads, tokens): rowsum(dO ∘ O) − dLSE, which attention_delta leaves
+    std::byte* dq;               // contiguous (tokens, heads, key_size)
+    CacheView dk, dv;
+    const GradientTile* tiles;
+    int64_t num_tiles;
 };
 
 // Every instruction set fills one of these. `item` counts from 0 to the number that dispatch.cpp gives.
@@ -302,6 +349,8 @@ struct KernelTable {
     void (*heads)(const void* arguments, int64_t item);
     void (*attention)(const void* arguments, int64_t item);
     void (*attention_merge)(const void* arguments, int64_t item);
+    void (*attention_delta)(const void* arguments, int64_t item);
+    void (*attention_backward)(const void* arguments, int64_t item);
 };
 
 // One of several ways to run linear_int8 and linear_i8 on one instruction set; they differ in speed only.
@@ -318,7 +367,11 @@ struct Int8Path {
 struct AttentionPath {
     const char* name;
     void (*run)(const void* arguments, int64_t item);
-    bool is_bf16_only;  // for caches of that type only
+    void (*run_backward)(const void* arguments, int64_t item);
+    // How it packs the keys and values of a request for several tiles of rows, or null: the bytes of a KV head with so many keys,
+    // and the packing of a PackTile.
+    int64_t (*packed_bytes)(const AttentionArguments& arguments, int64_t keys);
+    void (*pack)(const void* arguments, int64_t item);
 };
 
 // How work is cut into items. Cutting decides who computes a row, never how.
@@ -333,9 +386,14 @@ constexpr int64_t kMinAttentionRows = 64, kMaxAttentionRows = 512;  // of an ite
 
 // Keys are merged in splits of this many, in order, by whoever computes them: bits depend on it.
 constexpr int64_t kKvSplit = 2048;
+constexpr int64_t kPackKeys = 256;  // of a PackTile
+constexpr int64_t kGradientKeys = 512, kGradientRows = 64;  // that gradients are summed by, at fixed positions
 constexpr int64_t kPartialAlignment = 32;  // of a row of a partial result, in elements
 
 // Scratch of the calling thread, 64-byte aligned, uninitialised, at least `bytes`; valid until the next call on it.
 void* thread_scratch(size_t bytes);
+
+// Gives back what is large of it: behind items whose scratch grows with the length of a request.
+void trim_thread_scratch();
 
 }  // namespace octavo

@@ -5,7 +5,6 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
-#include <limits>
 #include <new>
 
 #include "dispatch.h"
@@ -42,8 +41,9 @@ NB_MODULE(_native, m) {
         .value("Q5_1", Format::Q5_1).value("Q8_0", Format::Q8_0).value("Q4_K", Format::Q4_K)
         .value("Q5_K", Format::Q5_K).value("Q6_K", Format::Q6_K)
         .value("I8", Format::I8).value("BF16_TILES", Format::BF16Tiles);
-    nb::enum_<CacheType>(m, "CacheType")
-        .value("F32", CacheType::F32).value("BF16", CacheType::BF16).value("F16", CacheType::F16);
+    nb::enum_<ElementType>(m, "ElementType")
+        .value("F32", ElementType::F32).value("BF16", ElementType::BF16).value("F16", ElementType::F16)
+        .value("F8_E4M3", ElementType::F8E4M3).value("I8", ElementType::I8);
     nb::enum_<GatedActivation>(m, "GatedActivation")
         .value("SILU", GatedActivation::SiLU).value("GELU_TANH", GatedActivation::GELUTanh);
 
@@ -69,13 +69,30 @@ NB_MODULE(_native, m) {
                                                               int64_t slot_stride, int64_t head_stride) {
         new (self) CacheView{at<std::byte>(data), block_stride, slot_stride, head_stride};
     }, nb::kw_only(), nb::arg("data"), nb::arg("block_stride"), nb::arg("slot_stride"), nb::arg("head_stride"));
-    nb::class_<AttentionPlan>(m, "AttentionPlan").def("__init__", [](AttentionPlan* self, uintptr_t query_starts,
-                                                                      uintptr_t seq_lens, uintptr_t block_tables,
-                                                                      int64_t num_requests, int64_t max_blocks) {
-        new (self) AttentionPlan{at<const int32_t>(query_starts), at<const int32_t>(seq_lens),
-                                 at<const int32_t>(block_tables), num_requests, max_blocks};
-    }, nb::kw_only(), nb::arg("query_starts"), nb::arg("seq_lens"), nb::arg("block_tables"), nb::arg("num_requests"),
+    define_block(m, "AttentionPlan", +[](
+        uintptr_t query_starts, uintptr_t seq_lens, uintptr_t block_tables, uintptr_t key_starts, int64_t num_requests,
+        int64_t max_blocks) {
+        return AttentionPlan{at<const int32_t>(query_starts), at<const int32_t>(seq_lens), at<const int32_t>(block_tables),
+                             at<const int32_t>(key_starts), num_requests, max_blocks};
+    },
+        nb::arg("query_starts"), nb::arg("seq_lens"), nb::arg("block_tables"), nb::arg("key_starts"), nb::arg("num_requests"),
         nb::arg("max_blocks"));
+    define_block(m, "AttentionScores", +[](
+        float scale, float softcap, int64_t left, int64_t right, uintptr_t sinks, uintptr_t slopes, int64_t slopes_stride,
+        uintptr_t bias, int64_t bias_request_stride, int64_t bias_head_stride, int64_t bias_row_stride, int64_t bias_keys,
+        uintptr_t k_scales, uintptr_t v_scales, int64_t k_scales_stride, int64_t v_scales_stride, uint64_t seed,
+        uint32_t threshold, float kept_factor) {
+        return AttentionScores{scale, softcap, left < 0 ? kNoWindow : left, right < 0 ? kNoWindow : right,
+                               at<const float>(sinks), at<const float>(slopes), slopes_stride, at<const float>(bias),
+                               bias_request_stride, bias_head_stride, bias_row_stride, bias_keys,
+                               at<const float>(k_scales), at<const float>(v_scales), k_scales_stride, v_scales_stride, seed,
+                               threshold, kept_factor};
+    },
+        nb::arg("scale"), nb::arg("softcap"), nb::arg("left"), nb::arg("right"), nb::arg("sinks"), nb::arg("slopes"),
+        nb::arg("slopes_stride"), nb::arg("bias"), nb::arg("bias_request_stride"), nb::arg("bias_head_stride"),
+        nb::arg("bias_row_stride"), nb::arg("bias_keys"), nb::arg("k_scales"), nb::arg("v_scales"),
+        nb::arg("k_scales_stride"), nb::arg("v_scales_stride"), nb::arg("seed"), nb::arg("threshold"),
+        nb::arg("kept_factor"));
 
     define_block(m, "LinearArguments", +[](
         uintptr_t x, int64_t x_stride, uintptr_t weight, Format format, uintptr_t bias, uintptr_t y, int64_t
@@ -222,7 +239,7 @@ NB_MODULE(_native, m) {
         nb::arg("x"), nb::arg("x_stride"), nb::arg("y"), nb::arg("q"), nb::arg("scales"), nb::arg("sums"),
         nb::arg("bf16"), nb::arg("is_paired"), nb::arg("rows"), nb::arg("features"), nb::arg("activation"));
     define_block(m, "StoreArguments", +[](
-        uintptr_t x, int64_t token_stride, int64_t head_stride, const CacheView& cache, CacheType type, uintptr_t
+        uintptr_t x, int64_t token_stride, int64_t head_stride, const CacheView& cache, ElementType type, uintptr_t
         slots, int64_t rows, int64_t heads, int64_t head_size, int64_t block_size) {
         return StoreArguments{
             at<const float>(x), token_stride, head_stride, cache, type, at<const int64_t>(slots), rows, heads,
@@ -234,7 +251,7 @@ NB_MODULE(_native, m) {
         uintptr_t q, int64_t q_token_stride, int64_t q_head_stride, uintptr_t q_out, int64_t q_out_token_stride, int64_t q_out_head_stride, uintptr_t k, int64_t
         k_token_stride, int64_t k_head_stride, uintptr_t v, int64_t v_token_stride, int64_t v_head_stride, uintptr_t
         q_weight, uintptr_t k_weight, float eps, uintptr_t cos_sin, uintptr_t positions, const CacheView& k_cache,
-        const CacheView& v_cache, CacheType type, uintptr_t slots, int64_t rows, int64_t heads, int64_t kv_heads,
+        const CacheView& v_cache, ElementType type, uintptr_t slots, int64_t rows, int64_t heads, int64_t kv_heads,
         int64_t key_size, int64_t value_size, int64_t rotary_size, int64_t block_size) {
         return HeadsArguments{
             at<const float>(q), q_token_stride, q_head_stride, at<float>(q_out), q_out_token_stride, q_out_head_stride, at<const float>(k), k_token_stride,
@@ -249,39 +266,45 @@ NB_MODULE(_native, m) {
         nb::arg("rows"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("key_size"), nb::arg("value_size"),
         nb::arg("rotary_size"), nb::arg("block_size"));
     define_block(m, "AttentionArguments", +[](
-        uintptr_t q, int64_t q_token_stride, int64_t q_head_stride, const CacheView& k, const CacheView& v,
-        CacheType type, uintptr_t o, const AttentionPlan& plan, int64_t block_size, int64_t heads, int64_t kv_heads,
-        int64_t key_size, int64_t value_size, float scale, float softcap, int64_t window, uintptr_t sinks,
-        bool is_causal) {
+        uintptr_t q, ElementType q_type, int64_t q_token_stride, int64_t q_head_stride, const CacheView& k, const CacheView& v,
+        ElementType type, uintptr_t o, int64_t o_token_stride, int64_t o_head_stride, uintptr_t lse, const AttentionPlan& plan,
+        int64_t block_size, int64_t heads, int64_t kv_heads, int64_t key_size, int64_t value_size,
+        const AttentionScores& options) {
         AttentionArguments a{};
-        a.q = at<const float>(q);
+        a.q = at<const std::byte>(q);
+        a.q_type = q_type;
         a.q_token_stride = q_token_stride;
         a.q_head_stride = q_head_stride;
         a.k = k;
         a.v = v;
         a.type = type;
-        a.o = at<float>(o);
-        a.query_starts = plan.query_starts;
-        a.seq_lens = plan.seq_lens;
-        a.block_tables = plan.block_tables;
-        a.num_requests = plan.num_requests;
-        a.max_blocks = plan.max_blocks;
+        a.o = at<std::byte>(o);
+        a.o_token_stride = o_token_stride;
+        a.o_head_stride = o_head_stride;
+        a.lse = at<float>(lse);
+        take_plan(plan, a);
         a.block_size = block_size;
         a.heads = heads;
         a.kv_heads = kv_heads;
         a.key_size = key_size;
         a.value_size = value_size;
-        a.scale = scale;
-        a.softcap = softcap;
-        a.window = window > 0 ? window : std::numeric_limits<int64_t>::max();
-        a.sinks = at<const float>(sinks);
-        a.is_causal = is_causal;
+        a.scores = options;
         return a;
     },
-        nb::arg("q"), nb::arg("q_token_stride"), nb::arg("q_head_stride"), nb::arg("k"), nb::arg("v"), nb::arg("type"),
-        nb::arg("o"), nb::arg("plan"), nb::arg("block_size"), nb::arg("heads"), nb::arg("kv_heads"),
-        nb::arg("key_size"), nb::arg("value_size"), nb::arg("scale"), nb::arg("softcap"), nb::arg("window"),
-        nb::arg("sinks"), nb::arg("is_causal"));
+        nb::arg("q"), nb::arg("q_type"), nb::arg("q_token_stride"), nb::arg("q_head_stride"), nb::arg("k"), nb::arg("v"),
+        nb::arg("type"), nb::arg("o"), nb::arg("o_token_stride"), nb::arg("o_head_stride"), nb::arg("lse"), nb::arg("plan"),
+        nb::arg("block_size"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("key_size"), nb::arg("value_size"),
+        nb::arg("options"));
+
+    nb::class_<AttentionBackwardArguments>(m, "AttentionBackwardArguments").def("__init__", [](
+        AttentionBackwardArguments* self, const AttentionArguments& forward, uintptr_t d_o, uintptr_t d_lse, uintptr_t delta, uintptr_t dq,
+        const CacheView& dk, const CacheView& dv) {
+        new (self) AttentionBackwardArguments{forward, at<const std::byte>(d_o), at<const float>(d_lse), at<float>(delta), at<std::byte>(dq), dk, dv,
+                                              nullptr, 0};
+    },
+        nb::kw_only(), nb::arg("forward"), nb::arg("d_o"), nb::arg("d_lse"), nb::arg("delta"), nb::arg("dq"), nb::arg("dk"), nb::arg("dv"));
+    m.def("attention_backward", [](const AttentionBackwardArguments& arguments) { run(arguments); }, nb::arg("arguments"),
+          without_gil);
 
     m.def("run", [](const Arguments& arguments) { run(arguments); }, nb::arg("arguments"), without_gil);
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -33,6 +35,7 @@ extern void (*const gated_linear)(const void* arguments, int64_t item);
 
 namespace {
 
+constexpr int64_t kGradientRowsPerItem = 512;  // where its keys' gradients are other items'; a multiple of kGradientRows
 constexpr int64_t kAttentionItemsPerThread = 16;  // enough to end together, few enough to share a KV tile among many rows
 
 #if defined(OCTAVO_X86)
@@ -98,8 +101,12 @@ std::vector<Int8Path> available_int8_paths() {
     return paths;
 }
 
+AttentionPath vector_attention() {
+    return {"vector", kernels().attention, kernels().attention_backward, nullptr, nullptr};
+}
+
 std::vector<AttentionPath> available_attention_paths() {
-    std::vector<AttentionPath> paths{{"vector", kernels().attention, false}};
+    std::vector<AttentionPath> paths{vector_attention()};
 #if defined(OCTAVO_X86)
     if (has_bf16_tiles()) paths.push_back(avx512_amx_bf16::attention_path);
 #endif
@@ -174,8 +181,9 @@ std::vector<AttentionTile> attention_tiles(const AttentionArguments& a, int64_t 
         const int64_t end = a.query_starts[request + 1], seq_len = a.seq_lens[request];
         for (int64_t row = a.query_starts[request]; row < end; row += tile_tokens) {
             const int64_t tokens = std::min(tile_tokens, end - row), position = seq_len - (end - row);
-            const int64_t oldest = position < a.window ? 0 : position - a.window + 1;
-            const int64_t first = oldest / kKvSplit, stop = ceil_div(a.is_causal ? position + tokens : seq_len, kKvSplit);
+            const int64_t oldest = std::max<int64_t>(0, position - a.scores.left);
+            const int64_t newest = std::min(seq_len, position + tokens + a.scores.right);
+            const int64_t first = oldest / kKvSplit, stop = std::max(first, ceil_div(newest, kKvSplit));
             tiles.push_back({static_cast<int32_t>(request), static_cast<int32_t>(row), static_cast<int32_t>(tokens),
                              static_cast<int32_t>(first), static_cast<int32_t>(stop - first), nullptr,
                              static_cast<int32_t>(tokens), 0});
@@ -187,9 +195,9 @@ std::vector<AttentionTile> attention_tiles(const AttentionArguments& a, int64_t 
 // How many keys of a tile's splits its last token sees, and those before it at most.
 int64_t keys_seen(const AttentionArguments& a, const AttentionTile& tile) {
     const int64_t seq_len = a.seq_lens[tile.request];
-    const int64_t stop = a.is_causal ? seq_len - a.query_starts[tile.request + 1] + tile.first_row + tile.num_tokens : seq_len;
-    const int64_t first = tile.first_split * kKvSplit;
-    return std::min({a.window, stop - first, tile.num_splits * kKvSplit});
+    const int64_t last = seq_len - a.query_starts[tile.request + 1] + tile.first_row + tile.num_tokens;
+    const int64_t stop = std::min(seq_len, last + a.scores.right), first = std::max(last - 1 - a.scores.left, tile.first_split * kKvSplit);
+    return std::clamp<int64_t>(stop - first, 0, tile.num_splits * kKvSplit);
 }
 
 // The same tiles, those with several splits cut into one a split, which leave their results in `partials`. `cut` gets
@@ -207,7 +215,7 @@ std::vector<AttentionTile> cut_into_splits(const AttentionArguments& a, const st
     partials.resize(size);
     float* next = partials.data();
     for (const AttentionTile& tile : tiles) {
-        if (tile.num_splits == 1) {
+        if (tile.num_splits <= 1) {
             pieces.push_back(tile);
             continue;
         }
@@ -218,6 +226,41 @@ std::vector<AttentionTile> cut_into_splits(const AttentionArguments& a, const st
     }
     return pieces;
 }
+
+// The keys and values of requests whose rows are several tiles, packed once for all of them.
+class PackedRequests {
+public:
+    PackedRequests(AttentionArguments& a, const AttentionPath& path, const std::vector<AttentionTile>& tiles) {
+        if (!path.pack) return;
+        std::vector<int64_t> num_tiles(static_cast<size_t>(a.num_requests)), offsets;
+        for (const AttentionTile& tile : tiles) ++num_tiles[static_cast<size_t>(tile.request)];
+        std::vector<PackTile> pieces;
+        int64_t size = 0;
+        for (int32_t request = 0; request < a.num_requests; ++request) {
+            const bool is_packed = num_tiles[static_cast<size_t>(request)] > 1;
+            offsets.push_back(is_packed ? size : -1);
+            if (!is_packed) continue;
+            const int32_t keys = a.seq_lens[request];
+            size += path.packed_bytes(a, keys) * a.kv_heads;
+            for (int32_t head = 0; head < a.kv_heads; ++head)
+                for (int32_t key = 0; key < keys; key += kPackKeys) pieces.push_back({request, head, key});
+        }
+        if (pieces.empty()) return;
+        memory_.reset(static_cast<std::byte*>(::operator new(static_cast<size_t>(size), std::align_val_t{64})));
+        for (const int64_t offset : offsets) packed_.push_back(offset < 0 ? nullptr : memory_.get() + offset);
+        a.packed = packed_.data();
+        a.pack_tiles = pieces.data();
+        parallel_for(static_cast<int64_t>(pieces.size()), path.pack, &a);
+    }
+
+private:
+    struct Free {
+        void operator()(std::byte* memory) const { ::operator delete(memory, std::align_val_t{64}); }
+    };
+
+    std::unique_ptr<std::byte, Free> memory_;
+    std::vector<std::byte*> packed_;
+};
 
 struct Runs {
     void (*kernel)(const void* arguments, int64_t item);
@@ -373,6 +416,10 @@ void run(AttentionArguments a) {
     const int64_t rows = a.num_requests == 0 ? 0 : a.query_starts[a.num_requests] * group;
     const int64_t rows_per_item = std::clamp(rows * a.kv_heads / wanted_items, kMinAttentionRows, kMaxAttentionRows);
     auto tiles = attention_tiles(a, a.num_requests, std::max<int64_t>(1, rows_per_item / group));
+    // AMX rounds queries to a cache of bytes to bf16.
+    const bool is_narrowed = (a.type == ElementType::F8E4M3 || a.type == ElementType::I8) && a.q_type != ElementType::BF16;
+    const AttentionPath path = is_narrowed ? vector_attention() : paths_of_attention().allowed().back();
+    const PackedRequests packed(a, path, tiles);
     std::vector<AttentionTile> cut;
     std::vector<float> partials;
     if (static_cast<int64_t>(tiles.size()) * a.kv_heads < wanted_items) tiles = cut_into_splits(a, tiles, partials, cut);
@@ -388,9 +435,34 @@ void run(AttentionArguments a) {
         const Runs runs{kernel, &a, items, std::min(items, wanted_items)};
         parallel_for(runs.num_runs, run_items, &runs);
     };
-    const AttentionPath& path = paths_of_attention().allowed().back();
-    run_tiles(path.is_bf16_only && a.type != CacheType::BF16 ? kernels().attention : path.run, tiles);
+    run_tiles(path.run, tiles);
     run_tiles(kernels().attention_merge, cut);
+}
+
+void run(AttentionBackwardArguments a) {
+    const AttentionArguments& f = a.forward;
+    const int64_t group = f.heads / f.kv_heads;
+    parallel_for(num_row_items(f.query_starts[f.num_requests], f.heads * f.value_size), kernels().attention_delta, &a);
+    std::vector<GradientTile> tiles;
+    const bool are_whole = f.num_requests * f.kv_heads >= 2 * num_threads() || num_threads() == 1;
+    for (int32_t request = 0; request < f.num_requests; ++request) {
+        const int64_t keys = f.seq_lens[request], rows = (f.query_starts[request + 1] - f.query_starts[request]) * group;
+        if (are_whole) {
+            tiles.push_back({request, 0, keys, 0, rows, true, true});
+            continue;
+        }
+        // S and dP are computed twice, so that threads have enough to share.
+        for (int64_t key = 0; key < keys; key += kGradientKeys)
+            tiles.push_back({request, key, std::min(keys, key + kGradientKeys), 0, rows, true, false});
+        for (int64_t row = 0; row < rows; row += kGradientRowsPerItem)
+            tiles.push_back({request, 0, keys, row, std::min(rows, row + kGradientRowsPerItem), false, true});
+    }
+    std::stable_sort(tiles.begin(), tiles.end(), [](const GradientTile& x, const GradientTile& y) {
+        return (x.stop_key - x.first_key) * (x.stop_row - x.first_row) > (y.stop_key - y.first_key) * (y.stop_row - y.first_row);
+    });
+    a.tiles = tiles.data();
+    a.num_tiles = static_cast<int64_t>(tiles.size());
+    parallel_for(a.num_tiles * f.kv_heads, paths_of_attention().allowed().back().run_backward, &a);
 }
 
 }  // namespace octavo

@@ -19,7 +19,7 @@ void force_isa(const std::string& name);
 std::vector<std::string> int8_paths();
 void force_int8_path(const std::string& name);
 
-// Likewise the ways to run attention; a cache whose type the last, or the forced one does not take goes the first way.
+// Likewise the ways to run attention.
 std::vector<std::string> attention_paths();
 void force_attention_path(const std::string& name);
 
@@ -47,6 +47,7 @@ void run(const RotaryArguments& arguments);
 void run(const GatedArguments& arguments);
 void run(const StoreArguments& arguments);
 void run(const HeadsArguments& arguments);
+void run(AttentionBackwardArguments arguments);  // makes its tiles
 void run(AttentionArguments arguments);  // makes its tiles; the caller leaves them empty
 
 }  // namespace octavo

@@ -12,6 +12,15 @@ void run(const Arguments& arguments) {
     std::visit([](const auto& a) { run(a); }, arguments);
 }
 
+void take_plan(const AttentionPlan& plan, AttentionArguments& a) {
+    a.query_starts = plan.query_starts;
+    a.seq_lens = plan.seq_lens;
+    a.block_tables = plan.block_tables;
+    a.key_starts = plan.key_starts;
+    a.num_requests = plan.num_requests;
+    a.max_blocks = plan.max_blocks;
+}
+
 void Program::append(const Arguments& arguments, RowSet set, int64_t rows_per_entry, int64_t plan) {
     if (std::holds_alternative<AttentionArguments>(arguments) != (plan >= 0))
         throw std::invalid_argument("a plan belongs to attention, and attention has one");
@@ -24,12 +33,7 @@ void Program::run_launch(Launch& launch, int64_t num_tokens, int64_t num_sampled
     if (rows == 0) return;
     std::visit([&](auto& a) {
         if constexpr (std::is_same_v<std::decay_t<decltype(a)>, AttentionArguments>) {
-            const AttentionPlan& plan = plans.at(static_cast<size_t>(launch.plan));
-            a.query_starts = plan.query_starts;
-            a.seq_lens = plan.seq_lens;
-            a.block_tables = plan.block_tables;
-            a.num_requests = plan.num_requests;
-            a.max_blocks = plan.max_blocks;
+            take_plan(plans.at(static_cast<size_t>(launch.plan)), a);
         } else {
             a.rows = rows;
         }

@@ -23,8 +23,11 @@ struct AttentionPlan {
     const int32_t* query_starts;
     const int32_t* seq_lens;
     const int32_t* block_tables;
+    const int32_t* key_starts;
     int64_t num_requests, max_blocks;
 };
+
+void take_plan(const AttentionPlan& plan, AttentionArguments& arguments);
 
 // What a step's number of rows is counted in: its tokens, or those whose logits are wanted.
 enum class RowSet : int32_t { Tokens, Sampled };

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <exception>
 #include <fstream>
 #include <mutex>
 #include <new>
@@ -13,6 +14,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "arguments.h"
@@ -67,6 +69,7 @@ public:
         take_items(0);
         state_.fetch_and(~kOpen, std::memory_order_acq_rel);
         while (state_.load(std::memory_order_acquire) != 0) relax();
+        if (has_failed_.exchange(false)) std::rethrow_exception(std::exchange(failure_, nullptr));
     }
 
 private:
@@ -80,8 +83,13 @@ private:
     void take_items(size_t own) {
         for (size_t i = 0; i < shares_.size(); ++i) {
             Share& share = shares_[(own + i) % shares_.size()];
-            for (int64_t item; (item = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;)
-                function_(arguments_, item);
+            try {
+                for (int64_t item; (item = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;)
+                    function_(arguments_, item);
+            } catch (...) {  // no memory: the first failure is the caller's, and what is left is not done
+                if (!has_failed_.exchange(true)) failure_ = std::current_exception();
+                for (Share& each : shares_) each.next.store(each.end, std::memory_order_relaxed);
+            }
         }
     }
 
@@ -121,7 +129,8 @@ private:
     std::vector<Share> shares_;  // the caller's, then the workers'
     alignas(64) std::atomic<uint32_t> state_{0};  // kOpen while items may be left, plus the number of workers inside
     alignas(64) std::atomic<int> job_{0};         // counts jobs; workers sleep on it
-    std::atomic<bool> is_stopped_{false};
+    std::atomic<bool> is_stopped_{false}, has_failed_{false};
+    std::exception_ptr failure_;
     std::vector<std::thread> workers_;
 };
 
@@ -190,22 +199,34 @@ void parallel_for(int64_t num_items, void (*function)(const void*, int64_t), con
     pool->run(num_items, function, arguments);
 }
 
-void* thread_scratch(size_t bytes) {
-    struct Buffer {
-        void* data = nullptr;
-        size_t size = 0;
-        ~Buffer() { std::free(data); }
-    };
-    thread_local Buffer buffer;
-    if (buffer.size < bytes) {
-        const size_t size = (bytes + 4095) / 4096 * 4096;
-        std::free(buffer.data);
-        buffer.size = 0;
-        buffer.data = std::aligned_alloc(64, size);
-        if (!buffer.data) throw std::bad_alloc();
-        buffer.size = size;
+namespace {
+
+struct Scratch {
+    void* data = nullptr;
+    size_t size = 0;
+    ~Scratch() { std::free(data); }
+
+    void resize(size_t bytes) {
+        std::free(data);
+        size = 0;
+        data = bytes ? std::aligned_alloc(64, bytes) : nullptr;
+        if (bytes && !data) throw std::bad_alloc();
+        size = bytes;
     }
-    return buffer.data;
+};
+
+thread_local Scratch scratch;
+
+}  // namespace
+
+void* thread_scratch(size_t bytes) {
+    if (scratch.size < bytes) scratch.resize((bytes + 4095) / 4096 * 4096);
+    return scratch.data;
+}
+
+void trim_thread_scratch() {
+    constexpr size_t kKeptBytes = size_t{64} << 20;
+    if (scratch.size > kKeptBytes) scratch.resize(0);
 }
 
 }  // namespace octavo

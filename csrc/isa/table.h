@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../kernels/attention.h"
+#include "../kernels/attention_backward.h"
 #include "../kernels/linear.h"
 #include "../kernels/linear_i8.h"
 #include "../kernels/linear_int8.h"
@@ -20,7 +21,8 @@ const KernelTable table = {
     OCTAVO_STRING(OCTAVO_ISA), linear<Vector>, round<Vector>, quantize_groups<Vector>, linear_int8<Vector>,
     quantize_rows<Vector>, linear_i8<Vector>, embedding<Vector>,
     take_rows<Vector>, add<Vector>, softcap<Vector>, tile_max<Vector>, softmax<Vector>, rms_norm<Vector>, layer_norm<Vector>,
-    rotary<Vector>, gated<Vector>, store<Vector>, heads<Vector>, attention<Vector>, attention_merge<Vector>,
+    rotary<Vector>, gated<Vector>, store<Vector>, heads<Vector>, attention<Vector>, attention_merge<Vector>, attention_delta<Vector>,
+    attention_backward<Vector>,
 };
 
 }  // namespace octavo::OCTAVO_ISA

@@ -10,7 +10,8 @@
 // depend on its position and its keys, not on the other rows of the tile.
 #pragma once
 
-#include "attention_state.h"
+#include "attention_scores.h"
+#include "dropout.h"
 #include "gemm.h"
 #include "scratch_layout.h"
 
@@ -19,9 +20,10 @@ namespace octavo::OCTAVO_ISA {
 template <class V>
 class AttentionItem {
 public:
-    AttentionItem(const AttentionArguments& a, int64_t item)
-        : a_(a), tile_(a.tiles[item / a.kv_heads]), kv_head_(item % a.kv_heads), queries_(a, tile_, kv_head_),
-          rows_(queries_.rows()), value_lanes_(round_up(a.value_size, V::kLanes)) {
+    AttentionItem(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head)
+        : a_(a), tile_(tile), kv_head_(kv_head), queries_(a, tile_, kv_head_),
+          rows_(queries_.rows()), value_lanes_(round_up(a.value_size, V::kLanes)),
+          scale_(score_scale(a.scores, tile_.request, kv_head_)), is_only_scaled_(is_only_scaled(a.scores)) {
         ScratchLayout::lay_out([&](ScratchLayout& scratch) {
             scratch.place(q_, rows_ * a.key_size);
             scratch.place(k_, round_up(a.key_size, V::kLanes) * kKvTile);
@@ -33,9 +35,9 @@ public:
 
     void run() {
         for (int64_t row = 0; row < rows_; ++row) {
-            const float* q = queries_.query(row);
+            const std::byte* q = queries_.query(row);
             for_vectors<V>(a_.key_size, [&](int64_t i, int lanes) {
-                store_lanes<V>(q_ + row * a_.key_size + i, load_lanes<V>(q + i, lanes), lanes);
+                store_lanes<V>(q_ + row * a_.key_size + i, load_as<V>(a_.q_type, q, i, lanes), lanes);
             });
         }
         for_splits<V>(a_, tile_, kv_head_, queries_, partials_,
@@ -63,17 +65,6 @@ private:
 
     KeyRange visible(int64_t start, int64_t token) const { return queries_.keys(token, token + 1, start, kKvTile); }
 
-    static typename V::Float load_cached(CacheType type, const std::byte* from, int64_t i, int lanes) {
-        if (type == CacheType::F32) return load_lanes<V>(reinterpret_cast<const float*>(from) + i, lanes);
-        const auto* p = reinterpret_cast<const uint16_t*>(from) + i;
-        uint16_t padded[V::kLanes] = {};
-        if (lanes < V::kLanes) {
-            __builtin_memcpy(padded, p, sizeof(uint16_t) * static_cast<size_t>(lanes));
-            p = padded;
-        }
-        return type == CacheType::BF16 ? V::load_bf16(p) : V::load_f16(p);
-    }
-
     // Those keys of the tile at `start` into k_ (D, 64) and v_ (64, E). Only whole vectors that hold one of them are
     // written, and read.
     void gather(int64_t start, KeyRange keys) {
@@ -85,7 +76,7 @@ private:
                 from[lane] = k.next();
                 const std::byte* value = v.next();
                 for_vectors<V>(a_.value_size, [&](int64_t i, int lanes) {
-                    V::store(v_ + (key + lane) * value_lanes_ + i, load_cached(a_.type, value, i, lanes));
+                    V::store(v_ + (key + lane) * value_lanes_ + i, load_as<V>(a_.type, value, i, lanes));
                 });
             }
             // Lanes that no row sees repeat one that some row does.
@@ -93,7 +84,7 @@ private:
             for (int64_t lane = stop; lane < V::kLanes; ++lane) from[lane] = from[first];
             for_vectors<V>(a_.key_size, [&](int64_t i, int lanes) {
                 typename V::Float block[V::kLanes];
-                for (int lane = 0; lane < V::kLanes; ++lane) block[lane] = load_cached(a_.type, from[lane], i, lanes);
+                for (int lane = 0; lane < V::kLanes; ++lane) block[lane] = load_as<V>(a_.type, from[lane], i, lanes);
                 V::transpose(block);
                 for (int d = 0; d < V::kLanes; ++d) V::store(k_ + (i + d) * kKvTile + key, block[d]);
             });
@@ -106,7 +97,7 @@ private:
         int64_t end = token + 1;
         while (end < stop && visible(start, end) == keys) ++end;
         const int64_t row = token * queries_.group(), num_rows = (end - token) * queries_.group();
-        for (int64_t r = row; r < row + num_rows; ++r) soften(part, r, keys);
+        for (int64_t r = row; r < row + num_rows; ++r) soften(part, r, start, keys);
         gemm<V>({scores_ + row * kKvTile + keys.first, kKvTile, v_ + keys.first * value_lanes_, value_lanes_,
                  part.o + row * part.o_stride, part.o_stride, keys.stop - keys.first, true},
                 num_rows, value_lanes_ / V::kLanes);
@@ -115,30 +106,42 @@ private:
 
     // Scores of one row to p, in place; its maximum, sum and output are brought to the new maximum.
     // Vectors without a key it sees are left out: they would add zeros.
-    void soften(const PartialRows& part, int64_t row, KeyRange keys) {
+    void soften(const PartialRows& part, int64_t row, int64_t start, KeyRange keys) {
         float* s = scores_ + row * kKvTile;
         const int64_t low = keys.first / V::kLanes * V::kLanes, high = round_up(keys.stop, V::kLanes);
-        for (int64_t i = low; i < high; i += V::kLanes) V::store(s + i, in_log2(a_, V::load(s + i)));
+        if (is_only_scaled_) {
+            const auto factor = V::broadcast(scale_ * kLog2e);
+            for (int64_t i = low; i < high; i += V::kLanes) V::store(s + i, V::mul(V::load(s + i), factor));
+        } else {
+            const RowScores<V> in_log2 = row_scores<V>(a_, queries_, scale_, row);
+            for (int64_t i = low; i < high; i += V::kLanes) V::store(s + i, in_log2(V::load(s + i), start + i));
+        }
         for (int64_t i = low; i < keys.first; ++i) s[i] = -kInfinity;
         for (int64_t i = keys.stop; i < high; ++i) s[i] = -kInfinity;
         auto highest = V::load(s + low);
         for (int64_t i = low + V::kLanes; i < high; i += V::kLanes) highest = V::max(highest, V::load(s + i));
         const float tile_max = V::reduce_max(highest);
         if (part.max[row] < tile_max) raise_maximum(part, row, tile_max);
+        // Where all scores so far are −∞ their p is 0, not the NaN of −∞ − −∞.
+        const auto offset = V::broadcast(part.max[row] == -kInfinity ? 0.0f : part.max[row]);
         auto sum = V::broadcast(0.0f);
         for (int64_t i = low; i < high; i += V::kLanes) {
-            const auto p = exp2<V>(V::sub(V::load(s + i), V::broadcast(part.max[row])));
+            const auto p = exp2<V>(V::sub(V::load(s + i), offset));
             V::store(s + i, p);
             sum = V::add(sum, p);
         }
         part.sum[row] += V::reduce_add(sum);
+        if (a_.scores.kept_factor != 0.0f) drop(row, start, keys);
     }
 
-    static typename V::Float in_log2(const AttentionArguments& a, typename V::Float score) {
-        if (a.softcap == 0.0f) return V::mul(score, V::broadcast(a.scale * kLog2e));
-        const auto cap = V::broadcast(a.softcap);
-        const auto capped = tanh<V>(V::div(V::mul(score, V::broadcast(a.scale)), cap));
-        return V::mul(V::mul(cap, capped), V::broadcast(kLog2e));
+    // Dropped probabilities of the row to 0.
+    [[gnu::noinline]] void drop(int64_t row, int64_t start, KeyRange keys) {
+        static_assert(DropoutRow::kKeys == kKvTile);
+        uint32_t drops[kKvTile];
+        DropoutRow(a_.scores, queries_.request(), queries_.head(row), queries_.token_of_request(row)).decide(start, drops);
+        float* s = scores_ + row * kKvTile;
+        for (int64_t i = keys.first; i < keys.stop; ++i)
+            if (drops[i]) s[i] = 0.0f;
     }
 
     void raise_maximum(const PartialRows& part, int64_t row, float new_max) {
@@ -156,12 +159,15 @@ private:
     int64_t kv_head_;
     QueryTile queries_;
     int64_t rows_, value_lanes_;
+    float scale_;
+    bool is_only_scaled_;
     float *q_ = nullptr, *k_ = nullptr, *v_ = nullptr, *scores_ = nullptr, *partials_ = nullptr;
 };
 
 template <class V>
 void attention(const void* arguments, int64_t item) {
-    AttentionItem<V>(*static_cast<const AttentionArguments*>(arguments), item).run();
+    const auto& a = *static_cast<const AttentionArguments*>(arguments);
+    AttentionItem<V>(a, a.tiles[item / a.kv_heads], item % a.kv_heads).run();
 }
 
 }  // namespace octavo::OCTAVO_ISA

@@ -1,4 +1,4 @@
-// Attention of at most 16 rows over a bf16 cache on AMX tiles: decodes. What it costs is to read the keys and values once.
+// Attention of at most 16 rows on AMX tiles: decodes. What it costs is to read the keys and values once.
 //
 //     scoresᵀ (16 keys, rows) = K · qᵀ        K as it lies in the cache, q packed once an item
 //     o (rows, E) += p · V                    V interleaved by pairs of keys, 32 of them at a time
@@ -34,6 +34,7 @@ struct NextItem {
     }
 };
 
+template <ElementType Type>
 class AmxFewRows {
 public:
     static constexpr int64_t kMaxRows = 16;
@@ -41,15 +42,16 @@ public:
     AmxFewRows(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head, const NextItem* next)
         : a_(a), tile_(tile), kv_head_(kv_head), queries_(a, tile, kv_head), next_(next), rows_(queries_.rows()),
           key_depth_(round_up(a.key_size, kTileK) / kTileK), value_columns_(round_up(a.value_size, 32)),
-          score_columns_(rows_ <= 4 ? 4 : 16), reads_cache_(a.key_size % kTileK == 0 && a.block_size % 16 == 0), softmax_(a) {
+          score_columns_(rows_ <= 4 ? 4 : 16), reads_cache_(Type == ElementType::BF16 && a.key_size % kTileK == 0), softmax_(a, queries_) {
         ScratchLayout::lay_out([&](ScratchLayout& scratch) {
-            scratch.place(q_, key_depth_ * kTileElements);
-            scratch.place(k_, 16 * key_depth_ * kTileK);
-            scratch.place(v_, 2 * 4 * kTileElements);
+            scratch.place(q_, kTerms * key_depth_ * kTileElements);
+            scratch.place(k_, 16 * kTerms * key_depth_ * kTileK);
+            scratch.place(v_, 2 * kTerms * kValueTiles * kTileElements);
             scratch.place(tile_scores_, kAmxKvTile * 16);
             scratch.place(scores_, kMaxRows * kScoreStride);
+            scratch.place(p_, kTerms == 1 ? 0 : kMaxRows * kProbabilityStride);
             scratch.place(limits_, kMaxRows);
-            scratch.place(sums_, kMaxRows * AmxSoftmax::kLanes);
+            scratch.place(sums_, kMaxRows * AmxSoftmax<kTerms>::kLanes);
             scratch.place(o_, kMaxRows * value_columns_);
             scratch.place(partials_, 2 * PartialRows::floats(rows_, a.value_size));
         });
@@ -66,20 +68,25 @@ public:
     }
 
 private:
-    static constexpr int64_t kScoreStride = kAmxKvTile + 16;
+    static constexpr int kTerms = num_terms(Type);
+    static constexpr TermPairs<kTerms> kTermPairs{};
+    static constexpr int64_t kScoreStride = kAmxKvTile + 16, kBytes = element_bytes(Type);
+    static constexpr int64_t kProbabilityStride = kTerms * kAmxKvTile + 32;
+    static constexpr int64_t kValueTiles = 4;  // that are multiplied at a time, 16 columns each
 
-    // qᵀ: tiles [32 of D][16 rows], rows beyond the last of zeros.
+    // qᵀ: tiles [term][32 of D][16 rows], rows beyond the last of zeros.
     void pack_queries() {
         for (int64_t k = 0; k < key_depth_; ++k) {
-            __m512 words[16];
-            for (int64_t row = 0; row < 16; ++row) words[row] = _mm512_setzero_ps();
-            for (int64_t row = 0; row < rows_; ++row) {
-                alignas(64) uint16_t chunk[kTileK];
-                pack_query(queries_.query(row) + k * kTileK, smaller(kTileK, a_.key_size - k * kTileK), chunk);
-                words[row] = _mm512_load_ps(chunk);
+            alignas(64) uint16_t chunks[16][kTerms][kTileK] = {};
+            for (int64_t row = 0; row < rows_; ++row)
+                pack_query<kTerms>(a_.q_type, queries_.query(row), k * kTileK, smaller(kTileK, a_.key_size - k * kTileK), kTileK,
+                                   chunks[row][0]);
+            for (int term = 0; term < kTerms; ++term) {
+                __m512 words[16];
+                for (int64_t row = 0; row < 16; ++row) words[row] = _mm512_load_ps(chunks[row][term]);
+                Vector::transpose(words);
+                for (int64_t i = 0; i < 16; ++i) _mm512_store_ps(q_ + (term * key_depth_ + k) * kTileElements + i * 32, words[i]);
             }
-            Vector::transpose(words);
-            for (int64_t i = 0; i < 16; ++i) _mm512_store_ps(q_ + k * kTileElements + i * 32, words[i]);
         }
     }
 
@@ -94,7 +101,7 @@ private:
             for (int64_t row = 0; row < rows_; ++row) {
                 float* s = scores_ + row * kScoreStride;
                 const int64_t token = row / queries_.group();
-                softmax_.soften(row, s, blocks, queries_.keys(token, token + 1, start, kAmxKvTile));
+                softmax_.soften(row, s, probabilities(row, blocks.first), start, blocks, queries_.keys(token, token + 1, start, kAmxKvTile));
             }
             add_values(start, seen, ahead);
             ahead.fetch(kAmxKvTile);
@@ -105,21 +112,27 @@ private:
         }
     }
 
+    // Of a row; a single term takes the place of its scores from that key on.
+    uint16_t* probabilities(int64_t row, int64_t first) const {
+        if constexpr (kTerms == 1) return reinterpret_cast<uint16_t*>(scores_ + row * kScoreStride + first);
+        else return p_ + row * kProbabilityStride;
+    }
+
     // Of the next tile, behind `stop`: of this item, or the first of the next one.
     LinesAhead lines_ahead(KeyRange keys, int64_t stop) const {
         if (stop < keys.stop || !next_)
-            return {queries_, stop < keys.stop ? stop : keys.first, smaller(kAmxKvTile, keys.stop - stop), a_.key_size, a_.value_size};
+            return {queries_, stop < keys.stop ? stop : keys.first, smaller(kAmxKvTile, keys.stop - stop), kBytes * a_.key_size, kBytes * a_.value_size};
         const KeyRange own = next_->keys;
         const int64_t count = smaller(kAmxKvTile - own.first % kAmxKvTile, own.stop - own.first);
-        return {next_->queries, own.first, count, a_.key_size, a_.value_size};
+        return {next_->queries, own.first, count, kBytes * a_.key_size, kBytes * a_.value_size};
     }
 
     // Of those keys of the tile, 16 at a time; the others of the 16 get anything.
     void take_scores(int64_t start, KeyRange keys, LinesAhead& ahead) {
         for (int64_t key = keys.first / 16 * 16; key < keys.stop; key += 16) {
             const std::byte* k;
-            int64_t stride = 2 * key_depth_ * kTileK;
-            if (reads_cache_) {
+            int64_t stride = 2 * kTerms * key_depth_ * kTileK;
+            if (reads_cache_ && queries_.are_together(start + key)) {
                 k = queries_.keys_from(start + key).next();
                 stride = 2 * a_.k.slot_stride;
             } else {
@@ -127,11 +140,12 @@ private:
             }
             asm volatile("tilezero %%tmm5" ::: "memory");
             for (int64_t d = 0; d < key_depth_; ++d)
-                asm volatile(
-                    "tileloadd (%0,%1,1), %%tmm6\n\t"
-                    "tileloadd (%2,%3,1), %%tmm7\n\t"
-                    "tdpbf16ps %%tmm7, %%tmm6, %%tmm5" ::"r"(k + 64 * d), "r"(stride), "r"(q_ + d * kTileElements),
-                    "r"(int64_t{64}) : "memory");
+                for (int pair = 0; pair < kTermPairs.kCount; ++pair)
+                    asm volatile(
+                        "tileloadd (%0,%1,1), %%tmm6\n\t"
+                        "tileloadd (%2,%3,1), %%tmm7\n\t"
+                        "tdpbf16ps %%tmm7, %%tmm6, %%tmm5" ::"r"(k + 64 * (kTermPairs.b[pair] * key_depth_ + d)), "r"(stride),
+                        "r"(q_ + (kTermPairs.a[pair] * key_depth_ + d) * kTileElements), "r"(int64_t{64}) : "memory");
             asm volatile("tilestored %%tmm5, (%0,%1,1)" ::"r"(tile_scores_ + key * score_columns_), "r"(4 * score_columns_) : "memory");
             ahead.fetch(8);
         }
@@ -165,15 +179,20 @@ private:
         CacheRows cache = queries_.keys_from(start + larger(key, keys.first));
         find_keys(cache, key, keys, rows);
         for (int64_t i = 0; i < 16; ++i)
-            for (int64_t d = 0; d < a_.key_size; d += kTileK)
-                _mm512_store_si512(k_ + i * key_depth_ * kTileK + d, load_chunk(rows[i], d, chunk_mask(d, a_.key_size)));
+            for (int64_t d = 0; d < a_.key_size; d += kTileK) {
+                __m512i chunk[kTerms];
+                load_terms<Type>(rows[i], d, chunk_mask(d, a_.key_size), chunk);
+                for (int term = 0; term < kTerms; ++term)
+                    _mm512_store_si512(k_ + (i * kTerms + term) * key_depth_ * kTileK + d, chunk[term]);
+            }
         return k_;
     }
 
     // p · V of those keys of the tile to o, 64 columns at a time.
     void add_values(int64_t start, KeyRange keys, LinesAhead& ahead) {
         const int64_t first = keys.first / 32 * 32;
-        const auto* p = reinterpret_cast<const uint16_t*>(scores_ + first);
+        const uint16_t* p = probabilities(0, first);
+        constexpr int64_t kStride = kTerms == 1 ? 4 * kScoreStride : 2 * kProbabilityStride;
         for (int64_t e = 0; e < value_columns_; e += 64) {
             float* o = o_ + e;
             const int64_t o_stride = 4 * value_columns_;
@@ -185,22 +204,26 @@ private:
             for (int64_t key = first; key < keys.stop; key += 32) {
                 const std::byte* rows[32];
                 find_keys(cache, key, keys, rows);
-                uint16_t* v = v_ + key / 32 % 2 * 4 * kTileElements;
+                uint16_t* v = v_ + key / 32 % 2 * kTerms * kValueTiles * kTileElements;
                 for (int64_t half = 0; half <= is_wide; ++half)
-                    interleave_values(rows, e + 32 * half, chunk_mask(e + 32 * half, a_.value_size), v + 2 * half * kTileElements,
-                                      [&] { ahead.fetch(2); });
-                asm volatile(
-                    "tileloadd (%0,%1,1), %%tmm4\n\t"
-                    "tileloadd (%2,%3,1), %%tmm6\n\t"
-                    "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
-                    "tileloadd 1024(%2,%3,1), %%tmm6\n\t"
-                    "tdpbf16ps %%tmm6, %%tmm4, %%tmm1" ::"r"(p + (key - first)), "r"(4 * kScoreStride), "r"(v), "r"(int64_t{64}) : "memory");
-                if (is_wide)
+                    interleave_values<Type>(rows, e + 32 * half, chunk_mask(e + 32 * half, a_.value_size), kValueTiles, v + 2 * half * kTileElements,
+                                            [&]() __attribute__((always_inline)) { ahead.fetch(2); });
+                for (int pair = 0; pair < kTermPairs.kCount; ++pair) {
+                    const uint16_t* values = v + kTermPairs.b[pair] * kValueTiles * kTileElements;
                     asm volatile(
-                        "tileloadd 2048(%0,%1,1), %%tmm6\n\t"
-                        "tdpbf16ps %%tmm6, %%tmm4, %%tmm2\n\t"
-                        "tileloadd 3072(%0,%1,1), %%tmm6\n\t"
-                        "tdpbf16ps %%tmm6, %%tmm4, %%tmm3" ::"r"(v), "r"(int64_t{64}) : "memory");
+                        "tileloadd (%0,%1,1), %%tmm4\n\t"
+                        "tileloadd (%2,%3,1), %%tmm6\n\t"
+                        "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\n\t"
+                        "tileloadd 1024(%2,%3,1), %%tmm6\n\t"
+                        "tdpbf16ps %%tmm6, %%tmm4, %%tmm1" ::"r"(p + kTermPairs.a[pair] * kAmxKvTile + (key - first)), "r"(kStride),
+                        "r"(values), "r"(int64_t{64}) : "memory");
+                    if (is_wide)
+                        asm volatile(
+                            "tileloadd 2048(%0,%1,1), %%tmm6\n\t"
+                            "tdpbf16ps %%tmm6, %%tmm4, %%tmm2\n\t"
+                            "tileloadd 3072(%0,%1,1), %%tmm6\n\t"
+                            "tdpbf16ps %%tmm6, %%tmm4, %%tmm3" ::"r"(values), "r"(int64_t{64}) : "memory");
+                }
             }
             asm volatile("tilestored %%tmm0, (%0,%1,1)\n\ttilestored %%tmm1, 64(%0,%1,1)" ::"r"(o), "r"(o_stride) : "memory");
             if (is_wide)
@@ -215,10 +238,10 @@ private:
     const NextItem* next_;  // or null
     int64_t rows_, key_depth_, value_columns_;
     int64_t score_columns_;  // rows of q in scoresᵀ: as many as are transposed together
-    bool reads_cache_;  // tiles of keys lie in it
-    AmxSoftmax softmax_;
+    bool reads_cache_;  // tiles of keys lie in it, if they are together
+    AmxSoftmax<kTerms> softmax_;
     bool is_clean_ = true;
-    uint16_t *q_, *k_, *v_;
+    uint16_t *q_, *k_, *v_, *p_;
     float *tile_scores_, *scores_, *limits_, *sums_, *o_, *partials_;
 };
 

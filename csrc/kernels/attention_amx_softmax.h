@@ -7,7 +7,9 @@
 
 #include <cstring>
 
-#include "attention_state.h"
+#include "attention_scores.h"
+#include "bf16_terms.h"
+#include "dropout.h"
 #include "power_of_two.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -15,13 +17,14 @@ namespace octavo::OCTAVO_ISA {
 constexpr int64_t kAmxKvTile = 128;
 constexpr float kSlack = 8.0f;  // p ≤ 2⁸
 
+template <int Terms>
 class AmxSoftmax {
 public:
     static constexpr int64_t kLanes = 16;
 
-    explicit AmxSoftmax(const AttentionArguments& a)
-        : scale_(a.scale), softcap_(a.softcap), is_plain_(a.softcap == 0.0f && a.scale > 0.0f),
-          factor_(is_plain_ ? a.scale * kLog2e : 1.0f) {}
+    AmxSoftmax(const AttentionArguments& a, const QueryTile& queries)
+        : a_(a), queries_(queries), scale_(score_scale(a.scores, queries.request(), queries.kv_head())),
+          is_plain_(is_only_scaled(a.scores) && scale_ > 0.0f), factor_(is_plain_ ? scale_ * kLog2e : 1.0f) {}
 
     // Memory for rows: their m, the score above which m is raised, sums (16 lanes) and o.
     void place(float* max, float* limit, float* sums, float* o, int64_t o_stride) {
@@ -40,17 +43,39 @@ public:
 
     float sum(int64_t row) const { return Vector::reduce_add(Vector::load(sums_ + row * kLanes)); }
 
-    // Scores of a row to p, each 32 in the order of PowersOfTwo. `keys` are blocks of 32 that hold all that it sees of the tile.
-    [[gnu::always_inline]] void soften(int64_t row, float* s, KeyRange keys, KeyRange seen) const {
-        using V = Vector;
-        if (!is_plain_)
-            for (int64_t i = keys.first; i < keys.stop; i += kLanes) V::store(s + i, in_log2(V::load(s + i)));
+    // Scores of a row to p, each 32 in the order of PowersOfTwo: terms of kAmxKvTile of them. A single term may lie where the
+    // scores do. `keys` are blocks of 32 that hold all that it sees of the tile at `start`.
+    [[gnu::always_inline]] void soften(int64_t row, float* s, uint16_t* p, int64_t start, KeyRange keys, KeyRange seen) const {
+        if (!is_plain_) take_logarithms(row, s, start, keys);
         if (seen.first > keys.first || seen.stop < keys.stop) hide(s, keys, seen);
-        if (keys.stop - keys.first == kAmxKvTile) take_powers(row, s, kAmxKvTile);
-        else take_powers(row, s + keys.first, keys.stop - keys.first);
+        if (keys.stop - keys.first == kAmxKvTile) take_powers(row, s, p, kAmxKvTile);
+        else take_powers(row, s + keys.first, p, keys.stop - keys.first);
+        if (a_.scores.kept_factor != 0.0f) drop(row, p, start, keys);
     }
 
 private:
+    [[gnu::noinline]] void take_logarithms(int64_t row, float* s, int64_t start, KeyRange keys) const {
+        using V = Vector;
+        const RowScores<V> in_log2 = row_scores<V>(a_, queries_, scale_, row);
+        for (int64_t i = keys.first; i < keys.stop; i += kLanes) V::store(s + i, in_log2(V::load(s + i), start + i));
+    }
+
+    // Dropped probabilities to 0.
+    [[gnu::noinline]] void drop(int64_t row, uint16_t* p, int64_t start, KeyRange keys) const {
+        const DropoutRow dropout(a_.scores, queries_.request(), queries_.head(row), queries_.token_of_request(row));
+        uint32_t drops[DropoutRow::kKeys];
+        for (int64_t i = keys.first; i < keys.stop; i += 32, p += 32) {
+            if (i == keys.first || i % DropoutRow::kKeys == 0)
+                dropout.decide(start + i / DropoutRow::kKeys * DropoutRow::kKeys, drops);
+            const uint32_t* words = drops + i % DropoutRow::kKeys;
+            const __m512i drop = _mm512_packs_epi32(_mm512_loadu_si512(words), _mm512_loadu_si512(words + kLanes));
+            for (int term = 0; term < Terms; ++term) {
+                uint16_t* some = p + term * kAmxKvTile;
+                _mm512_storeu_si512(some, _mm512_andnot_si512(drop, _mm512_loadu_si512(some)));
+            }
+        }
+    }
+
     // −∞ for the keys that a row does not see.
     [[gnu::noinline]] static void hide(float* s, KeyRange keys, KeyRange seen) {
         for (int64_t i = keys.first; i < keys.stop; i += kLanes) {
@@ -62,7 +87,7 @@ private:
     }
 
     // Where no key has been seen yet, scores are −∞ and p = 0. Nothing here waits for the maximum: that m stays is predicted.
-    [[gnu::always_inline]] void take_powers(int64_t row, float* s, int64_t count) const {
+    [[gnu::always_inline]] void take_powers(int64_t row, float* s, uint16_t* p, int64_t count) const {
         using V = Vector;
         auto even = V::load(s), odd = V::load(s + kLanes);
         __mmask16 is_number = _mm512_cmp_ps_mask(even, odd, _CMP_ORD_Q);
@@ -75,29 +100,32 @@ private:
         const auto highest = V::max(even, odd);
         const __mmask16 is_low = _mm512_mask_cmp_ps_mask(is_number, highest, V::broadcast(limit_[row]), _CMP_LE_OQ);
         if (is_low != 0xffff) [[unlikely]] raise_maximum(row, highest, is_number == 0xffff);
-        const auto offset = V::broadcast(PowersOfTwo::kRound - max_[row] * PowersOfTwo::kUnit);
-        const auto factor = V::broadcast(factor_ * PowersOfTwo::kUnit);
-        const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
-        const PowersOfTwo power;
         auto sum = V::load(sums_ + row * kLanes);
-        auto* p = reinterpret_cast<uint16_t*>(s);
+        if constexpr (Terms == 1) {
+            const auto offset = V::broadcast(PowersOfTwo::kRound - max_[row] * PowersOfTwo::kUnit);
+            const auto factor = V::broadcast(factor_ * PowersOfTwo::kUnit);
+            const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
+            const PowersOfTwo power;
 #pragma GCC unroll 4
-        for (int64_t i = 0; i < count; i += 32) {
-            const __m512i bits = power(V::fma(V::load(s + i), factor, offset), V::fma(V::load(s + i + kLanes), factor, offset));
-            sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(bits), ones);
-            _mm512_storeu_si512(p + i, bits);
+            for (int64_t i = 0; i < count; i += 32) {
+                const __m512i bits = power(V::fma(V::load(s + i), factor, offset), V::fma(V::load(s + i + kLanes), factor, offset));
+                sum = _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(bits), ones);
+                _mm512_storeu_si512(p + i, bits);
+            }
+        } else {
+            // Where all scores so far are −∞ their p is 0, not the NaN of −∞ − −∞.
+            const auto offset = V::broadcast(max_[row] == -kInfinity ? 0.0f : -max_[row]), factor = V::broadcast(factor_);
+#pragma GCC unroll 2
+            for (int64_t i = 0; i < count; i += 32) {
+                const auto low = power_of_two(V::fma(V::load(s + i), factor, offset));
+                const auto high = power_of_two(V::fma(V::load(s + i + kLanes), factor, offset));
+                sum = V::add(sum, V::add(low, high));
+                __m512i terms[Terms];
+                split_by_turns(low, high, terms);
+                for (int term = 0; term < Terms; ++term) _mm512_storeu_si512(p + term * kAmxKvTile + i, terms[term]);
+            }
         }
         V::store(sums_ + row * kLanes, sum);
-    }
-
-    __m512 in_log2(__m512 score) const {
-        using V = Vector;
-        score = V::mul(score, V::broadcast(scale_));
-        if (softcap_ != 0.0f) {
-            const auto cap = V::broadcast(softcap_);
-            score = V::mul(cap, tanh<V>(V::div(score, cap)));
-        }
-        return V::mul(score, V::broadcast(kLog2e));
     }
 
     [[gnu::noinline]] void raise_maximum(int64_t row, __m512 scores, bool are_numbers) const {
@@ -118,7 +146,9 @@ private:
         for (int64_t i = 0; i < o_stride_; i += kLanes) V::store(o + i, V::mul(V::load(o + i), factor));
     }
 
-    float scale_, softcap_;
+    const AttentionArguments& a_;
+    const QueryTile& queries_;
+    float scale_;
     bool is_plain_;
     float factor_;
     float *max_ = nullptr, *limit_ = nullptr, *sums_ = nullptr, *o_ = nullptr;

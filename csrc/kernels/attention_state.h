@@ -8,6 +8,8 @@
 // whether one item walks them all or each is an item of its own: so its bits do not tell who computed it.
 #pragma once
 
+#include <cmath>
+
 #include "attention_tile.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -102,22 +104,32 @@ inline void for_splits(const AttentionArguments& a, const AttentionTile& tile, i
     if (!tile.partial) write_outputs<V>(a, queries, total);
 }
 
-// o / l to the output, after e^sink has joined l. A row whose maximum is far below its sink gives zeros.
+// o / l to the output, and m + log l to the lse, after e^sink has joined l. A row that sees no key gives zeros, and −∞.
 template <class V>
 inline void write_outputs(const AttentionArguments& a, const QueryTile& tile, const PartialRows& total) {
+    const AttentionScores& scores = a.scores;
+    float scale = scores.v_scales ? scores.v_scales[tile.request() * scores.v_scales_stride + tile.kv_head()] : 1.0f;
+    if (scores.kept_factor != 0.0f) scale *= scores.kept_factor;
     for (int64_t row = 0; row < tile.rows(); ++row) {
-        float kept = 1.0f, sum = total.sum[row];
-        if (a.sinks) {
-            const float sink = a.sinks[tile.head(row)] * kLog2e;
-            const float new_max = total.max[row] < sink ? sink : total.max[row];
-            kept = exp2_of<V>(total.max[row] - new_max);
-            sum = sum * kept + exp2_of<V>(sink - new_max);
+        float kept = 1.0f, sum = total.sum[row], max = total.max[row];
+        const bool is_empty = max == -kInfinity && sum == 0.0f;
+        if (scores.sinks) {
+            const float sink = scores.sinks[tile.head(row)] * kLog2e;
+            max = total.max[row] < sink ? sink : total.max[row];
+            kept = exp2_of<V>(total.max[row] - max);
+            sum = sum * kept + exp2_of<V>(sink - max);
         }
-        const auto factor = V::broadcast(kept / sum);
-        float* o = tile.output(row);
+        if (a.lse) {
+            const double lse = double{max} * 0.693147180559945309 + std::log(double{sum});
+            a.lse[tile.head(row) * a.query_starts[a.num_requests] + tile.token(row)] =
+                sum == 0.0f ? -kInfinity : static_cast<float>(lse);
+        }
+        const auto factor = V::broadcast(is_empty ? 0.0f : kept / sum * scale);
+        std::byte* o = tile.output(row);
         const float* from = total.o + row * total.o_stride;
         for_vectors<V>(a.value_size, [&](int64_t i, int lanes) {
-            store_lanes<V>(o + i, V::mul(V::load(from + i), factor), lanes);
+            const auto sums = is_empty ? V::broadcast(0.0f) : V::load(from + i);
+            store_as<V>(a.q_type, o, i, V::mul(sums, factor), lanes);
         });
     }
 }

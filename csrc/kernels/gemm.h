@@ -18,6 +18,7 @@ struct Gemm {
     int64_t c_stride;
     int64_t k;
     bool accumulates;
+    int64_t a_step = 1;  // from an element of A to the one of the next k
 };
 
 template <class V, int Rows, int Vectors>
@@ -28,7 +29,7 @@ inline void gemm_tile(const Gemm& g) {
             sum[r][v] = V::broadcast(0.0f);
     const float* a = g.a;
     const float* b = g.b;
-    for (int64_t k = 0; k < g.k; ++k, ++a, b += g.b_stride) {
+    for (int64_t k = 0; k < g.k; ++k, a += g.a_step, b += g.b_stride) {
         typename V::Float column[Vectors];
         for (int v = 0; v < Vectors; ++v) column[v] = V::load(b + v * V::kLanes);
         for (int r = 0; r < Rows; ++r) {

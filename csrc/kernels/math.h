@@ -64,21 +64,25 @@ inline typename V::Float exp(typename V::Float x) {
     return V::select_less(x, low, V::broadcast(0.0f), result);
 }
 
-// 2^x within 2 ulp for x up to 127; 0 below −126, 2^0 = 1 exactly. x = n + r, 2^x = 2ⁿ·2^r. Cephes (Moshier) exp2f.
+// 2^r for |r| ≤ 1/2; 2^0 = 1 exactly. Cephes (Moshier) exp2f.
 template <class V>
-inline typename V::Float exp2(typename V::Float x) {
-    const auto low = V::broadcast(-126.0f);
-    const auto y = V::select_less(x, low, low, x);
-    const auto n = V::round(y);
-    const auto r = V::sub(y, n);
+inline typename V::Float exp2_of_fraction(typename V::Float r) {
     auto p = V::broadcast(1.535336188319500e-4f);
     p = V::fma(p, r, V::broadcast(1.339887440266574e-3f));
     p = V::fma(p, r, V::broadcast(9.618437357674640e-3f));
     p = V::fma(p, r, V::broadcast(5.550332471162809e-2f));
     p = V::fma(p, r, V::broadcast(2.402264791363012e-1f));
     p = V::fma(p, r, V::broadcast(6.931472028550421e-1f));
-    p = V::fma(p, r, V::broadcast(1.0f));
-    return V::select_less(x, low, V::broadcast(0.0f), V::scale_by_power(p, n));
+    return V::fma(p, r, V::broadcast(1.0f));
+}
+
+// 2^x within 2 ulp for x up to 127; 0 below −126, 2^0 = 1 exactly. x = n + r, 2^x = 2ⁿ·2^r.
+template <class V>
+inline typename V::Float exp2(typename V::Float x) {
+    const auto low = V::broadcast(-126.0f);
+    const auto y = V::select_less(x, low, low, x);
+    const auto n = V::round(y);
+    return V::select_less(x, low, V::broadcast(0.0f), V::scale_by_power(exp2_of_fraction<V>(V::sub(y, n)), n));
 }
 
 // tanh x within 3 ulp: an odd polynomial below 0.625, 1 − 2 / (e^2|x| + 1) above. Cephes (Moshier) tanhf.

@@ -1,4 +1,4 @@
-// 2^x in bf16, of 32 x at a time, beside busy AMX tiles.
+// 2^x beside busy AMX tiles: to bf16, of 32 x at a time, and to fp32.
 //
 // While tiles work, multiplications and FMAs of full width have one port of two (measured on a Xeon with AMX: half the
 // rate), so x is a fixed-point number of 16 bits: n = x · 2¹⁰, and 2^x is nearly linear in x between powers of two,
@@ -12,6 +12,8 @@
 #include <immintrin.h>
 
 #include <cstdint>
+
+#include "math.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -40,5 +42,15 @@ private:
     __m512i table_ = _mm512_load_si512(kTable);
     __m512i lowest_ = _mm512_set1_epi16(-32768), bias_ = _mm512_set1_epi16(127 << 7);
 };
+
+// 2^x as exp2 of math.h, for x that are not above 2⁷: SCALEF takes any n.
+inline __m512 power_of_two(__m512 x) {
+    using V = Vector;
+    const auto low = V::broadcast(-126.0f);
+    const __mmask16 is_not_zero = _mm512_cmp_ps_mask(x, low, _CMP_NLT_UQ);
+    x = V::max(low, x);  // a NaN stays one
+    const auto n = V::round(x);
+    return _mm512_maskz_scalef_ps(is_not_zero, exp2_of_fraction<V>(V::sub(x, n)), n);
+}
 
 }  // namespace octavo::OCTAVO_ISA

@@ -1,6 +1,7 @@
 // Kernels that work on one row at a time: norms, rotary, gated activations, and the cache's writes.
 #pragma once
 
+#include "elements.h"
 #include "quantize.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -165,20 +166,10 @@ void gated(const void* arguments, int64_t item) {
     });
 }
 
-// Rounds to the cache's type, to nearest even.
 template <class V>
-inline void store_as(CacheType type, std::byte* to, int64_t i, typename V::Float v, int lanes) {
-    if (type == CacheType::F32) return store_lanes<V>(reinterpret_cast<float*>(to) + i, v, lanes);
-    uint16_t rounded[V::kLanes];
-    if (type == CacheType::BF16) V::store_bf16(rounded, v);
-    else V::store_f16(rounded, v);
-    __builtin_memcpy(reinterpret_cast<uint16_t*>(to) + i, rounded, sizeof(uint16_t) * static_cast<size_t>(lanes));
-}
-
-template <class V>
-inline void store_head(const float* x, const CacheView& cache, CacheType type, int64_t slot, int64_t block_size,
+inline void store_head(const float* x, const CacheView& cache, ElementType type, int64_t slot, int64_t block_size,
                        int64_t head, int64_t head_size) {
-    const int64_t element = type == CacheType::F32 ? 4 : 2;
+    const int64_t element = element_bytes(type);
     std::byte* to = cache.data + (slot / block_size * cache.block_stride + slot % block_size * cache.slot_stride +
                                   head * cache.head_stride) * element;
     for_vectors<V>(head_size, [&](int64_t i, int lanes) {

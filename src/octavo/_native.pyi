@@ -30,12 +30,16 @@ class Format(enum.Enum):
 
     BF16_TILES = 12
 
-class CacheType(enum.Enum):
+class ElementType(enum.Enum):
     F32 = 0
 
     BF16 = 1
 
     F16 = 2
+
+    F8_E4M3 = 3
+
+    I8 = 4
 
 class GatedActivation(enum.Enum):
     SILU = 0
@@ -61,7 +65,39 @@ class CacheView:
 
 class AttentionPlan:
     def __init__(
-        self, *, query_starts: int, seq_lens: int, block_tables: int, num_requests: int, max_blocks: int
+        self,
+        *,
+        query_starts: int,
+        seq_lens: int,
+        block_tables: int,
+        key_starts: int,
+        num_requests: int,
+        max_blocks: int,
+    ) -> None: ...
+
+class AttentionScores:
+    def __init__(
+        self,
+        *,
+        scale: float,
+        softcap: float,
+        left: int,
+        right: int,
+        sinks: int,
+        slopes: int,
+        slopes_stride: int,
+        bias: int,
+        bias_request_stride: int,
+        bias_head_stride: int,
+        bias_row_stride: int,
+        bias_keys: int,
+        k_scales: int,
+        v_scales: int,
+        k_scales_stride: int,
+        v_scales_stride: int,
+        seed: int,
+        threshold: int,
+        kept_factor: float,
     ) -> None: ...
 
 class LinearArguments:
@@ -252,7 +288,7 @@ class StoreArguments:
         token_stride: int,
         head_stride: int,
         cache: CacheView,
-        type: CacheType,
+        type: ElementType,
         slots: int,
         rows: int,
         heads: int,
@@ -283,7 +319,7 @@ class HeadsArguments:
         positions: int,
         k_cache: CacheView,
         v_cache: CacheView,
-        type: CacheType,
+        type: ElementType,
         slots: int,
         rows: int,
         heads: int,
@@ -299,25 +335,31 @@ class AttentionArguments:
         self,
         *,
         q: int,
+        q_type: ElementType,
         q_token_stride: int,
         q_head_stride: int,
         k: CacheView,
         v: CacheView,
-        type: CacheType,
+        type: ElementType,
         o: int,
+        o_token_stride: int,
+        o_head_stride: int,
+        lse: int,
         plan: AttentionPlan,
         block_size: int,
         heads: int,
         kv_heads: int,
         key_size: int,
         value_size: int,
-        scale: float,
-        softcap: float,
-        window: int,
-        sinks: int,
-        is_causal: bool,
+        options: AttentionScores,
     ) -> None: ...
 
+class AttentionBackwardArguments:
+    def __init__(
+        self, *, forward: AttentionArguments, d_o: int, d_lse: int, delta: int, dq: int, dk: CacheView, dv: CacheView
+    ) -> None: ...
+
+def attention_backward(arguments: AttentionBackwardArguments) -> None: ...
 def run(
     arguments: LinearArguments
     | RoundArguments

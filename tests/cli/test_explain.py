@@ -17,10 +17,11 @@ def test_a_gpu_needs_no_gpu(octavo: Octavo) -> None:
     assert result.code == 0
     assert "NVIDIA A100" in result.out
     lines = {line.strip().split("  ")[0]: line for line in result.out.splitlines()}
-    assert max(len(line) for line in result.out.splitlines()[3:14]) <= 80
+    assert max(len(line) for line in result.out.splitlines()[3:15]) <= 80
     assert "memory" in lines["standard"]
     assert "memory" in lines["FlashAttention-2"]
     assert "compute" in lines["keys from L2"]
+    assert "compute" in lines["and backward"]
     assert all("memory" in lines[name] for name in ("softmax of scores", "dropout of scores", "LayerNorm", "GELU"))
 
 
@@ -31,6 +32,9 @@ def test_json_holds_what_the_table_says(octavo: Octavo) -> None:
     assert rows["FlashAttention-2"]["flops"] == 4 * 2 * 256**2 * 32
     assert rows["FlashAttention-2"]["hbm_bytes"] == 2 * (2 * (2 * 256 * 32 + 2 * 256 * 32 * 2) + 4 * 256)
     assert rows["FlashAttention-2"]["measured_s"] is None
+    training = rows["FlashAttention-2 and backward"]
+    assert training["flops"] == 14 * 2 * 256**2 * 32
+    assert training["hbm_bytes"] == 2 * (2 * 12 * 256 * 32 + 4 * 4 * 256)
     causal = json.loads(octavo(*SMALL, "--device", "h100", "--dtype", "fp16", "--causal", "--json").out)["rows"]
     assert causal[2]["flops"] == 4 * 2 * 32 * 128 * (128 + 256)
 
@@ -40,8 +44,18 @@ def test_this_cpu_is_measured(dtype: str, octavo: Octavo) -> None:
     report = json.loads(octavo(*SMALL, "--dtype", dtype, "--measure", "--json").out)
     assert all(seconds > 0 for seconds in report["measured_s"].values())
     assert report["rows"][2]["measured_s"] == report["measured_s"]["FlashAttention-2"]
-    assert set(report["measured_s"]) == {"standard", "FlashAttention-1", "FlashAttention-2", "torch SDPA"}
-    assert "measured" in octavo(*SMALL, "--dtype", dtype, "--measure", "--causal").out
+    assert report["rows"][4]["measured_s"] == report["measured_s"]["FlashAttention-2 and backward"]
+    assert set(report["measured_s"]) == {
+        "standard",
+        "FlashAttention-1",
+        "FlashAttention-2",
+        "torch SDPA",
+        "FlashAttention-2 and backward",
+        "torch SDPA and backward",
+    }
+    table = octavo(*SMALL, "--dtype", dtype, "--measure", "--causal").out
+    assert "measured" in table
+    assert "torch SDPA and backward" in table
 
 
 def test_a_plot(octavo: Octavo, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from octavo import ops
-from octavo.ops import StoredWeight, WeightFormat
-from octavo.ops.dispatch import NATIVE
+from octavo.ops import StoredWeight, WeightFormat, table
+from octavo.ops.dispatch import NATIVE, Op
 
 FLOAT_DTYPES = {
     WeightFormat.F32: torch.float32,
@@ -88,6 +88,35 @@ def int8_path(request: pytest.FixtureRequest) -> Iterator[str]:
     NATIVE.force_isa(request.param[0])
     NATIVE.force_int8_path(request.param[1])
     yield request.param[1]
+    NATIVE.force_isa(before)
+
+
+def attention_paths() -> list[str]:
+    """Instruction sets and the paths of attention on each: "avx2 vector"."""
+    if NATIVE is None:
+        return []
+    before, found = NATIVE.isa(), []
+    for isa in NATIVE.available_isas():
+        NATIVE.force_isa(isa)
+        found += [f"{isa} {path}" for path in NATIVE.attention_paths()]
+    NATIVE.force_isa(before)
+    return found
+
+
+@pytest.fixture(params=[*attention_paths(), "reference"])
+def attention_backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test once a path of attention, and with the reference."""
+    if request.param == "reference":
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("PAGED_ATTENTION", "ATTENTION_BACKWARD", "STORE_KV"):
+                patch.setattr(table, name, Op(getattr(table, name).kernels[-1:]))
+            yield request.param
+        return
+    before = NATIVE.isa()
+    isa, _, path = request.param.partition(" ")
+    NATIVE.force_isa(isa)
+    NATIVE.force_attention_path(path)
+    yield request.param
     NATIVE.force_isa(before)
 
 

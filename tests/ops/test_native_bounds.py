@@ -208,7 +208,7 @@ def test_row_kernels(width, isa):
 @pytest.mark.parametrize(("size", "block_size"), [(1, 5), (7, 5), (16, 5), (33, 5), (32, 16), (64, 32)])
 def test_cache_kernels(dtype, size, block_size, isa):
     case_type = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}[dtype]
-    cache_type = _native.CacheType[case_type]
+    cache_type = _native.ElementType[case_type]
     num_tokens, kv_heads, heads = 4 * block_size + 1, 2, 6
     num_slots, first = 5 * block_size, block_size - 1
     keys, values, q = randn(num_tokens, kv_heads, size), randn(num_tokens, kv_heads, size + 2), randn(3, heads, size)
@@ -229,20 +229,51 @@ def test_cache_kernels(dtype, size, block_size, isa):
     starts, lens = torch.tensor([0, 3], dtype=torch.int32), torch.tensor([num_tokens - 1], dtype=torch.int32)
     table = torch.tensor([1, 2, 3, 4], dtype=torch.int32)
     plan = _native.AttentionPlan(
-        query_starts=starts.data_ptr(), seq_lens=lens.data_ptr(), block_tables=table.data_ptr(), num_requests=1,
-        max_blocks=4,
+        query_starts=starts.data_ptr(), seq_lens=lens.data_ptr(), block_tables=table.data_ptr(), key_starts=0,
+        num_requests=1, max_blocks=4,
     )  # fmt: skip
+    queries = Guarded(q.tensor.to(dtype))
     for path in _native.attention_paths():
         _native.force_attention_path(path)
-        for is_causal in (True, False):
-            o = empty(3, heads, size + 2)
-            _native.run(
-                _native.AttentionArguments(
-                    q=q.address, q_token_stride=heads * size, q_head_stride=size, k=view(k_cache), v=view(v_cache),
-                    type=cache_type, o=o.address, plan=plan, block_size=block_size, heads=heads, kv_heads=kv_heads,
-                    key_size=size, value_size=size + 2, scale=0.3, softcap=0.0, window=0, sinks=0, is_causal=is_causal,
-                )
+        for right in (0, -1):
+            o, lse = Guarded(torch.full((3, heads, size + 2), torch.nan, dtype=dtype)), empty(heads, 3)
+            forward = _native.AttentionArguments(
+                q=queries.address, q_type=cache_type, q_token_stride=heads * size, q_head_stride=size, k=view(k_cache),
+                v=view(v_cache), type=cache_type, o=o.address, o_token_stride=heads * (size + 2), o_head_stride=size + 2,
+                lse=lse.address, plan=plan, block_size=block_size, heads=heads, kv_heads=kv_heads, key_size=size,
+                value_size=size + 2, options=scores(right),
             )  # fmt: skip
-            o.assert_whole()
-            assert o.tensor.isfinite().all()
+            _native.run(forward)
+            outputs = [o, lse]
+            d_o, delta = Guarded(o.tensor), empty(heads, 3)
+            dq, dk, dv = (
+                Guarded(torch.full(x.shape, torch.nan, dtype=dtype)) for x in (q.tensor, k_cache.tensor, v_cache.tensor)
+            )
+            _native.attention_backward(
+                _native.AttentionBackwardArguments(
+                    forward=forward,
+                    d_o=d_o.address,
+                    d_lse=0,
+                    delta=delta.address,
+                    dq=dq.address,
+                    dk=view(dk),
+                    dv=view(dv),
+                )
+            )
+            for x in (*outputs, delta, dq, dk, dv):
+                x.assert_whole()
+            for x in (*outputs, delta, dq):
+                assert x.tensor.isfinite().all()
+            for x in (dk, dv):  # of the keys from the second block on
+                gradients = x.tensor.view(num_slots, kv_heads, -1)
+                assert gradients[block_size : block_size + num_tokens - 1].isfinite().all()
+                assert gradients[:block_size].isnan().all()
     _native.force_attention_path("")
+
+
+def scores(right: int) -> _native.AttentionScores:
+    return _native.AttentionScores(
+        scale=0.3, softcap=0.0, left=-1, right=right, sinks=0, slopes=0, slopes_stride=0, bias=0, bias_request_stride=0,
+        bias_head_stride=0, bias_row_stride=0, bias_keys=0, k_scales=0, v_scales=0, k_scales_stride=0, v_scales_stride=0,
+        seed=0, threshold=0, kept_factor=0.0,
+    )  # fmt: skip

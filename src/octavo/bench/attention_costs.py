@@ -93,6 +93,20 @@ def flash_attention_2_cached(shape: AttentionShape, block_rows: int, block_colum
     )
 
 
+def flash_attention_2_training(shape: AttentionShape, block_rows: int, block_columns: int) -> Cost:
+    """The same and its backward pass, five products to the two before, that at best reads q, k, v, o and do and writes dq, dk and
+    dv once: b·12·N·D a head, and lse and δ."""
+    forward = flash_attention_2_cached(shape, block_rows, block_columns)
+    statistics = shape.heads * shape.seqlen * STATISTIC_BYTES
+    return replace(
+        forward,
+        name="FlashAttention-2 and backward",
+        flops=forward.flops // 2 * 7,
+        hbm_bytes=12 * shape.matrix_bytes + 4 * statistics,  # each written and read
+        extra_bytes=2 * statistics,
+    )
+
+
 def _first_row(column: int, block_rows: int, shape: AttentionShape) -> int:
     """The first row of the first block of queries that sees a block of keys."""
     return column // block_rows * block_rows if shape.is_causal else 0

@@ -1,36 +1,40 @@
 """What attention takes on this machine, by each algorithm: seconds for all heads of one sequence."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn import functional
 
-from octavo import ops
 from octavo.bench.attention_costs import AttentionShape
 from octavo.bench.devices import best_s
-from octavo.ops import AttentionOptions, AttentionPlan, reference
+from octavo.ops import flash_attn_func, reference
 
 Blocks = tuple[int, int]
 
 
 def measure_attention(shape: AttentionShape, dtype: torch.dtype, blocks_1: Blocks) -> dict[str, float]:
-    """Name → seconds, forward, of random tensors.
+    """Name → seconds of random tensors: forward, and of the last two forward and backward.
 
     Standard attention is torch's products and softmax, a head at a time, since the scores of all would not fit. FlashAttention-1
-    is the tile loops of `octavo.ops.reference`, in torch. FlashAttention-2 is Octavo's own kernel, on a cache of one block.
+    is the tile loops of `octavo.ops.reference`, in torch. FlashAttention-2 is Octavo's own `flash_attn_func`.
     """
     generator = torch.Generator().manual_seed(0)
-    size = (shape.seqlen, shape.heads, shape.head_dim)
-    q, k, v = (torch.randn(size, generator=generator).to(dtype) for _ in range(3))
+    size = (1, shape.seqlen, shape.heads, shape.head_dim)
+    q, k, v, do = (torch.randn(size, generator=generator).to(dtype) for _ in range(4))
     scale = shape.head_dim**-0.5
     runs: dict[str, Callable[[], object]] = {
-        "standard": lambda: _standard(q, k, v, scale, shape.is_causal),
-        "FlashAttention-1": lambda: _flash_attention_1(q, k, v, scale, shape.is_causal, blocks_1),
-        "FlashAttention-2": _octavo(q, k, v, scale, shape.is_causal),
+        "standard": lambda: _standard(q[0], k[0], v[0], scale, shape.is_causal),
+        "FlashAttention-1": lambda: _flash_attention_1(q[0], k[0], v[0], scale, shape.is_causal, blocks_1),
+        "FlashAttention-2": lambda: _octavo(q, k, v, shape.is_causal),
         "torch SDPA": lambda: _torch(q, k, v, shape.is_causal),
     }
     with torch.inference_mode():
-        return {name: best_s(run) for name, run in runs.items()}
+        times = {name: best_s(run) for name, run in runs.items()}
+    inputs = [x.requires_grad_() for x in (q, k, v)]
+    for name, attend in {"FlashAttention-2": _octavo, "torch SDPA": _torch}.items():
+        times[f"{name} and backward"] = best_s(partial(_differentiate, attend, inputs, do, shape.is_causal))
+    return times
 
 
 def _standard(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, is_causal: bool) -> None:
@@ -58,21 +62,18 @@ def _flash_attention_1(
         )
 
 
-def _octavo(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, is_causal: bool
-) -> Callable[[], torch.Tensor]:
-    num_tokens = len(q)
-    plan = AttentionPlan(
-        query_starts=torch.tensor([0, num_tokens], dtype=torch.int32),
-        seq_lens=torch.tensor([num_tokens], dtype=torch.int32),
-        block_tables=torch.zeros(1, 1, dtype=torch.int32),
-        block_size=num_tokens,
-    )
-    options = AttentionOptions(scale=scale, window_right=0 if is_causal else None)
-    q_THD = q.float()  # as the layers give it
-    return lambda: ops.paged_attention(q_THD, k[None], v[None], plan, options)
+def _octavo(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> torch.Tensor:
+    out = flash_attn_func(q, k, v, causal=is_causal)
+    assert isinstance(out, torch.Tensor)  # alone, where no log-sum-exp is asked for
+    return out
 
 
-def _torch(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> None:
-    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
-    functional.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+def _torch(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> torch.Tensor:
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return functional.scaled_dot_product_attention(q, k, v, is_causal=is_causal).transpose(1, 2)
+
+
+def _differentiate(
+    attend: Callable[..., torch.Tensor], inputs: list[torch.Tensor], do: torch.Tensor, is_causal: bool
+) -> tuple[torch.Tensor, ...]:
+    return torch.autograd.grad(attend(*inputs, is_causal), inputs, do)

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 DEVICES = ("cpu", "a100", "h100", "h200", "l40s")
 DTYPES = ("bf16", "fp16", "fp32")
-FLASH_2_CACHED = "FlashAttention-2, L2"
+SHOWN_NAMES = {"FlashAttention-2, L2": "  keys from L2", "FlashAttention-2 and backward": "  and backward"}
+LEAST_OF_MEASURED = {
+    "standard": "FlashAttention-2, L2",
+    "FlashAttention-1": "FlashAttention-2, L2",
+    "FlashAttention-2": "FlashAttention-2, L2",
+    "torch SDPA": "FlashAttention-2, L2",
+    "FlashAttention-2 and backward": "FlashAttention-2 and backward",
+    "torch SDPA and backward": "FlashAttention-2 and backward",
+}
 MAX_MEASURED_BYTES = 2 << 30
 
 explain = typer.Typer(
@@ -55,8 +63,9 @@ def attention(
 ) -> None:
     """Compare attention by the standard algorithm, FlashAttention-1 and FlashAttention-2, on one sequence, forward.
 
-    Shows operations, bytes moved between memory (HBM) and the processor (SRAM), memory beside inputs and outputs, operations a
-    byte, and the least time by the roofline: whichever takes longer, arithmetic or memory. Then the operations around it.
+    FlashAttention-2 also with its backward pass. Shows operations, bytes moved between memory (HBM) and the processor
+    (SRAM), memory beside inputs and outputs, operations a byte, and the least time by the roofline: whichever takes longer,
+    arithmetic or memory. Then the operations around it.
     """
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("device", device, DEVICES)
@@ -106,13 +115,20 @@ def _blocks(machine: "Device", shape: "AttentionShape") -> "tuple[Blocks, Blocks
 
 
 def _algorithms(shape: "AttentionShape", blocks_1: "Blocks", blocks_2: "Blocks") -> "list[Cost]":
-    from octavo.bench.attention_costs import flash_attention_1, flash_attention_2, flash_attention_2_cached, standard
+    from octavo.bench.attention_costs import (
+        flash_attention_1,
+        flash_attention_2,
+        flash_attention_2_cached,
+        flash_attention_2_training,
+        standard,
+    )
 
     return [
         standard(shape),
         flash_attention_1(shape, *blocks_1),
         flash_attention_2(shape, *blocks_2),
         flash_attention_2_cached(shape, *blocks_2),
+        flash_attention_2_training(shape, *blocks_2),
     ]
 
 
@@ -161,7 +177,7 @@ def _print(
     for number, row in enumerate(report):
         is_last_algorithm = number + 1 < len(report) and row["is_matmul"] and not report[number + 1]["is_matmul"]
         table.add_row(
-            f"[cyan]{'  keys from L2' if row['name'] == FLASH_2_CACHED else row['name']}[/]",
+            f"[cyan]{SHOWN_NAMES.get(row['name'], row['name'])}[/]",
             _count(row["flops"]),
             format_bytes(row["hbm_bytes"]),
             format_bytes(row["extra_bytes"]) if row["extra_bytes"] else "",
@@ -172,16 +188,16 @@ def _print(
         )
     console.print(table)
     if measured:
-        least_s = report[3]["roofline_s"]
+        least_s = {row["name"]: row["roofline_s"] for row in report}
         times = plain_table("here", "measured", "of the least", right=True)
         for name, seconds in measured.items():
-            times.add_row(f"[cyan]{name}[/]", _time(seconds), f"{seconds / least_s:,.1f} ×")
+            times.add_row(f"[cyan]{name}[/]", _time(seconds), f"{seconds / least_s[LEAST_OF_MEASURED[name]]:,.1f} ×")
         console.print()
         console.print(times)
     console.print(
         f"\nFlashAttention-1: blocks of {blocks[0][0]} × {blocks[0][1]} from {format_bytes(machine.sram_bytes)} of SRAM; "
         f"FlashAttention-2: {blocks[1][0]} × {blocks[1][1]},\nkeys and values from memory for each block of queries, or "
-        "(L2) from a shared cache.",
+        "(L2) from a shared cache; with the backward pass, each tensor moved once.",
         style="dim",
         soft_wrap=True,
     )

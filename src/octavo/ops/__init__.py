@@ -13,6 +13,17 @@ from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.dispatch import available_isas, isa
 from octavo.ops.elementwise import add, softcap, take_rows
 from octavo.ops.errors import OpArgumentError
+from octavo.ops.flash_attn import (
+    flash_attn_func,
+    flash_attn_kvpacked_func,
+    flash_attn_qkvpacked_func,
+    flash_attn_varlen_func,
+    flash_attn_varlen_kvpacked_func,
+    flash_attn_varlen_qkvpacked_func,
+    flash_attn_with_kvcache,
+    merge_attn_states,
+    patch_flash_attn,
+)
 from octavo.ops.linear import (
     dequantize,
     embedding,
@@ -62,6 +73,13 @@ __all__ = [
     "can_replay",
     "dequantize",
     "embedding",
+    "flash_attn_func",
+    "flash_attn_kvpacked_func",
+    "flash_attn_qkvpacked_func",
+    "flash_attn_varlen_func",
+    "flash_attn_varlen_kvpacked_func",
+    "flash_attn_varlen_qkvpacked_func",
+    "flash_attn_with_kvcache",
     "gelu_tanh_mul",
     "has_bf16_tiles",
     "isa",
@@ -72,11 +90,13 @@ __all__ = [
     "linear_int8",
     "log_softmax",
     "make_program",
+    "merge_attn_states",
     "num_threads",
     "num_usable_cores",
     "pack_stacked",
     "pack_weight",
     "paged_attention",
+    "patch_flash_attn",
     "quantize_activations",
     "quantize_rows",
     "quantize_weight",

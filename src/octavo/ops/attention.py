@@ -95,8 +95,10 @@ def attention_backward(
     lse_HT: Tensor,
     plan: AttentionPlan,
     options: AttentionOptions,
+    *,
+    dlse_HT: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """dq, dk, dv of `paged_attention`, whose o and lse are given; P is computed again (Dao 2023, algorithm 2).
+    """dq, dk, dv of `paged_attention`, whose o and lse are given, and their gradients; P is computed again (Dao 2023, algorithm 2).
 
     Of the dtypes and shapes of q and of the caches; a slot that no row sees gets 0. Sums in a fixed order: the same arguments
     give the same bits. Every slot belongs to one request. No gradients of slopes, bias, sinks and scales.
@@ -107,12 +109,14 @@ def attention_backward(
     check_tensor("do", do_THE, shape, (q_THD.dtype,), q_THD.device)
     check_tensor("o", o_THE, shape, (q_THD.dtype,), q_THD.device)
     check_tensor("lse", lse_HT, (num_heads, num_tokens), (torch.float32,), q_THD.device)
+    if dlse_HT is not None:
+        check_tensor("dlse", dlse_HT, (num_heads, num_tokens), (torch.float32,), q_THD.device)
     if k_cache.dtype != q_THD.dtype:
         raise OpArgumentError(
             f"k_cache has the wrong dtype for a gradient: got {k_cache.dtype}; allowed q's {q_THD.dtype}",
             param="k_cache",
         )
-    return table.ATTENTION_BACKWARD(do_THE, q_THD, k_cache, v_cache, o_THE, lse_HT, plan, options)
+    return table.ATTENTION_BACKWARD(do_THE, q_THD, k_cache, v_cache, o_THE, lse_HT, plan, options, dlse_HT=dlse_HT)
 
 
 def _check_attention(

@@ -16,14 +16,14 @@ R = TypeVar("R")
 
 def _op(
     run_reference: Callable[P, R],
-    cpu: Callable[[], Kernel[P, R]] | None = None,
+    cpu: Callable[[], Kernel[P, R]],
     triton: Kernel[P, R] | None = None,
 ) -> Op[P, R]:
     """`cpu` is called only where the native module is."""
     kernels = [Kernel("reference", _always, run_reference)]
     if triton is not None and ALLOWS_TRITON:
         kernels.insert(0, triton)
-    if cpu is not None and NATIVE is not None:
+    if NATIVE is not None:
         kernels.insert(0, cpu())
     return Op(tuple(kernels))
 
@@ -67,7 +67,8 @@ GELU_TANH_MUL: Final = _op(
 STORE_KV: Final = _op(reference.store_kv, lambda: Kernel("cpu", attention.can_store_kv, attention.store_kv))
 ATTENTION_BACKWARD: Final = _op(
     reference.attention_backward,
-    triton=Kernel("triton", triton_attention.can_attention_backward, triton_attention.attention_backward),
+    lambda: Kernel("cpu", attention.can_attention_backward, attention.attention_backward),
+    Kernel("triton", triton_attention.can_attention_backward, triton_attention.attention_backward),
 )
 PAGED_ATTENTION: Final = _op(
     reference.paged_attention,

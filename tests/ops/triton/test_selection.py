@@ -49,10 +49,10 @@ def test_tensors_on_a_gpu_are_taken(dtype):
     q, cache = Elsewhere(dtype, (3, 4, 64)), Elsewhere(dtype, (2, 16, 2, 64))
     is_taken = dtype != torch.float64
     assert attention.can_paged_attention(q, cache, cache, None, None, o_THE=q, lse_HT=None) is is_taken
-    assert attention.can_attention_backward(q, q, cache, cache, q, None, None, None) is is_taken
+    assert attention.can_attention_backward(q, q, cache, cache, q, None, None, None, dlse_HT=None) is is_taken
     here = torch.zeros(3, 4, 64, dtype=dtype)
     assert not attention.can_paged_attention(here, here, here, None, None, o_THE=here, lse_HT=None)
-    assert not attention.can_attention_backward(here, here, here, here, here, None, None, None)
+    assert not attention.can_attention_backward(here, here, here, here, here, None, None, None, dlse_HT=None)
 
 
 @pytest.mark.parametrize(("shared_bytes", "is_taken"), [(99 << 10, False), (163 << 10, True)])
@@ -63,7 +63,7 @@ def test_large_heads_in_fp32_need_shared_memory(shared_bytes, is_taken, monkeypa
     q, cache = Elsewhere(torch.float32, (3, 4, 300)), Elsewhere(torch.float32, (2, 16, 2, 300))
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert attention.can_attention_backward(q, q, cache, cache, q, None, None, None) is is_taken
+            assert attention.can_attention_backward(q, q, cache, cache, q, None, None, None, dlse_HT=None) is is_taken
     assert len(caplog.records) == (not is_taken)
     attention._holds_large_heads.cache_clear()
 
@@ -83,7 +83,7 @@ def test_a_missing_triton_is_named(monkeypatch):
     with pytest.raises(MissingKernelsError, match="pip install"):
         attention.paged_attention(q, cache, cache, None, AttentionOptions(scale=1.0), o_THE=q, lse_HT=None)
     with pytest.raises(MissingKernelsError, match="pip install"):
-        attention.attention_backward(q, q, cache, cache, q, q, None, AttentionOptions(scale=1.0))
+        attention.attention_backward(q, q, cache, cache, q, q, None, AttentionOptions(scale=1.0), dlse_HT=None)
 
 
 def test_hints_are_checked():

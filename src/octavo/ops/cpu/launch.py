@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from octavo import _native
+from octavo.ops.attention_options import AttentionOptions
 from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.cpu.tensors import address
 from octavo.ops.recording import Launch, RecordedTensor
@@ -76,12 +77,15 @@ def launch(kernel: NativeKernel, **arguments: Any) -> None:
         if isinstance(value, RecordedTensor):
             value.recording.launches.append(Launch(kernel.name, arguments, kernel.outputs))
             return
-    _native.run(kernel.block(**{name: _raw(value) for name, value in arguments.items()}))
+    _native.run(kernel.block(**{name: native(value) for name, value in arguments.items()}))
 
 
-def _raw(value: Any) -> Any:
+def native(value: Any) -> Any:
+    """An argument as the kernels take it: tensors by address, plans and options as their native blocks."""
     if isinstance(value, AttentionPlan):
         return native_plan(value)
+    if isinstance(value, AttentionOptions):
+        return native_scores(value)
     return address(value) if value is None or isinstance(value, Tensor) else value
 
 
@@ -91,6 +95,38 @@ def native_plan(plan: AttentionPlan) -> _native.AttentionPlan:
         query_starts=address(plan.query_starts),
         seq_lens=address(plan.seq_lens),
         block_tables=address(plan.block_tables),
+        key_starts=address(plan.key_starts),
         num_requests=plan.num_requests,
         max_blocks=plan.block_tables.shape[1],
     )
+
+
+def native_scores(options: AttentionOptions) -> _native.AttentionScores:
+    """Options whose tensors lie as the kernels read them (`cpu.attention.laid_out`); they must outlive it."""
+    bias, slopes, dropout = options.bias, options.alibi_slopes, options.dropout
+    return _native.AttentionScores(
+        scale=options.scale,
+        softcap=options.softcap,
+        left=-1 if options.window_left is None else options.window_left,
+        right=-1 if options.window_right is None else options.window_right,
+        sinks=address(options.sinks),
+        slopes=address(slopes),
+        slopes_stride=_request_stride(slopes),
+        bias=address(bias),
+        bias_request_stride=0 if bias is None or bias.shape[0] == 1 else bias.stride(0),
+        bias_head_stride=0 if bias is None or bias.shape[1] == 1 else bias.stride(1),
+        bias_row_stride=0 if bias is None else bias.stride(2),
+        bias_keys=0 if bias is None else bias.shape[3],
+        k_scales=address(options.k_scales),
+        v_scales=address(options.v_scales),
+        k_scales_stride=_request_stride(options.k_scales),
+        v_scales_stride=_request_stride(options.v_scales),
+        seed=0 if dropout is None else dropout.seed % 2**64,
+        threshold=0 if dropout is None else dropout.threshold,
+        kept_factor=0.0 if dropout is None else 1 / (1 - dropout.probability),
+    )
+
+
+def _request_stride(values: Tensor | None) -> int:
+    """Of (heads,) or (requests, heads)."""
+    return 0 if values is None or values.dim() == 1 else values.stride(0)

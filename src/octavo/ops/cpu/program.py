@@ -10,8 +10,7 @@ from torch import Tensor
 from octavo import _native
 from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.cpu.fusion import fuse
-from octavo.ops.cpu.launch import KERNELS, native_plan
-from octavo.ops.cpu.tensors import address
+from octavo.ops.cpu.launch import KERNELS, native, native_plan
 from octavo.ops.errors import OpArgumentError
 from octavo.ops.recording import RECORDED_ENTRIES, Buffer, Launch, RecordedTensor, Recording, RowSet
 
@@ -141,9 +140,7 @@ class Program:
     def _resolved(self, value: Any) -> Any:
         if isinstance(value, RecordedTensor):
             return self._addresses[value.buffer] + value.data_ptr() - value.buffer.address
-        if isinstance(value, AttentionPlan):
-            return native_plan(value)
-        return address(value) if value is None or isinstance(value, Tensor) else value
+        return native(value)
 
 
 def _lay_out(

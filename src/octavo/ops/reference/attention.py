@@ -87,12 +87,14 @@ def attention_backward(
     lse_HT: Tensor,
     plan: AttentionPlan,
     options: AttentionOptions,
+    *,
+    dlse_HT: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq, dk, dv of the dtypes and shapes of q and the caches; slots that no row sees get 0.
 
     The formulas of Dao 2023, section 2.3.2, request by request, with the N × M matrix in memory:
 
-        P = e^(S − lse), Z the dropout mask / (1 − p), δ = rowsum(dO ∘ O)
+        P = e^(S − lse), Z the dropout mask / (1 − p), δ = rowsum(dO ∘ O) − dLSE
         dV = (P ∘ Z)ᵀ·dO,   dS = P ∘ (dO·Vᵀ ∘ Z − δ),   dQ = scale·dU·K,   dK = scale·dUᵀ·Q
 
     with dU = dS through the soft cap. O(T · keys · H · (D + E)), O(N·M·H) memory.
@@ -112,6 +114,8 @@ def attention_backward(
         p_HNM = torch.where(s_HNM == -torch.inf, 0.0, torch.exp(s_HNM - lse_HN1))
         z_HNM = request.dropout_factors(request.first_position, q_HND.shape[1], keys_M, q_HND.shape[0])
         delta_HN1 = (do_HNE * o_HNE).sum(-1, keepdim=True)
+        if dlse_HT is not None:
+            delta_HN1 = delta_HN1 - dlse_HT[:, request.rows, None]
         dv_HME = torch.bmm((p_HNM * z_HNM).transpose(1, 2), do_HNE)
         du_HNM = p_HNM * (torch.bmm(do_HNE, v_HME.transpose(1, 2)) * z_HNM - delta_HN1)
         if options.softcap:

@@ -41,6 +41,8 @@ def can_attention_backward(
     lse_HT: Tensor,
     plan: AttentionPlan,
     options: AttentionOptions,
+    *,
+    dlse_HT: Tensor | None,
 ) -> bool:
     if q_THD.device.type != "cuda" or q_THD.dtype not in _DTYPES:
         return False
@@ -83,10 +85,12 @@ def attention_backward(
     lse_HT: Tensor,
     plan: AttentionPlan,
     options: AttentionOptions,
+    *,
+    dlse_HT: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`reference.attention_backward`. Raises `MissingKernelsError` where Triton cannot be imported."""
     gradients: tuple[Tensor, Tensor, Tensor] = _kernels(q_THD.device).attention_backward(
-        do_THE, q_THD, k_cache, v_cache, o_THE, lse_HT, plan, options
+        do_THE, q_THD, k_cache, v_cache, o_THE, lse_HT, plan, options, dlse_HT
     )
     return gradients
 

@@ -34,6 +34,7 @@ def backward_launches(
     options: AttentionOptions,
     gradients: tuple[Tensor, Tensor, Tensor],
     limits: DeviceLimits,
+    dlse_HT: Tensor | None = None,
 ) -> list[Launch]:
     """`reference.attention_backward` into `gradients`; those of K and V are 0 before.
 
@@ -78,6 +79,7 @@ def backward_launches(
             arguments={
                 "do": heads_of(do),
                 "o": heads_of(o),
+                "dlse": statistics_of(dlse_HT),
                 "delta": statistics_of(delta_HT),
                 "num_tokens": num_tokens,
                 "E": value_size,

@@ -1,6 +1,6 @@
 """Attention's backward kernels: P is made again from the log-sum-exp, tile by tile (Dao 2023, arXiv 2307.08691, algorithm 2).
 
-    P = e^(S − lse), Z the dropout mask / (1 − p), δ = rowsum(dO ∘ O)
+    P = e^(S − lse), Z the dropout mask / (1 − p), δ = rowsum(dO ∘ O) − dLSE
     dV = (P ∘ Z)ᵀ·dO,   dS = P ∘ (dO·Vᵀ ∘ Z − δ),   dQ = scale·dU·K,   dK = scale·dUᵀ·Q
 
 with dU = dS through the soft cap. Deviation: dQ has a kernel of its own instead of atomic sums, so that every sum has one order.
@@ -35,8 +35,8 @@ from octavo.ops.triton.tiles import (
 
 
 @triton.jit(do_not_specialize=["num_tokens"])
-def delta_kernel(do, o, delta, num_tokens, E: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_E: tl.constexpr):
-    """δ = rowsum(dO ∘ O): grid (tiles of tokens, heads)."""
+def delta_kernel(do, o, dlse, delta, num_tokens, E: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_E: tl.constexpr):
+    """δ = rowsum(dO ∘ O) − dLSE, if there is one: grid (tiles of tokens, heads)."""
     token_M = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)
     head = tl.program_id(1).to(tl.int64)
     size = tl.arange(0, BLOCK_E)
@@ -45,8 +45,12 @@ def delta_kernel(do, o, delta, num_tokens, E: tl.constexpr, BLOCK_M: tl.constexp
     o_rows = o.start + head * o.head_stride + token_M * o.token_stride
     do_ME = tl.load(do_rows[:, None] + size[None, :], mask=mask, other=0.0).to(tl.float32)
     o_ME = tl.load(o_rows[:, None] + size[None, :], mask=mask, other=0.0).to(tl.float32)
+    delta_M = tl.sum(do_ME * o_ME, 1)
+    if dlse.start is not None:
+        gradients = dlse.start + head * dlse.head_stride + token_M * dlse.token_stride
+        delta_M -= tl.load(gradients, mask=token_M < num_tokens, other=0.0)
     pointers = delta.start + head * delta.head_stride + token_M * delta.token_stride
-    tl.store(pointers, tl.sum(do_ME * o_ME, 1), mask=token_M < num_tokens)
+    tl.store(pointers, delta_M, mask=token_M < num_tokens)
 
 
 @triton.jit(do_not_specialize=["num_requests", "threshold", "seed_low", "seed_high"])

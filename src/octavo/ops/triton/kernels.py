@@ -44,11 +44,22 @@ def attention_backward(
     lse_HT: Tensor,
     plan: AttentionPlan,
     options: AttentionOptions,
+    dlse_HT: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     dq = torch.empty_like(q_THD, memory_format=torch.contiguous_format)
     dk, dv = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (k_cache, v_cache))
     launches = backward_launches(
-        do_THE, q_THD, k_cache, v_cache, o_THE, lse_HT, plan, options, (dq, dk, dv), device_limits(q_THD.device)
+        do_THE,
+        q_THD,
+        k_cache,
+        v_cache,
+        o_THE,
+        lse_HT,
+        plan,
+        options,
+        (dq, dk, dv),
+        device_limits(q_THD.device),
+        dlse_HT,
     )
     for launch in launches:
         with _current(q_THD.device):

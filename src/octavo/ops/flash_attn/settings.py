@@ -1,0 +1,120 @@
+"""What a call asks of attention, beside its tensors."""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple, SupportsIndex
+
+import torch
+from torch import Tensor
+
+from octavo.ops.attention_options import AttentionOptions, Dropout
+from octavo.ops.errors import OpArgumentError
+
+_MAX_INT = 2**31 - 1
+
+
+class Settings(NamedTuple):
+    """The numbers among the arguments, checked and resolved: causal is a window of 0 to the right, None is no bound.
+
+    In the order in which the operators of `torch.ops.octavo` take them.
+    """
+
+    scale: float
+    window_left: int | None
+    window_right: int | None
+    softcap: float
+    dropout_p: float = 0.0
+
+    @property
+    def is_local(self) -> bool:
+        """Does a row's position decide which keys it sees?"""
+        return self.window_left is not None or self.window_right is not None
+
+    def options(
+        self,
+        alibi_slopes: Tensor | None,
+        seed: Tensor | None = None,
+        k_scales: Tensor | None = None,
+        v_scales: Tensor | None = None,
+    ) -> AttentionOptions:
+        return AttentionOptions(
+            scale=self.scale,
+            window_left=self.window_left,
+            window_right=self.window_right,
+            softcap=self.softcap,
+            alibi_slopes=alibi_slopes,
+            k_scales=k_scales,
+            v_scales=v_scales,
+            dropout=None if seed is None else Dropout(probability=self.dropout_p, seed=int(seed)),
+        )
+
+
+def resolve_settings(
+    head_size: int,
+    *,
+    softmax_scale: float | None,
+    causal: bool,
+    window_size: Sequence[int],
+    softcap: float,
+    dropout_p: float = 0.0,
+) -> Settings:
+    """The scale is 1/√head_size where none is given. Raises `OpArgumentError` for a number out of its range."""
+    scale = head_size**-0.5 if softmax_scale is None else _number("softmax_scale", softmax_scale)
+    if not -math.inf < scale < math.inf:  # unlike isfinite, torch.compile can trace it
+        raise OpArgumentError(f"softmax_scale: got {scale}; allowed any finite number", param="softmax_scale")
+    softcap = _number("softcap", softcap)
+    if not 0.0 <= softcap < math.inf:
+        raise OpArgumentError(
+            f"softcap: got {softcap}; allowed any finite number above 0, or 0 for none", param="softcap"
+        )
+    dropout_p = _number("dropout_p", dropout_p)
+    if not 0.0 <= dropout_p < 1.0:
+        raise OpArgumentError(f"dropout_p: got {dropout_p}; allowed 0 up to but not 1", param="dropout_p")
+    if dropout_p > 0.0 and not torch.is_grad_enabled():
+        raise OpArgumentError(
+            f"dropout_p: got {dropout_p} without gradients; allowed 0; dropout is of training only, so pass 0 in evaluation",
+            param="dropout_p",
+        )
+    if len(window_size) != 2:
+        raise OpArgumentError(
+            f"window_size: got {len(window_size)} numbers; allowed (left, right)", param="window_size"
+        )
+    left, right = _window(window_size[0]), _window(window_size[1])
+    return Settings(
+        scale=scale,
+        window_left=left,
+        window_right=0 if causal else right,
+        softcap=softcap,
+        dropout_p=dropout_p,
+    )
+
+
+def draw_seed(settings: Settings) -> Tensor | None:
+    """The key of a call's dropout, from torch's generator of the CPU, so that `torch.manual_seed` repeats it."""
+    if settings.dropout_p == 0.0:
+        return None
+    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64)
+
+
+def index(name: str, value: SupportsIndex) -> int:
+    """A count, also of a tensor or array of one integer."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise OpArgumentError(f"{name}: got {value!r}; allowed an integer", param=name) from error
+
+
+def _window(value: SupportsIndex) -> int | None:
+    bound = index("window_size", value)
+    if not -1 <= bound <= _MAX_INT:
+        raise OpArgumentError(
+            f"window_size: got {bound}; allowed 0 to {_MAX_INT:,}, or -1 for no bound", param="window_size"
+        )
+    return None if bound == -1 else bound
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, (int, float)):
+        return float(value)
+    raise OpArgumentError(f"{name}: got {value!r}; allowed a number; call float() on it", param=name)
