@@ -36,7 +36,7 @@ def backward_launches(
     limits: DeviceLimits,
     dlse_HT: Tensor | None = None,
 ) -> list[Launch]:
-    """`reference.attention_backward` into `gradients`; those of K and V are 0 before.
+    """`reference.attention_backward` into `gradients`; which are 0 before.
 
     Every slot belongs to one request, so that the keys of all are no more than the slots: with their sums on the
     device, a grid of slots // tile + R tiles holds them.

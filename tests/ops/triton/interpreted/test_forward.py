@@ -1,5 +1,7 @@
 """Legend: T tokens, H query heads, K KV heads, D key size, E value size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -75,13 +77,14 @@ def test_options_on_dense_keys_in_fp16(name):
     check_forward(case.build(), attend)
 
 
-@pytest.mark.parametrize("layout", Layout)
-@pytest.mark.parametrize("heads", [(3, 3), (4, 1), (6, 2)], ids=["MHA", "MQA", "GQA"])
+@pytest.mark.parametrize(
+    ("layout", "heads"),
+    [(Layout.PAGED, (3, 3)), (Layout.PAGED, (4, 1)), (Layout.VARLEN, (6, 2)), (Layout.DENSE, (4, 2))],
+    ids=["paged-MHA", "paged-MQA", "varlen-GQA", "dense-GQA"],
+)
 def test_layouts_and_groups(layout, heads):
-    case = problem(
-        layout=layout, num_heads=heads[0], num_kv_heads=heads[1], options={"window_right": 0}, has_hints=True
-    )
-    check_forward(case.build(), attend)
+    case = problem(layout=layout, num_heads=heads[0], num_kv_heads=heads[1], options={"window_right": 0})
+    check_forward(replace(case, has_hints=True).build(), attend)
 
 
 @pytest.mark.parametrize("block_size", [1, 8, 32, 256])
