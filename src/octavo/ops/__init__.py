@@ -1,6 +1,7 @@
 """Checked tensor operations: one signature each, the best kernel of the device behind it.
 
-`octavo.ops.reference` is the specification in plain PyTorch; `octavo.ops.cpu` the native kernels.
+`octavo.ops.reference` is the specification in plain PyTorch; `octavo.ops.cpu` the native kernels, `octavo.ops.triton`
+those for NVIDIA GPUs.
 All ops work row by row over the flattened tokens of a step, and a row's bits depend on nothing
 but the row (on a CPU).
 """

@@ -256,6 +256,24 @@ def check_batch_invariance(built: Built, attend: Attend) -> tuple[torch.Tensor, 
     return want_o, want_lse
 
 
+def check_chunks(built: Built, rows: tuple[int, ...], attend: Attend) -> None:
+    """One request's rows have the same bits in chunks of so many, which go to the same kernel as all of them."""
+    want, _ = built.outputs()
+    attend(built.q, built.k_cache, built.v_cache, built.plan, built.options, want, None)
+    start, end = 0, built.problem.keys[0] - sum(rows)
+    for count in rows:
+        end += count
+        plan = replace(
+            built.plan,
+            query_starts=torch.tensor([0, count], dtype=torch.int32, device=want.device),
+            seq_lens=torch.tensor([end], dtype=torch.int32, device=want.device),
+        )
+        o = torch.empty_like(want[start : start + count])
+        attend(built.q[start : start + count], built.k_cache, built.v_cache, plan, built.options, o, None)
+        assert torch.equal(o, want[start : start + count])
+        start += count
+
+
 def assert_within(got: torch.Tensor, plain: torch.Tensor, exact: torch.Tensor, factor: float) -> None:
     assert got.shape == exact.shape
     if exact.numel() == 0:

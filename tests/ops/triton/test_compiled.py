@@ -17,7 +17,7 @@ CAUSAL = {"window_right": 0}
 PREFILL = {
     "rows": (64, 64),
     "keys": (64, 64),
-    "num_heads": 2,
+    "num_heads": 8,
     "num_kv_heads": 2,
     "layout": Layout.DENSE,
     "has_hints": True,
@@ -25,8 +25,8 @@ PREFILL = {
 DECODE = {"rows": (1, 1), "keys": (1100, 20), "num_heads": 8, "num_kv_heads": 2, "has_hints": True}
 MIXED = {"rows": (1, 60), "keys": (1100, 60), "num_heads": 6, "num_kv_heads": 2}
 
-TOLERATED_SPILL_BYTES = 16
-"""The assembler gives up a few registers of its own accord where that lets one more block run beside."""
+TOLERATED_SPILL_BYTES = 32
+"""Eight registers, which some versions of the assembler give up for addresses that a loop only reads: four loads in 600 instructions."""
 
 
 def forward_of(problem: Problem, architecture: int) -> list[Launch]:

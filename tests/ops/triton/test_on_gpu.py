@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ops.triton.problems import Layout, Problem, check_backward, check_batch_invariance, check_forward
+from ops.triton.problems import Layout, Problem, check_backward, check_batch_invariance, check_chunks, check_forward
 
 from octavo import ops
 from octavo.ops import Dropout
@@ -116,3 +116,11 @@ def test_a_row_has_the_same_bits_in_any_batch(name, dtype):
     rows, keys = (1, 200, 17, 0, 5, 16, 1), (3000, 990, 17, 9, 3, 700, 513)
     case = sized(128, rows=rows, keys=keys, num_heads=8, layout=Layout.PAGED, dtype=dtype, options=OPTIONS[name])
     check_batch_invariance(case.build(), attend)
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@pytest.mark.parametrize("name", ["causal", "local", "softcap"])
+@pytest.mark.parametrize("rows", [(1, 7, 8), (17, 100, 400, 33)], ids=["split", "whole"])
+def test_chunks_give_the_same_bits(rows, name, dtype):
+    whole = sized(128, rows=(sum(rows),), keys=(1500,), num_heads=8, dtype=dtype, options=OPTIONS[name])
+    check_chunks(replace(whole, layout=Layout.PAGED).build(), rows, attend)

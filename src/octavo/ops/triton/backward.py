@@ -36,14 +36,14 @@ def backward_launches(
     limits: DeviceLimits,
     dlse_HT: Tensor | None = None,
 ) -> list[Launch]:
-    """`reference.attention_backward` into `gradients`; those of K and V are 0 before.
+    """`reference.attention_backward` into `gradients`; which are 0 before.
 
     Every slot belongs to one request, so that the keys of all are no more than the slots: with their sums on the
     device, a grid of slots // tile + R tiles holds them.
     """
     num_tokens, num_heads, key_size = q_THD.shape
     num_kv_heads, value_size = v_cache.shape[2:]
-    if num_tokens == 0 or plan.num_requests == 0:
+    if num_tokens == 0 or num_heads == 0 or plan.num_requests == 0:
         return []
     group = num_heads // num_kv_heads
     do, q, o = (addressable(x, group) for x in (do_THE, q_THD, o_THE))

@@ -57,7 +57,7 @@ def forward_launches(
 ) -> list[Launch]:
     """`reference.paged_attention`; o is addressable."""
     num_tokens, num_heads, _ = q_THD.shape
-    if num_tokens == 0 or plan.num_requests == 0:
+    if num_tokens == 0 or num_heads == 0 or plan.num_requests == 0:
         return []
     most_rows = num_tokens if plan.max_query_rows is None else min(num_tokens, plan.max_query_rows)
     is_uniform = most_rows * plan.num_requests == num_tokens

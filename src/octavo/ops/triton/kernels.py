@@ -26,8 +26,9 @@ def paged_attention(
     o_THE: Tensor,
     lse_HT: Tensor | None,
 ) -> None:
+    """Rows of no request, which there may be where the plan's values are not looked at, are left as they are."""
     group = q_THD.shape[1] // k_cache.shape[2]
-    o = o_THE if is_addressable(o_THE, group) else torch.empty_like(o_THE, memory_format=torch.contiguous_format)
+    o = o_THE if is_addressable(o_THE, group) else o_THE.contiguous()
     for launch in forward_launches(q_THD, k_cache, v_cache, plan, options, o, lse_HT, device_limits(q_THD.device)):
         with _current(q_THD.device):
             launch.run()
@@ -46,8 +47,8 @@ def attention_backward(
     options: AttentionOptions,
     dlse_HT: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    dq = torch.empty_like(q_THD, memory_format=torch.contiguous_format)
-    dk, dv = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (k_cache, v_cache))
+    """Rows of no request get 0."""
+    dq, dk, dv = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (q_THD, k_cache, v_cache))
     launches = backward_launches(
         do_THE,
         q_THD,

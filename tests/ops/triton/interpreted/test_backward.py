@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ops.triton.problems import Layout, Problem, check_backward
 
-from octavo.ops import Dropout
+from octavo.ops import Dropout, reference
 from octavo.ops.reference.philox import keep_mask
 from octavo.ops.triton import kernels
 from octavo.ops.triton.launch_table import Tiles
@@ -16,6 +16,7 @@ OPTIONS = {
     "causal": {"window_right": 0},
     "local": {"window_left": 20, "window_right": 5},
     "left": {"window_left": 33},
+    "left by one": {"window_left": 1},  # a tile's last key is seen last by the first row of another
     "right": {"window_right": 7},
     "softcap": {"softcap": 2.0, "window_right": 0},
     "alibi": {"alibi_slopes": lambda p, randn: randn(p.num_heads).abs()},
@@ -32,7 +33,7 @@ OPTIONS = {
         "dropout": Dropout(probability=0.1, seed=3),
     },
 }
-MIXED = {"rows": (70, 0, 9, 5), "keys": (90, 4, 0, 3), "num_heads": 2, "num_kv_heads": 1}
+MIXED = {"rows": (90, 0, 9, 5), "keys": (90, 4, 0, 3), "num_heads": 2, "num_kv_heads": 1}
 
 
 def attend(q, k_cache, v_cache, plan, options, o, lse):
@@ -61,8 +62,11 @@ def test_options_in_fp16(name):
     check(options=OPTIONS[name], layout=Layout.VARLEN, dtype=torch.float16, key_size=40, value_size=24)
 
 
-@pytest.mark.parametrize("layout", Layout)
-@pytest.mark.parametrize("heads", [(2, 2), (3, 1), (4, 2)], ids=["MHA", "MQA", "GQA"])
+@pytest.mark.parametrize(
+    ("layout", "heads"),
+    [(Layout.DENSE, (2, 2)), (Layout.PAGED, (3, 1)), (Layout.PAGED, (4, 2))],
+    ids=["dense-MHA", "paged-MQA", "paged-GQA"],
+)
 def test_layouts_and_groups(layout, heads):
     check(layout=layout, num_heads=heads[0], num_kv_heads=heads[1], options={"window_right": 0})
 
@@ -76,6 +80,41 @@ def test_nothing_to_do():
     check(rows=(), keys=(), layout=Layout.VARLEN)
     check(rows=(0,), keys=(5,), layout=Layout.VARLEN)
     check(rows=(5,), keys=(0,), layout=Layout.VARLEN)
+
+
+def test_rows_of_no_request():
+    """As there may be on a GPU, where the plan's values are not looked at."""
+    built = Problem(**MIXED, options={"window_right": 0}).build()
+    o, lse = built.outputs()
+    attend(built.q, built.k_cache, built.v_cache, built.plan, built.options, o, lse)
+    do = torch.randn(o.shape, generator=torch.Generator().manual_seed(0))
+    want = kernels.attention_backward(do, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options)
+    longer_do, longer_q, longer_o = (torch.cat((x, torch.ones_like(x[:20]))) for x in (do, built.q, o))
+    longer_lse = torch.cat((lse, torch.full_like(lse[:, :20], -torch.inf)), 1)
+    got_o, got_lse = longer_o.clone(), longer_lse.clone()
+    attend(longer_q, built.k_cache, built.v_cache, built.plan, built.options, got_o, got_lse)
+    assert torch.equal(got_o, longer_o)
+    assert torch.equal(got_lse, longer_lse)
+    dq, dk, dv = kernels.attention_backward(
+        longer_do, longer_q, built.k_cache, built.v_cache, longer_o, longer_lse, built.plan, built.options
+    )
+    assert torch.equal(dq[:-20], want[0])
+    assert not dq[-20:].any()
+    assert torch.equal(dk, want[1])
+    assert torch.equal(dv, want[2])
+
+
+def test_the_gradient_of_the_log_sum_exp():
+    """∂lse/∂s = p: with dO = 0, dQ = scale·(p ∘ dLSE)·K."""
+    built = Problem(**MIXED, options={"window_left": 30, "window_right": 0}, layout=Layout.VARLEN).build()
+    o, lse = built.outputs()
+    attend(built.q, built.k_cache, built.v_cache, built.plan, built.options, o, lse)
+    generator = torch.Generator().manual_seed(0)
+    do, dlse = torch.randn(o.shape, generator=generator), torch.randn(lse.shape, generator=generator)
+    arguments = (do, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options)
+    want = reference.attention_backward(*arguments, dlse_HT=dlse)
+    for got, wanted in zip(kernels.attention_backward(*arguments, dlse), want, strict=True):
+        assert torch.allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_strided_tensors():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.triton.problems import Layout, Problem, check_batch_invariance, check_forward, with_options
+from ops.triton.problems import Layout, Problem, check_batch_invariance, check_chunks, check_forward, with_options
 
 from octavo.ops import Dropout
 from octavo.ops.triton import kernels
@@ -77,13 +77,14 @@ def test_options_on_dense_keys_in_fp16(name):
     check_forward(case.build(), attend)
 
 
-@pytest.mark.parametrize("layout", Layout)
-@pytest.mark.parametrize("heads", [(3, 3), (4, 1), (6, 2)], ids=["MHA", "MQA", "GQA"])
+@pytest.mark.parametrize(
+    ("layout", "heads"),
+    [(Layout.PAGED, (3, 3)), (Layout.PAGED, (4, 1)), (Layout.VARLEN, (6, 2)), (Layout.DENSE, (4, 2))],
+    ids=["paged-MHA", "paged-MQA", "varlen-GQA", "dense-GQA"],
+)
 def test_layouts_and_groups(layout, heads):
-    case = problem(
-        layout=layout, num_heads=heads[0], num_kv_heads=heads[1], options={"window_right": 0}, has_hints=True
-    )
-    check_forward(case.build(), attend)
+    case = problem(layout=layout, num_heads=heads[0], num_kv_heads=heads[1], options={"window_right": 0})
+    check_forward(replace(case, has_hints=True).build(), attend)
 
 
 @pytest.mark.parametrize("block_size", [1, 8, 32, 256])
@@ -192,22 +193,8 @@ def test_a_row_has_the_same_bits_in_any_batch(name, monkeypatch):
 
 @pytest.mark.parametrize("rows", [(2, 3, 4, 5), (20, 30)], ids=["split", "whole"])
 def test_chunks_give_the_same_bits(rows):
-    """As long as all of them, or none, are of few rows."""
-    num_keys = 90
-    whole = Problem(rows=(sum(rows),), keys=(num_keys,), options={"window_left": 50, "window_right": 0}).build()
-    want, _ = run(whole)
-    start, end = 0, num_keys - sum(rows)
-    for count in rows:
-        end += count
-        plan = replace(
-            whole.plan,
-            query_starts=torch.tensor([0, count], dtype=torch.int32),
-            seq_lens=torch.tensor([end], dtype=torch.int32),
-        )
-        o = torch.empty_like(want[start : start + count])
-        attend(whole.q[start : start + count], whole.k_cache, whole.v_cache, plan, whole.options, o, None)
-        assert torch.equal(o, want[start : start + count])
-        start += count
+    whole = problem(rows=(sum(rows),), keys=(90,), options={"window_left": 50, "window_right": 0})
+    check_chunks(whole.build(), rows, attend)
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
