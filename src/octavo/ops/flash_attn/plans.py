@@ -22,6 +22,8 @@ def dense_plan(num_requests: int, num_rows: int, num_keys: int, device: torch.de
         seq_lens=torch.full((num_requests,), num_keys, dtype=torch.int32, device=device),
         block_tables=requests[:num_requests, None],
         block_size=num_keys,
+        max_query_rows=num_rows,
+        max_keys=num_keys,
     )
 
 
@@ -55,6 +57,8 @@ class Ragged:
             block_tables=torch.zeros(len(seq_lens), 1, dtype=torch.int32, device=k.device),
             block_size=k.shape[0],
             key_starts=self.cu_seqlens_k[:-1].int(),
+            max_query_rows=self.max_seqlen_q,
+            max_keys=self.max_seqlen_k,
         )
 
     def _seq_lens(self, num_keys: int | None) -> Tensor:
