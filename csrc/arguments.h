@@ -276,11 +276,6 @@ struct AttentionScores {
     float kept_factor;        // of the others; 0 for no dropout
 };
 
-// Keys and values that are packed once for all the tiles of their request: of one KV head, from first_key on.
-struct PackTile {
-    int32_t request, kv_head, first_key;
-};
-
 constexpr int64_t kNoWindow = int64_t{1} << 40;
 
 // One item is (tile, KV head), the heads of a tile one after the other: their keys are neighbours in memory.
@@ -302,8 +297,18 @@ struct AttentionArguments {
     int64_t num_tiles;
     int64_t heads, kv_heads, key_size, value_size;
     AttentionScores scores;
-    const PackTile* pack_tiles;
     std::byte* const* packed;  // of each request, or null: its keys and values as its path packs them, one KV head after the other
+};
+
+// Keys and values that are packed once for all the tiles of their request: of one KV head, from first_key on.
+struct PackTile {
+    int32_t request, kv_head, first_key;
+};
+
+// One item is a tile. Keys that no row of their request sees are not read.
+struct PackKeysArguments {
+    AttentionArguments attention;
+    const PackTile* tiles;
 };
 
 // A part of one request's gradients: its keys first_key … stop_key − 1, and its rows (token · group + head of the group)

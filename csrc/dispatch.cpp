@@ -250,8 +250,8 @@ public:
         memory_.reset(static_cast<std::byte*>(::operator new(static_cast<size_t>(size), std::align_val_t{64})));
         for (const int64_t offset : offsets) packed_.push_back(offset < 0 ? nullptr : memory_.get() + offset);
         a.packed = packed_.data();
-        a.pack_tiles = pieces.data();
-        parallel_for(static_cast<int64_t>(pieces.size()), path.pack, &a);
+        const PackKeysArguments pack{a, pieces.data()};
+        parallel_for(static_cast<int64_t>(pieces.size()), path.pack, &pack);
     }
 
 private:

@@ -252,11 +252,11 @@ inline void attend_item(const AttentionArguments& all, int64_t item) {
 
 template <ElementType Type>
 inline void pack_request_of(const AttentionArguments& a, const PackTile& tile) {
-    AttentionTile rows{};
-    rows.request = tile.request;
+    const AttentionTile rows = whole_request(a, tile.request);
     const QueryTile queries(a, rows, tile.kv_head);
     const int64_t start = tile.first_key, terms = num_terms(Type);
-    const KeyRange keys{0, smaller(kPackKeys, queries.seq_len() - start)};
+    const KeyRange keys = queries.keys(0, queries.tokens(), start, kPackKeys);
+    if (keys.is_empty()) return;
     const PackedHead<Type> head(a, a.packed[tile.request], queries.seq_len(), tile.kv_head);
     pack_keys<Type>(queries, a.key_size, start, keys, head.k + start * terms * round_up(a.key_size, 32));
     pack_values<Type>(queries, a.value_size, start, keys, head.v + start * terms * round_up(a.value_size, 32));
@@ -284,8 +284,8 @@ inline int64_t packed_bytes(const AttentionArguments& a, int64_t keys) {
 }
 
 inline void pack_request(const void* arguments, int64_t item) {
-    const auto& a = *static_cast<const AttentionArguments*>(arguments);
-    with_type(a.type, [&]<ElementType Type>() { pack_request_of<Type>(a, a.pack_tiles[item]); });
+    const auto& a = *static_cast<const PackKeysArguments*>(arguments);
+    with_type(a.attention.type, [&]<ElementType Type>() { pack_request_of<Type>(a.attention, a.tiles[item]); });
 }
 
 }  // namespace octavo::OCTAVO_ISA

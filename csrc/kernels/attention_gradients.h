@@ -100,15 +100,6 @@ private:
     const float* bias_[Rows];
 };
 
-// The whole request as a tile of queries.
-inline AttentionTile whole_request(const AttentionArguments& a, int64_t request) {
-    AttentionTile tile{};
-    tile.request = static_cast<int32_t>(request);
-    tile.first_row = a.query_starts[request];
-    tile.num_tokens = a.query_starts[request + 1] - a.query_starts[request];
-    return tile;
-}
-
 // delta: one item is a run of tokens.
 template <class V>
 void attention_delta(const void* arguments, int64_t item) {

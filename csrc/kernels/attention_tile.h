@@ -37,6 +37,15 @@ private:
     int64_t slot_;
 };
 
+// The whole request as a tile of queries.
+inline AttentionTile whole_request(const AttentionArguments& a, int64_t request) {
+    AttentionTile tile{};
+    tile.request = static_cast<int32_t>(request);
+    tile.first_row = a.query_starts[request];
+    tile.num_tokens = a.query_starts[request + 1] - a.query_starts[request];
+    return tile;
+}
+
 class QueryTile {
 public:
     QueryTile(const AttentionArguments& a, const AttentionTile& tile, int64_t kv_head)
@@ -90,7 +99,6 @@ public:
         const int64_t slot = (key_start_ + position) % a_.block_size;
         return slot + 16 <= a_.block_size;
     }
-
 
 private:
     const AttentionArguments& a_;

@@ -231,6 +231,19 @@ def test_a_query_or_key_that_is_not_finite_spoils_the_rows_that_see_it(sizes, dt
     assert got[seen].isnan().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [(1500,), (700, 700, 100), (1100, 400)])
+def test_blocks_behind_the_window_are_not_read(sizes, dtype, backend):
+    if backend == "reference":
+        pytest.skip("multiplies what it hides by 0")
+    case = Case(num_tokens=1500, dtype=dtype, window=200, num_heads=2, num_kv_heads=1)
+    got = Sequence(case).steps(*sizes)  # the null block is NaN
+    assert got.isfinite().all()
+    whole = Sequence(case)
+    whole.k_cache[0], whole.v_cache[0] = 0, 0
+    assert torch.equal(got, whole.steps(*sizes))
+
+
 def test_the_layout_of_blocks_changes_no_bit(backend):
     case = Case(num_tokens=70, key_size=32, value_size=32, dtype=torch.bfloat16)
     want = Sequence(case).steps(66, 1, 1, 1, 1)

@@ -25,6 +25,10 @@ _ELEMENT_TYPE = {
 _QUERY_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
+def _has_native_queries(q_THD: Tensor) -> bool:
+    return q_THD.device.type == "cpu" and q_THD.dtype in _QUERY_DTYPES
+
+
 def _has_dense_heads(x: Tensor) -> bool:
     return x.stride(-1) == 1 or x.shape[-1] == 1
 
@@ -90,7 +94,7 @@ def can_paged_attention(
     o_THE: Tensor,
     lse_HT: Tensor | None,
 ) -> bool:
-    return q_THD.device.type == "cpu" and q_THD.dtype in _QUERY_DTYPES
+    return _has_native_queries(q_THD)
 
 
 def paged_attention(
@@ -161,7 +165,7 @@ def can_attention_backward(
     *,
     dlse_HT: Tensor | None,
 ) -> bool:
-    return q_THD.device.type == "cpu" and q_THD.dtype in _QUERY_DTYPES
+    return _has_native_queries(q_THD)
 
 
 def attention_backward(

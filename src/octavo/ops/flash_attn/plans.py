@@ -27,7 +27,7 @@ def dense_plan(num_requests: int, num_rows: int, num_keys: int, device: torch.de
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Ragged:
     """Requests of different lengths: the arguments of a varlen function that are integers."""
 

@@ -112,14 +112,7 @@ def varlen_probabilities(
     dropout_p: float,
 ) -> Tensor:
     """`signed_probabilities` of `torch.ops.octavo.flash_attn_varlen`."""
-    requests = Ragged(
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        seqused_k=seqused_k,
-        block_table=block_table,
-        max_seqlen_q=max_seqlen_q,
-        max_seqlen_k=max_seqlen_k,
-    )
+    requests = Ragged(cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, max_seqlen_q, max_seqlen_k)
     settings = Settings(scale, window_left, window_right, softcap, dropout_p)
     problem = varlen_problem(q, k, k, requests, alibi_slopes, seed, settings)
     return signed_probabilities(problem, q, lse, max_seqlen_q, max_seqlen_k)

@@ -37,14 +37,7 @@ def flash_attn_varlen(
     dropout_p: float,
 ) -> tuple[Tensor, Tensor]:
     """(T, H, E) of q's dtype, and the log-sum-exp, fp32 (H, T). q (T, H, D); k (M, K, D) or blocks of it, v likewise."""
-    requests = Ragged(
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        seqused_k=seqused_k,
-        block_table=block_table,
-        max_seqlen_q=max_seqlen_q,
-        max_seqlen_k=max_seqlen_k,
-    )
+    requests = Ragged(cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, max_seqlen_q, max_seqlen_k)
     settings = Settings(scale, window_left, window_right, softcap, dropout_p)
     out, lse = varlen_problem(q, k, v, requests, alibi_slopes, seed, settings).forward(q)
     return out, lse
@@ -75,14 +68,7 @@ def flash_attn_varlen_out(
     softcap: float,
 ) -> Tensor:
     """Writes to `out` what `flash_attn_varlen` returns, and returns the log-sum-exp."""
-    requests = Ragged(
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        seqused_k=seqused_k,
-        block_table=block_table,
-        max_seqlen_q=max_seqlen_q,
-        max_seqlen_k=max_seqlen_k,
-    )
+    requests = Ragged(cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, max_seqlen_q, max_seqlen_k)
     settings = Settings(scale, window_left, window_right, softcap, 0.0)
     return varlen_problem(q, k, v, requests, alibi_slopes, None, settings).forward(q, out).lse
 
@@ -115,14 +101,7 @@ def flash_attn_varlen_backward(
     dropout_p: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq, dk, dv, contiguous; rows and keys of no request get 0."""
-    requests = Ragged(
-        cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k,
-        seqused_k=seqused_k,
-        block_table=None,
-        max_seqlen_q=max_seqlen_q,
-        max_seqlen_k=max_seqlen_k,
-    )
+    requests = Ragged(cu_seqlens_q, cu_seqlens_k, seqused_k, None, max_seqlen_q, max_seqlen_k)
     settings = Settings(scale, window_left, window_right, softcap, dropout_p)
     problem = varlen_problem(q, k, v, requests, alibi_slopes, seed, settings)
     dq, dk, dv = problem.backward(dout, dlse, q, out, lse)
