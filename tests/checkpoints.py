@@ -1,5 +1,6 @@
 """Tiny random checkpoints of every family, written by `transformers`, and the real models by alias."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, pre_tokenizers, trainers
+from tokenizers.models import BPE
 
 from octavo.config.env import cache_directory
 from octavo.core.errors import ModelNotFoundError
@@ -52,6 +56,10 @@ class Tiny:
         return directory
 
 
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 500.0,
@@ -121,6 +129,27 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return written[name]
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def tiny_with_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama that reads and writes text: a byte-level tokenizer of 512 tokens, the third of which ends an answer."""
+    directory = tmp_path_factory.mktemp("llama-with-tokenizer")
+    Tiny("LlamaConfig", "LlamaForCausalLM", {"vocab_size": 512}).write(directory)
+    backend = Backend(BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator((Path(__file__).parent / "data/harbour.txt").read_text().splitlines(), trainer)
+    backend.save(str(directory / "tokenizer.json"))
+    config = {"bos_token": "<s>", "eos_token": "</s>", "chat_template": CHAT_TEMPLATE}
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    return directory
 
 
 @pytest.fixture(scope="session")

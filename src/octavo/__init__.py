@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from octavo.core.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
 from octavo.core.sampling_params import SamplingParams
+from octavo.core.structured_outputs import StructuredOutputs
 
 if TYPE_CHECKING:
     from octavo.engine.async_engine import AsyncEngine
@@ -18,6 +19,7 @@ __all__ = [
     "RequestMetrics",
     "RequestOutput",
     "SamplingParams",
+    "StructuredOutputs",
     "__version__",
 ]
 

@@ -139,7 +139,8 @@ def test_sampling_options_not_given_are_left_to_the_model() -> None:
         (["--top-p", "0"], "top_p=0.0"),
         (["--logit-bias", "x"], "logit_bias='x' is not what it takes"),
         (["--logit-bias", "[1]"], "logit_bias"),
-        (["--structured-outputs", "{}"], "structured_outputs is not built yet"),
+        (["--structured-outputs", "{}"], "give exactly one of"),
+        (["--structured-outputs", "yes"], "structured_outputs='yes' is not what it takes"),
     ],
 )
 def test_sampling_values_that_are_wrong(arguments: list[str], message: str) -> None:

@@ -89,7 +89,7 @@ def test_a_dead_engine_is_reported_and_nobody_hangs(tiny: Callable[[str], Path])
             deltas = await collect(stream)
             assert deltas[-1].is_finished
             assert deltas[-1].error is not None
-            assert "died" in deltas[-1].error
+            assert "died" in deltas[-1].error.message
             assert not started.is_healthy
             with pytest.raises(EngineDeadError, match="restart"):
                 await collect(started.generate([3], LONG, request_id="late"))

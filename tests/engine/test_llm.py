@@ -154,7 +154,8 @@ def test_priorities_reorder(tiny: Callable[[str], Path]) -> None:
         ([3], {"min_tokens": 300, "max_tokens": None}, ContextLengthError, "min_tokens"),
         (None, {}, InvalidRequestError, "NoneType"),
         (b"ab", {}, InvalidRequestError, "bytes"),
-        ([3], {"structured_outputs": {"json": {}}}, NotBuiltError, "not built yet"),
+        ([3], {"structured_outputs": {}}, InvalidRequestError, "exactly one of"),
+        ([3], {"structured_outputs": {"json": {}}}, InvalidRequestError, "need a tokenizer"),
     ],
 )
 def test_bad_requests_are_refused_and_leave_nothing(

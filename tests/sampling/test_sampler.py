@@ -122,7 +122,7 @@ def test_a_row_that_fails_does_not_touch_the_others(way, where, value, reason):
     result = Sampler(V).sample(logits, rows)
     assert result[2].token_id is None
     assert result[2].logprobs is None
-    assert reason in result[2].error
+    assert reason in result[2].error.message
     assert [result[i] for i in (0, 1, 3, 4)] == [expected[i] for i in (0, 1, 3, 4)]
     assert all(token.error is None for token in expected)
 
@@ -135,7 +135,7 @@ def test_an_id_beyond_the_vocabulary_is_that_rows_error(params, temperature):
     expected = Sampler(V).sample(logits, rows)
     rows[1] = make_row(temperature=temperature, **params)
     result = Sampler(V).sample(logits, rows)
-    assert f"token id {V}" in result[1].error
+    assert f"token id {V}" in result[1].error.message
     assert result[1].token_id is None
     assert [result[0], result[2]] == [expected[0], expected[2]]
 
@@ -144,7 +144,7 @@ def test_an_id_beyond_the_vocabulary_is_that_rows_error(params, temperature):
 def test_all_tokens_forbidden_by_the_request(temperature):
     row = make_row(temperature=temperature, allowed_token_ids=(4,), stop=[4], min_tokens=9)
     (result,) = Sampler(V).sample(normals(1), [row])
-    assert "every token is forbidden" in result.error
+    assert "every token is forbidden" in result.error.message
 
 
 def test_nan_hidden_from_the_draw_but_not_from_the_logprobs_is_an_error():

@@ -52,8 +52,6 @@ def test_fields_not_built_are_refused_by_name(refusing: InProcess, path: str, na
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
         {"tool_choice": "auto"},
         {"tool_choice": "required"},
-        {"response_format": {"type": "json_object"}},
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}},
         {"guided_json": "{}"},
         {"store": True},
         {"use_beam_search": True},

@@ -19,6 +19,7 @@ from octavo.models.registry import load_decoder, read_spec
 from octavo.quantization import AsStored
 from octavo.scheduler import Scheduler, SchedulerLimits
 from octavo.scheduler.policy import POLICIES
+from octavo.tokenizer.grammar import Grammars
 from octavo.worker import ModelRunner, RunnerLimits
 from pathlib import Path
 
@@ -30,7 +31,9 @@ model = load_decoder(checkpoint, spec, AsStored(device, getattr(torch, dtype)), 
 layout = plan_layout(spec.cache_specs(16, KVDtype(kv_dtype)))
 limits = SchedulerLimits(max_num_seqs=4, max_num_batched_tokens=16)
 runner_limits = RunnerLimits(max_num_batched_tokens=16, max_num_seqs=4, num_threads=1)
-core = EngineCore(Scheduler(limits, KVCacheManager(layout, 64), POLICIES["fcfs"]()), ModelRunner(model, layout, 64, device, runner_limits))
+grammars = Grammars(lambda: None)
+runner = ModelRunner(model, layout, 64, device, runner_limits, grammars)
+core = EngineCore(Scheduler(limits, KVCacheManager(layout, 64), POLICIES["fcfs"]()), runner, grammars)
 for index in range(3):
     params = SamplingParams(max_tokens=6, temperature=0.0 if index else 1.0, ignore_eos=True, logprobs=1)
     core.add(EngineRequest(str(index), list(range(3, 30 + index)), params, index, 6, [], 0.0))

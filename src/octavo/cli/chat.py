@@ -167,7 +167,7 @@ class _Answer:
         self.metrics.e2e_s = elapsed_s
         self.num_tokens += sum(len(piece.token_ids) for piece in delta.outputs)
         self.num_prompt_tokens, self.num_cached_tokens = delta.num_prompt_tokens, delta.num_cached_tokens
-        self.error = delta.error
+        self.error = None if delta.error is None else delta.error.message
 
 
 def _talk(conversation: Conversation) -> None:

@@ -144,7 +144,7 @@ def _stream(llm: "LLM", token_ids: list[int], params: SamplingParams) -> None:
     sys.stdout.flush()
     assert last is not None, "a request ends with a delta"
     if last.error is not None:
-        print_error(last.error)
+        print_error(last.error.message)
         raise typer.Exit(EXIT_FAILURE)
     if FinishReason.LENGTH in reasons:
         limit = f"at {params.max_tokens} tokens (--max-tokens)" if params.max_tokens else "by the end of the context"

@@ -14,6 +14,7 @@ import typer
 from octavo.cli.options import Values, flag, keyword
 from octavo.core.errors import ConfigError, InvalidRequestError
 from octavo.core.sampling_params import SamplingParams
+from octavo.core.structured_outputs import StructuredOutputs
 
 _PANEL = "Sampling"
 _HELP: Mapping[str, str] = MappingProxyType(
@@ -39,13 +40,13 @@ _HELP: Mapping[str, str] = MappingProxyType(
         "logprobs": "Log-probabilities of this many top tokens; with --json.",
         "prompt_logprobs": "The same for the prompt; with --json.",
         "skip_special_tokens": "Leave special tokens out of the text.",
-        "structured_outputs": "Constrain the answer, as JSON.",
+        "structured_outputs": 'Hold the answer to a shape: {"json": SCHEMA}, or regex, choice, grammar, json_object.',
     }
 )
 _FROM_MODEL = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 """What a model's generation_config may set where the command line is silent."""
-_NOT_BUILT = ("structured_outputs",)
-_JSON = ("logit_bias", "structured_outputs")
+_JSON = {"logit_bias": '{"42": -5.0}', "structured_outputs": '{"choice": ["yes", "no"]}'}
+"""Options that come as JSON, and what that looks like."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,6 @@ class SamplingOptions:
 
     def _parameter(self, member: msgspec.structs.FieldInfo) -> inspect.Parameter:
         kind = _kind(member.type)
-        is_built = member.name not in _NOT_BUILT
         default = self.defaults.get(member.name, member.default)
         help = _HELP[member.name]
         if member.name in self.notes:
@@ -97,7 +97,6 @@ class SamplingOptions:
             help=help,
             metavar=None if kind is bool else _metavar(member.name, kind),
             show_default=False,
-            hidden=not is_built,
             rich_help_panel=_PANEL,
         )
         return keyword(member.name, kind | None, None, info)
@@ -109,7 +108,7 @@ def _kind(annotation: Any) -> Any:
     kind = kinds[0] if get_origin(annotation) is not tuple else annotation
     if get_origin(kind) is tuple:
         return list[get_args(kind)[0]]  # type: ignore[misc]
-    return str if get_origin(kind) is dict else kind
+    return str if get_origin(kind) is dict or kind is StructuredOutputs else kind
 
 
 def _metavar(name: str, kind: Any) -> str:
@@ -125,4 +124,4 @@ def _from_json(name: str, text: str) -> Any:
             return {int(token): float(bias) for token, bias in value.items()}
         return value
     except (ValueError, TypeError, AttributeError):
-        raise ConfigError(f'{name}={text!r} is not what it takes: JSON like {{"42": -5.0}}', param=name) from None
+        raise ConfigError(f"{name}={text!r} is not what it takes: JSON like {_JSON[name]}", param=name) from None

@@ -6,7 +6,7 @@ scheduler ──SchedulerOutput──▶ worker ──ModelOutput──▶ sched
 
 import msgspec
 
-from octavo.core.request import FinishReason
+from octavo.core.request import FinishReason, RequestFailure
 from octavo.core.sampling_params import SamplingParams
 
 
@@ -91,7 +91,9 @@ class RequestResult(_Message, frozen=True):
     logprobs: list[TokenLogprobs] | None = None
     prompt_logprobs: list[TokenLogprobs] | None = None
     """For prompt positions start+1 … : the log-probability of the prompt token at that position."""
-    error: str | None = None
+    is_complete: bool = False
+    """Its grammar allows nothing behind these tokens."""
+    error: RequestFailure | None = None
 
 
 class ModelOutput(_Message, frozen=True):
@@ -140,7 +142,7 @@ class SequenceEvent(_Message, frozen=True):
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
     """The stop token id that ended it, where that was not EOS."""
-    error: str | None = None
+    error: RequestFailure | None = None
     num_cached_tokens: int = 0
     scheduled_s: float = 0.0
     """`time.monotonic()` when it first ran."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from octavo.core.request import FinishReason
+from octavo.core.request import FinishReason, RequestFailure
 
 
 @dataclass(slots=True)
@@ -54,6 +54,7 @@ class RequestOutput:
     metrics: RequestMetrics | None = None
     is_finished: bool = False
     error: str | None = None
+    """Why it failed."""
 
 
 @dataclass(slots=True)
@@ -83,4 +84,4 @@ class RequestDelta:
     """Whole, in the first delta after the prompt was computed."""
     metrics: RequestMetrics | None = None
     is_finished: bool = False
-    error: str | None = None
+    error: RequestFailure | None = None

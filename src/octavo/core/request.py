@@ -3,6 +3,8 @@
 import hashlib
 from dataclasses import dataclass, field
 
+import msgspec
+
 from octavo.core.sampling_params import SamplingParams
 from octavo.core.strenum import StrEnum
 
@@ -22,6 +24,14 @@ class FinishReason(StrEnum):
     TOOL_CALLS = "tool_calls"
     ABORT = "abort"
     ERROR = "error"
+
+
+class RequestFailure(msgspec.Struct, frozen=True, array_like=True):
+    """Why a request ended without an answer."""
+
+    message: str
+    is_of_request: bool = False
+    """It asked for what cannot be done; else the engine is at fault."""
 
 
 @dataclass(slots=True, eq=False)

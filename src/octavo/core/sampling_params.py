@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from octavo.core.errors import InvalidRequestError, NotBuiltError
+from octavo.core.errors import InvalidRequestError
+from octavo.core.structured_outputs import StructuredOutputs
 
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 64
@@ -54,7 +55,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Token sequences never to complete; the engine fills them from `bad_words`."""
     skip_special_tokens: bool = True
     detokenize: bool = True
-    structured_outputs: dict[str, Any] | None = None
+    structured_outputs: StructuredOutputs | None = None
+    """What shape the answer must have; it ends when nothing can follow."""
 
     def __post_init__(self) -> None:
         stop: Any = self.stop
@@ -65,6 +67,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         _coerce(self, "bad_word_token_ids", words)
         if self.allowed_token_ids is not None:
             _coerce(self, "allowed_token_ids", _as_tuple("allowed_token_ids", self.allowed_token_ids))
+        _coerce(self, "structured_outputs", _as_structured_outputs(self.structured_outputs))
         if self.top_k == -1:
             _coerce(self, "top_k", 0)
         self._validate()
@@ -112,8 +115,6 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             raise InvalidRequestError(
                 "stop strings need text, but detokenize=False; use stop_token_ids, or detokenize=True", param="stop"
             )
-        if self.structured_outputs is not None:
-            raise NotBuiltError("structured_outputs is not built yet; leave it out", param="structured_outputs")
 
 
 def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
@@ -123,6 +124,16 @@ def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise InvalidRequestError(f"{name} has type {type(value).__name__}; a list is needed", param=name)
     return tuple(value)
+
+
+def _as_structured_outputs(value: Any) -> StructuredOutputs | None:
+    """A mapping of its fields, or itself."""
+    if value is None or isinstance(value, StructuredOutputs):
+        return value
+    try:
+        return msgspec.convert(value, StructuredOutputs)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError(f"structured_outputs: {error}", param="structured_outputs") from None
 
 
 def _coerce(params: SamplingParams, name: str, value: Any) -> None:

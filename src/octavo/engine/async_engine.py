@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,7 +20,9 @@ from octavo.core.errors import EngineDeadError, QueueFullError
 from octavo.core.messages import AbortRequest, EngineStats, OutputBatch
 from octavo.core.outputs import RequestDelta
 from octavo.core.sampling_params import SamplingParams
+from octavo.engine.child import child_command
 from octavo.engine.front_end import FrontEnd, load_front_end
+from octavo.engine.grammar_check import GrammarChecker
 from octavo.engine.info import EngineInfo, OnPhase
 from octavo.engine.input_processor import Prompt, check_text
 from octavo.engine.output_processor import OutputProcessor
@@ -44,13 +44,6 @@ logger = logging.getLogger(__name__)
 
 Observer = Callable[[OutputBatch, list[RequestDelta]], None]
 """Told of each step: what the engine published and what became of it."""
-
-_PACKAGE_PARENT = Path(__file__).parents[2]
-_RUN_ENGINE = (
-    # `python -m` and `-c` would import from the working directory first, whoever may have written there.
-    "import sys; sys.path[:] = [entry for entry in sys.path if entry] + [sys.argv.pop(1)]; "
-    "from octavo.engine.process import main; main()"
-)
 
 MAX_SOCKET_PATH = 90
 """Bytes that a socket's path may have, less the name in it; the system allows 107."""
@@ -81,6 +74,7 @@ class AsyncEngine:
         self._executor = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="octavo-tokenizer")
         self._tasks: list[asyncio.Task[None]] = []
         self._numbers = itertools.count()
+        self._grammar_checker = GrammarChecker()
         self._is_ready = False
         self._is_dead = False
         self._is_stopping = False
@@ -109,7 +103,7 @@ class AsyncEngine:
         for socket, address in zip((self._outbox, self._inbox), addresses, strict=True):
             socket.set_hwm(0)
             socket.bind(address)
-        command = (sys.executable, "-c", _RUN_ENGINE, str(_PACKAGE_PARENT), *addresses)
+        command = child_command("octavo.engine.process", *addresses)
         self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
         options = {**asdict(self.config), "log_level": log_level}
         assert self._process.stdin is not None
@@ -168,6 +162,7 @@ class AsyncEngine:
             except asyncio.TimeoutError:
                 process.kill()
                 await process.wait()
+        await self._grammar_checker.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._context.destroy(linger=0)
         self._directory.cleanup()
@@ -207,6 +202,8 @@ class AsyncEngine:
         """
         self._check_open()
         check_text("request_id", request_id)
+        if params.structured_outputs is not None:
+            await self._grammar_checker.check(params.structured_outputs)
         engine_id = f"{request_id}#{next(self._numbers)}"  # its own, should a caller use an id again
         request = await self._off_loop(
             lambda: self._input.process(engine_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt)

@@ -18,6 +18,7 @@ from octavo.config.env import cache_directory
 from octavo.core.cache_spec import KVDtype
 from octavo.core.errors import OctavoError
 from octavo.engine.core import EngineCore
+from octavo.engine.front_end import load_tokenizer
 from octavo.engine.info import EngineInfo, OnPhase
 from octavo.engine.machine import inspect_machine
 from octavo.loader.checkpoint import Checkpoint, open_checkpoint
@@ -27,6 +28,7 @@ from octavo.models.registry import family_of, load_decoder, read_spec
 from octavo.quantization import ActivationKind, AsStored, Int8Weights, LinearMethod, NarrowActivations
 from octavo.scheduler import Scheduler, SchedulerLimits
 from octavo.scheduler.policy import POLICIES
+from octavo.tokenizer.grammar import Grammars
 from octavo.worker import ModelRunner, RunnerLimits
 
 logger = logging.getLogger(__name__)
@@ -71,12 +73,13 @@ def build_engine(config: EngineConfig, on_phase: OnPhase = lambda phase, share: 
             num_threads=resolved.threads,
             enforce_eager=resolved.enforce_eager,
         )
-        runner = ModelRunner(decoder, layout, resolved.num_blocks, device, limits)
+        grammars = Grammars(lambda: load_tokenizer(model.path, cache_directory()))
+        runner = ModelRunner(decoder, layout, resolved.num_blocks, device, limits, grammars)
         scheduler = _make_scheduler(resolved, layout)
         phases.end()
         info = _describe(config, model, phases.seconds)
     logger.info("engine ready: %s, %s", info.model, ", ".join(f"{k} {v:.2f} s" for k, v in phases.seconds.items()))
-    return EngineCore(scheduler, runner), info
+    return EngineCore(scheduler, runner, grammars), info
 
 
 def inspect_engine(config: EngineConfig) -> EngineInfo:

@@ -1,7 +1,10 @@
 """The step loop: schedule, execute, update, publish."""
 
+import concurrent.futures
 import logging
+from typing import Any, NamedTuple
 
+from octavo.core.errors import InvalidRequestError, OctavoError
 from octavo.core.messages import (
     AbortRequest,
     EngineRequest,
@@ -9,33 +12,49 @@ from octavo.core.messages import (
     SequenceEvent,
     sequence_id,
 )
-from octavo.core.request import Request
+from octavo.core.request import FinishReason, Request, RequestFailure
 from octavo.scheduler import Scheduler
+from octavo.tokenizer.grammar import Grammars
 from octavo.worker import ModelRunner
 
 logger = logging.getLogger(__name__)
 
+GRAMMAR_WAIT_S = 0.005
+"""How long messages may wait for an engine that has nothing but grammars to wait for."""
 _MIX = 0x9E3779B97F4A7C15
 """2⁶⁴ / φ: spreads the samples' seeds."""
+
+
+class _WaitsForGrammar(NamedTuple):
+    request: EngineRequest
+    grammar: "concurrent.futures.Future[Any]"
 
 
 class EngineCore:
     """Drives one scheduler and one model runner. Not thread-safe: whoever owns it calls it from one thread."""
 
-    def __init__(self, scheduler: Scheduler, runner: ModelRunner) -> None:
+    def __init__(self, scheduler: Scheduler, runner: ModelRunner, grammars: Grammars) -> None:
         self.scheduler = scheduler
         self.runner = runner
+        self.grammars = grammars
         self._open: dict[str, set[int]] = {}
+        self._waiting: dict[str, _WaitsForGrammar] = {}
         self._pending: list[SequenceEvent] = []
 
     def add(self, request: EngineRequest) -> None:
-        """Queue a checked request; its `n` samples become sequences."""
+        """Queue a checked request, when its grammar is compiled where it has one; its `n` samples become sequences."""
         assert request.id not in self._open, f"request id {request.id} is in use"
         self._open[request.id] = set(range(request.params.n))
-        self.scheduler.add([_sample(request, index) for index in range(request.params.n)])
+        outputs = request.params.structured_outputs
+        if outputs is None:
+            self._queue(request)
+        else:
+            self._waiting[request.id] = _WaitsForGrammar(request, self.grammars.prepare(outputs))
 
     def abort(self, abort: AbortRequest) -> None:
         """End a request's sequences now; their last events come with the next step's. Unknown ids are passed over."""
+        if abort.id in self._waiting:
+            self._queue(self._waiting.pop(abort.id).request)
         indices = self._open.get(abort.id, set()) if abort.indices is None else abort.indices
         for index in sorted(indices):
             event = self.scheduler.abort(sequence_id(abort.id, index), abort.reason)
@@ -43,10 +62,11 @@ class EngineCore:
                 self._pending.append(event)
 
     def has_work(self) -> bool:
-        return bool(self._pending) or self.scheduler.has_work()
+        return bool(self._pending or self._waiting) or self.scheduler.has_work()
 
     def step(self) -> OutputBatch:
         """One step. A pass that fails ends the requests that were in it, and no others."""
+        self._queue_ready()
         batch = self.scheduler.schedule()
         try:
             output = self.runner.execute(batch)
@@ -62,11 +82,40 @@ class EngineCore:
                 self._close(event)
         return OutputBatch(events, self.scheduler.stats())
 
+    def _queue(self, request: EngineRequest) -> None:
+        self.scheduler.add([_sample(request, index) for index in range(request.params.n)])
+
+    def _queue_ready(self) -> None:
+        """Queue requests whose grammars are compiled; where nothing else is to do, wait for one for a moment."""
+        if self._waiting and not self._pending and not self.scheduler.has_work():
+            grammars = [waiting.grammar for waiting in self._waiting.values()]
+            concurrent.futures.wait(grammars, GRAMMAR_WAIT_S, concurrent.futures.FIRST_COMPLETED)
+        for waiting in [waiting for waiting in self._waiting.values() if waiting.grammar.done()]:
+            del self._waiting[waiting.request.id]
+            error = waiting.grammar.exception()
+            if error is None:
+                self._queue(waiting.request)
+            else:
+                self._pending += _failed(waiting.request, error)
+
     def _close(self, event: SequenceEvent) -> None:
         indices = self._open[event.request_id]
         indices.discard(event.index)
         if not indices:
             del self._open[event.request_id]
+
+
+def _failed(request: EngineRequest, error: BaseException) -> list[SequenceEvent]:
+    """The last events of a request whose grammar cannot be compiled."""
+    if isinstance(error, OctavoError):
+        failure = RequestFailure(error.message, is_of_request=isinstance(error, InvalidRequestError))
+    else:
+        logger.error("request %s: its grammar failed", request.id, exc_info=error)
+        failure = RequestFailure(f"{type(error).__name__}: {error}")
+    return [
+        SequenceEvent(request.id, index, [], finish_reason=FinishReason.ERROR, error=failure)
+        for index in range(request.params.n)
+    ]
 
 
 def _sample(request: EngineRequest, index: int) -> Request:

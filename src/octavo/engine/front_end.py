@@ -68,6 +68,15 @@ def load_front_end(config: EngineConfig, path: Path, cache_dir: Path) -> FrontEn
     return FrontEnd(tokenizer, _chat_template(config, tokenizer), eos_token_ids, _checked(defaults, path))
 
 
+def load_tokenizer(path: Path, cache_dir: Path) -> Tokenizer:
+    """The tokenizer of the model there. Raises `ModelFileError` or `UnsupportedModelError`."""
+    checkpoint = open_checkpoint(path)
+    try:
+        return _load_tokenizer(checkpoint, cache_dir)
+    finally:
+        checkpoint.close()
+
+
 def _load_tokenizer(checkpoint: Checkpoint, cache_dir: Path) -> Tokenizer:
     if checkpoint.kind is CheckpointKind.GGUF:
         return Tokenizer.from_gguf(checkpoint.metadata, cache_dir=cache_dir / "tokenizers")

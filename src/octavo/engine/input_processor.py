@@ -158,6 +158,11 @@ class InputProcessor:
                         f"{name} has token id {token}; ids of this model are 0 … {self._vocab_size - 1}", param=name
                     )
         tokenizer = self.tokenizer
+        if params.structured_outputs is not None and tokenizer is None:
+            raise InvalidRequestError(
+                "structured_outputs need a tokenizer, but skip_tokenizer_init=True; use allowed_token_ids",
+                param="structured_outputs",
+            )
         if params.stop and tokenizer is None:
             raise InvalidRequestError(
                 "stop strings need a tokenizer, but skip_tokenizer_init=True; use stop_token_ids", param="stop"

@@ -21,6 +21,7 @@ from octavo.engine.info import OnPhase
 from octavo.engine.input_processor import Prompt
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.progress import generation_progress
+from octavo.tokenizer.grammar import check_grammar
 
 Message = Mapping[str, Any]
 
@@ -187,6 +188,9 @@ class LLM:
         return [outputs[request.id] for request in requests]
 
     def _admit(self, requests: Sequence[EngineRequest]) -> "_Call":
+        shapes = {id(shape): shape for request in requests if (shape := request.params.structured_outputs)}
+        for shape in shapes.values():
+            check_grammar(shape)
         core = self._running_core()
         call = _Call({request.id for request in requests})
         for request in requests:
@@ -282,4 +286,4 @@ def _accumulate(output: RequestOutput, delta: RequestDelta) -> None:
     output.num_cached_tokens = delta.num_cached_tokens
     output.is_finished = delta.is_finished
     output.metrics = delta.metrics or output.metrics
-    output.error = delta.error
+    output.error = None if delta.error is None else delta.error.message

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from octavo.core.messages import AbortRequest, EngineRequest, OutputBatch, SequenceEvent, TokenLogprobs
 from octavo.core.outputs import CompletionDelta, Logprob, RequestDelta, RequestMetrics
-from octavo.core.request import FinishReason
+from octavo.core.request import FinishReason, RequestFailure
 from octavo.core.sampling_params import SamplingParams
 from octavo.tokenizer.detokenizer import IncrementalDetokenizer
 from octavo.tokenizer.tokenizer import Tokenizer
@@ -22,13 +22,14 @@ class _Sequence:
 @dataclass(slots=True)
 class _OpenRequest:
     params: SamplingParams
+    end_token_ids: frozenset[int]
     num_prompt_tokens: int
     sequences: list[_Sequence]
     metrics: RequestMetrics
     prompt_logprobs: list[dict[int, Logprob] | None] | None
     num_cached_tokens: int = 0
     first_token_s: float = 0.0
-    error: str | None = None
+    error: RequestFailure | None = None
     delta: RequestDelta | None = field(default=None)
 
 
@@ -50,6 +51,7 @@ class OutputProcessor:
         params = request.params
         self._open[request.id] = _OpenRequest(
             params,
+            frozenset((*request.eos_token_ids, *params.stop_token_ids)),
             len(request.prompt_token_ids),
             [_Sequence(self._detokenizer(params)) for _ in range(params.n)],
             RequestMetrics(arrival_s=request.arrival_s),
@@ -83,7 +85,7 @@ class OutputProcessor:
         if request is None:
             return None
         delta = self._delta(request_id, request)
-        request.error = message
+        request.error = RequestFailure(message)
         for index, sequence in enumerate(request.sequences):
             if not sequence.is_finished:
                 delta.outputs.append(CompletionDelta(index, finish_reason=FinishReason.ERROR))
@@ -138,7 +140,8 @@ class OutputProcessor:
 
     def _visible(self, request: _OpenRequest, event: SequenceEvent) -> Sequence[int]:
         """The event's tokens that belong to the text: not the token that stopped it, unless asked for."""
-        ended_by_token = event.finish_reason is FinishReason.STOP
+        last = event.token_ids[-1:]
+        ended_by_token = event.finish_reason is FinishReason.STOP and not request.end_token_ids.isdisjoint(last)
         if ended_by_token and not request.params.include_stop_str_in_output:
             return event.token_ids[:-1]
         return event.token_ids

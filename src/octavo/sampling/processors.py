@@ -1,6 +1,6 @@
 """Logits processors: each edits one row of logits for one sequence, in place.
 
-`process` applies those a row asks for in the order of `_PROCESSORS`, which is vLLM's; a new one (a grammar's mask, say)
+`process` applies those a row asks for in the order of `_PROCESSORS`, which is vLLM's; a new one
 is one function and one line there. All are elementwise over the ids they name, so that a row's bits depend on the row
 alone. Temperature, min_p, top_k and top_p belong to the draw (`draw.py`).
 
@@ -72,6 +72,11 @@ def penalise_frequency(logits_V: Tensor, frequency: float, presence: float, outp
     logits_V[torch.from_numpy(ids_N).to(device)] -= torch.from_numpy(penalty_N).to(device)
 
 
+def _follow_grammar(logits_V: Tensor, row: SamplingRow) -> None:
+    assert row.grammar is not None
+    row.grammar.forbid_others(logits_V, row.output_token_ids)
+
+
 def _allow_only(logits_V: Tensor, row: SamplingRow) -> None:
     allow_only(logits_V, row.params.allowed_token_ids or ())
 
@@ -98,6 +103,7 @@ def _penalise_frequency(logits_V: Tensor, row: SamplingRow) -> None:
 
 
 _PROCESSORS: tuple[tuple[Callable[[SamplingRow], bool], Callable[[Tensor, SamplingRow], None]], ...] = (
+    (lambda row: row.grammar is not None, _follow_grammar),
     (lambda row: row.params.allowed_token_ids is not None, _allow_only),
     (lambda row: bool(row.params.bad_word_token_ids), _forbid_bad_words),
     (lambda row: len(row.output_token_ids) < row.params.min_tokens and len(row.stop_token_ids) > 0, _forbid_stop),
@@ -114,7 +120,7 @@ def is_processed(row: SamplingRow) -> bool:
 
 
 def process(logits_V: Tensor, row: SamplingRow) -> None:
-    """Apply, in place, the processors the row asks for. Raises `InvalidRequestError` for an id out of range."""
+    """Apply, in place, the processors the row asks for. Raises `InvalidRequestError` for what they cannot do."""
     for is_on, apply in _PROCESSORS:
         if is_on(row):
             apply(logits_V, row)

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from octavo.core.messages import TokenLogprobs
+from octavo.core.request import RequestFailure
 from octavo.core.sampling_params import SamplingParams
+from octavo.sampling.grammar import GrammarState
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,6 +24,8 @@ class SamplingRow:
     output_token_ids: Sequence[int]
     stop_token_ids: Sequence[int] = ()
     """EOS and stop ids, forbidden while fewer than `params.min_tokens` tokens have been output."""
+    grammar: GrammarState | None = None
+    """What `params.structured_outputs` allows; it is told of the token that is chosen."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,4 +35,6 @@ class SampledToken:
     token_id: int | None = None
     logprobs: TokenLogprobs | None = None
     """Of the raw logits; set where the row's `params.logprobs` asks for it."""
-    error: str | None = None
+    is_complete: bool = False
+    """The row's grammar allows nothing behind it."""
+    error: RequestFailure | None = None

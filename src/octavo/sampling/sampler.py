@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from octavo.core.errors import OctavoError
+from octavo.core.request import RequestFailure
 from octavo.sampling import draw, processors
 from octavo.sampling.logprobs import token_logprobs
 from octavo.sampling.rng import seed_word, uniforms
@@ -53,6 +54,7 @@ class Sampler:
             changed_RV = _processed(logits_RV, rows, changed, sampled)
             self._choose_all(changed_RV, {i: j for j, i in enumerate(changed)}, rows, sampled)
         _add_logprobs(logits_RV, rows, sampled)
+        _tell_grammars(rows, sampled)
         return sampled
 
     def _choose_all(
@@ -115,7 +117,7 @@ def _processed(
         try:
             processors.process(logits_V, rows[i])
         except OctavoError as error:
-            sampled[i].error = error.message
+            sampled[i].error = RequestFailure(error.message, is_of_request=True)
     return changed_RV
 
 
@@ -137,7 +139,18 @@ def _add_logprobs(logits_RV: Tensor, rows: Sequence[SamplingRow], sampled: list[
             sampled[i].logprobs = logprobs
 
 
-def _why_none(logits_V: Tensor) -> str:
+def _tell_grammars(rows: Sequence[SamplingRow], sampled: list[SampledToken]) -> None:
+    for row, answer in zip(rows, sampled, strict=True):
+        if row.grammar is not None and answer.token_id is not None:
+            answer.is_complete = row.grammar.is_complete_with(answer.token_id)
+
+
+def _why_none(logits_V: Tensor) -> RequestFailure:
     if bool(torch.isneginf(logits_V).all()):
-        return "no token could be sampled: every token is forbidden (all logits are -inf); relax the request's limits."
-    return "no token could be sampled: the logits hold NaN or +inf; the model's weights or numeric type are at fault."
+        message = (
+            "no token could be sampled: every token is forbidden (all logits are -inf); relax the request's limits."
+        )
+        return RequestFailure(message, is_of_request=True)
+    return RequestFailure(
+        "no token could be sampled: the logits hold NaN or +inf; the model's weights or numeric type are at fault."
+    )

@@ -24,7 +24,7 @@ from octavo.core.messages import (
     TokenLogprobs,
     split_sequence_id,
 )
-from octavo.core.request import FinishReason, Request, RequestStatus
+from octavo.core.request import FinishReason, Request, RequestFailure, RequestStatus
 from octavo.scheduler.policy import SchedulingPolicy
 from octavo.scheduler.waiting_queue import WaitingQueue
 
@@ -134,7 +134,8 @@ class Scheduler:
 
     def fail_all(self, batch: SchedulerOutput, message: str) -> list[SequenceEvent]:
         """End every request of a step whose pass failed as a whole; the others go on."""
-        results = [RequestResult(scheduled.request_id, [], error=message) for scheduled in batch.scheduled]
+        failure = RequestFailure(message)
+        results = [RequestResult(scheduled.request_id, [], error=failure) for scheduled in batch.scheduled]
         return self.update(batch, ModelOutput(results))
 
     def stats(self) -> EngineStats:
@@ -194,7 +195,9 @@ class Scheduler:
                     f"the request needs more KV blocks than the pool's {pool.num_blocks} for {request.num_tokens} "
                     f"tokens; raise kv_cache_memory or lower max_model_len"
                 )
-                self._failures.append(self._finish(request, finish_reason=FinishReason.ERROR, error=message))
+                self._failures.append(
+                    self._finish(request, finish_reason=FinishReason.ERROR, error=RequestFailure(message))
+                )
 
     def _chunk(self, num_uncomputed: int, budget: int) -> int:
         """How many of a request's uncomputed tokens this step may take; 0: none."""
@@ -269,6 +272,8 @@ class Scheduler:
             reason, stop_reason = _why_stop(request, token)
             if reason is not None:
                 break
+        if result.is_complete and reason is None:
+            reason = FinishReason.STOP
         logprobs = None if result.logprobs is None else result.logprobs[: len(token_ids)]
         if reason is not None:
             return [

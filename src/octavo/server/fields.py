@@ -21,7 +21,6 @@ NOT_BUILT_FIELDS: dict[str, tuple[Any, ...]] = {
     "parallel_tool_calls": (),
     "functions": ([],),
     "function_call": ("none",),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
@@ -32,7 +31,6 @@ NOT_BUILT_FIELDS: dict[str, tuple[Any, ...]] = {
     "moderation": (),
     "suffix": ("",),
     # vLLM
-    "structured_outputs": (),
     "guided_json": (),
     "guided_regex": (),
     "guided_choice": (),

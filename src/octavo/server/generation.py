@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from octavo.core.errors import EngineDeadError
+from octavo.core.errors import EngineDeadError, InvalidRequestError
 from octavo.core.outputs import RequestDelta
+from octavo.core.request import RequestFailure
 from octavo.core.sampling_params import SamplingParams
 from octavo.server.context import ServerContext
 from octavo.server.errors import internal
@@ -73,8 +74,10 @@ async def _pump(
         context.metrics.end(request_id)
 
 
-def _failure(context: ServerContext, message: str) -> Exception:
-    """An engine that is gone, or one that failed on this request alone."""
+def _failure(context: ServerContext, failure: RequestFailure) -> Exception:
+    """What the request asked for cannot be done, or the engine is gone, or it failed on this request alone."""
+    if failure.is_of_request:
+        return InvalidRequestError(failure.message)
     if context.engine.is_healthy:
-        return internal(message)
-    return EngineDeadError(message)
+        return internal(failure.message)
+    return EngineDeadError(failure.message)

@@ -7,6 +7,7 @@ from octavo.core.errors import ContextLengthError, InvalidRequestError
 from octavo.core.sampling_params import SamplingParams
 from octavo.server.context import ServerContext
 from octavo.server.schemas import GenerationRequest
+from octavo.server.structured import structured_outputs
 
 MAX_SALT_CHARS = 1024
 _SAME_NAMES = (
@@ -36,6 +37,7 @@ def sampling_params(context: ServerContext, request: GenerationRequest, **overri
     """`overrides` are what the endpoint itself decides. Raises `InvalidRequestError`."""
     _check_sizes(context, request)
     given = {name: getattr(request, name) for name in _SAME_NAMES}
+    given["structured_outputs"] = structured_outputs(request)
     chosen = {name: value for name, value in given.items() if value is not None}
     return SamplingParams(**{**context.engine.front_end.sampling_defaults, **chosen, **overrides})
 

@@ -3,9 +3,11 @@
 Ranges are checked by `SamplingParams`, which every way into the engine shares.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+from octavo.core.structured_outputs import StructuredOutputs
 
 
 class StreamOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -15,6 +17,34 @@ class StreamOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """End with a chunk that has `usage` and no choices."""
     continuous_usage_stats: bool | None = None
     """With `include_usage`: every chunk has the usage so far."""
+
+
+class TextFormat(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
+    """Any text."""
+
+
+class JsonObjectFormat(msgspec.Struct, tag_field="type", tag="json_object", forbid_unknown_fields=True):
+    """Any JSON object."""
+
+
+class JsonSchema(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A schema and what it is called."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    schema: dict[str, Any] | None = None
+    """Default: any JSON object."""
+    description: str | None = None
+    strict: bool | None = None
+    """Refuse keywords that mean nothing here, rather than take them for notes."""
+
+
+class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
+    """JSON that a schema describes."""
+
+    json_schema: JsonSchema
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
 
 
 class GenerationRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +75,10 @@ class GenerationRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     prompt_logprobs: int | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    structured_outputs: StructuredOutputs | None = None
+    """What shape the answer must have."""
+    response_format: ResponseFormat | None = None
+    """The same in OpenAI's words; one of the two."""
     priority: int | None = None
     """Smaller runs first; for `--scheduling-policy priority`."""
     cache_salt: str | None = None

@@ -17,6 +17,7 @@ from octavo.core.messages import BlockTableUpdate, NewRequest, ScheduledRequest
 from octavo.core.sampling_params import SamplingParams
 from octavo.layers.context import ForwardContext, GroupStep
 from octavo.ops import AttentionPlan
+from octavo.sampling import GrammarState
 
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
@@ -26,7 +27,8 @@ Integer = TypeVar("Integer", np.int32, np.int64)
 class RequestRow:
     """One request: its tokens, its block tables, how it is sampled."""
 
-    def __init__(self, request: NewRequest, num_groups: int) -> None:
+    def __init__(self, request: NewRequest, num_groups: int, grammar: GrammarState | None) -> None:
+        self.grammar = grammar
         self.params: SamplingParams = request.params
         self.seed = request.seed
         self.stop_token_ids = request.stop_token_ids

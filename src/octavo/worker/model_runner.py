@@ -9,9 +9,13 @@ from torch import Tensor
 
 from octavo import ops
 from octavo.cache import CacheLayout
+from octavo.core.errors import InvalidRequestError
 from octavo.core.messages import ModelOutput, RequestResult, ScheduledRequest, SchedulerOutput, TokenLogprobs
+from octavo.core.request import RequestFailure
+from octavo.core.structured_outputs import StructuredOutputs
 from octavo.models.decoder import Decoder
-from octavo.sampling import SampledToken, Sampler, SamplingRow, token_logprobs
+from octavo.sampling import GrammarState, SampledToken, Sampler, SamplingRow, token_logprobs
+from octavo.tokenizer.grammar import Grammars
 from octavo.worker.forward_pass import RecordedPass, make_pass
 from octavo.worker.input_batch import RequestRow, pack_step
 from octavo.worker.kv_cache import KVCache
@@ -41,9 +45,16 @@ class ModelRunner:
     """
 
     def __init__(
-        self, model: Decoder, layout: CacheLayout, num_blocks: int, device: torch.device, limits: RunnerLimits
+        self,
+        model: Decoder,
+        layout: CacheLayout,
+        num_blocks: int,
+        device: torch.device,
+        limits: RunnerLimits,
+        grammars: Grammars,
     ) -> None:
         self._model = model
+        self._grammars = grammars
         self._num_threads = limits.num_threads
         self._layout = layout
         self._device = device
@@ -67,9 +78,9 @@ class ModelRunner:
         """Compute the step's tokens and sample where a request's last known token was among them."""
         if ops.num_threads() != self._num_threads:  # process-wide: another engine may have set its own
             ops.set_num_threads(self._num_threads)
-        errors = self._take_in(batch)
-        scheduled = [request for request in batch.scheduled if request.request_id not in errors]
-        results = {request_id: RequestResult(request_id, [], error=error) for request_id, error in errors.items()}
+        failures = self._take_in(batch)
+        scheduled = [request for request in batch.scheduled if request.request_id not in failures]
+        results = {request_id: RequestResult(request_id, [], error=failure) for request_id, failure in failures.items()}
         self._cache.copy_blocks(batch.block_copies)
         if scheduled:
             rows = [self._rows[request.request_id] for request in scheduled]
@@ -96,20 +107,29 @@ class ModelRunner:
             new_tokens=new_tokens,
         )
 
-    def _take_in(self, batch: SchedulerOutput) -> dict[str, str]:
-        """Update the rows; request id → error for those that cannot be."""
-        errors: dict[str, str] = {}
+    def _take_in(self, batch: SchedulerOutput) -> dict[str, RequestFailure]:
+        """Update the rows; request id → why, for those that cannot be."""
+        failures: dict[str, RequestFailure] = {}
         for request_id in batch.finished_ids:
             self._rows.pop(request_id, None)
         for request in batch.new_requests:
-            self._rows[request.request_id] = RequestRow(request, len(self._layout.groups))
+            try:
+                grammar = self._grammar(request.params.structured_outputs)
+                self._rows[request.request_id] = RequestRow(request, len(self._layout.groups), grammar)
+            except InvalidRequestError as error:
+                failures[request.request_id] = RequestFailure(error.message, is_of_request=True)
         for scheduled in batch.scheduled:
+            if scheduled.request_id in failures:
+                continue
             try:
                 self._rows[scheduled.request_id].advance(scheduled)
             except Exception as error:
                 logger.exception("request %s failed", scheduled.request_id)
-                errors[scheduled.request_id] = f"{type(error).__name__}: {error}"
-        return errors
+                failures[scheduled.request_id] = RequestFailure(f"{type(error).__name__}: {error}")
+        return failures
+
+    def _grammar(self, outputs: StructuredOutputs | None) -> GrammarState | None:
+        return None if outputs is None else GrammarState(self._grammars.matcher(outputs))
 
     def _sample(self, logits_RV: Tensor, indices: list[int], rows: Sequence[RequestRow]) -> dict[int, SampledToken]:
         """Index among the scheduled → its sampled token, for those whose last known token was computed."""
@@ -123,6 +143,7 @@ class ModelRunner:
                 prompt_token_ids=row.prompt_token_ids,  # type: ignore[arg-type]  # an int64 array serves as a sequence
                 output_token_ids=row.output_token_ids,  # type: ignore[arg-type]
                 stop_token_ids=row.stop_token_ids,
+                grammar=row.grammar,
             )
             for row in (rows[index] for index in indices)
         ]
@@ -155,4 +176,4 @@ def _result(
     if sampled.token_id is None:
         return RequestResult(request_id, [], error=sampled.error)
     logprobs = None if sampled.logprobs is None else [sampled.logprobs]
-    return RequestResult(request_id, [sampled.token_id], logprobs, prompt_logprobs)
+    return RequestResult(request_id, [sampled.token_id], logprobs, prompt_logprobs, is_complete=sampled.is_complete)

@@ -1,0 +1,126 @@
+"""Answers held to grammars: every one that ends is valid, whatever the logits say."""
+
+import json
+import random
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+from server.fake_engine import EOS, ByteTokenizer
+
+from octavo.core.sampling_params import SamplingParams
+from octavo.core.structured_outputs import StructuredOutputs
+from octavo.sampling import GrammarState, Sampler, SamplingRow
+from octavo.tokenizer.grammar import Grammars
+
+VOCAB_SIZE = 300
+"""Beyond the tokenizer's, as models pad it."""
+
+
+@pytest.fixture(scope="module")
+def grammars() -> Grammars:
+    return Grammars(ByteTokenizer)  # type: ignore[arg-type]
+
+
+def answer(grammars: Grammars, outputs: StructuredOutputs, seed: int, most: int) -> tuple[str, bool]:
+    """Tokens drawn from random logits, as text, and whether the answer ended."""
+    make = torch.Generator().manual_seed(seed)
+    params = SamplingParams(structured_outputs=outputs, max_tokens=most)
+    state, sampler, ids = GrammarState(grammars.matcher(outputs)), Sampler(VOCAB_SIZE), []
+    for position in range(most):
+        logits_RV = 3 * torch.randn(1, VOCAB_SIZE, generator=make)
+        logits_RV[:, [*b'"}]']] += 4  # strings and lists that end some time
+        row = SamplingRow(
+            params=params, seed=seed, position=position, prompt_token_ids=[1], output_token_ids=ids, grammar=state
+        )
+        [chosen] = sampler.sample(logits_RV, [row])
+        assert chosen.error is None
+        assert chosen.token_id is not None
+        if chosen.token_id == EOS:
+            return bytes(ids).decode(), True
+        ids.append(chosen.token_id)
+        if chosen.is_complete:
+            return bytes(ids).decode(), True
+    return bytes(ids).decode("utf-8", "replace"), False
+
+
+def random_schema(rng: random.Random, depth: int = 0) -> dict[str, Any]:
+    kinds = ["string", "integer", "number", "boolean", "null", "enum", "pattern", "const", "format"]
+    kind = rng.choice(kinds + ["object", "array", "anyOf", "ref"] * (3 if depth < 3 else 0))
+    if kind == "object":
+        names = [f"k{i}" for i in range(rng.randrange(5))]
+        return {
+            "type": "object",
+            "properties": {name: random_schema(rng, depth + 1) for name in names},
+            "required": [name for name in names if rng.random() < 0.6],
+            "additionalProperties": rng.choice([False, {"type": "integer"}]),
+        }
+    if kind == "array":
+        most = rng.randrange(1, 4)
+        return {
+            "type": "array",
+            "items": random_schema(rng, depth + 1),
+            "minItems": rng.randrange(most),
+            "maxItems": most,
+        }
+    if kind == "anyOf":
+        return {"anyOf": [random_schema(rng, depth + 1) for _ in range(rng.randrange(1, 4))]}
+    if kind == "ref":
+        return {"$ref": "#/$defs/leaf"}
+    leaves: dict[str, dict[str, Any]] = {
+        "string": {"type": "string", "minLength": rng.randrange(3), "maxLength": rng.randrange(3, 12)},
+        "integer": {"type": "integer", "minimum": -rng.randrange(1000), "maximum": rng.randrange(1000)},
+        "number": {"type": "number", "exclusiveMinimum": -1.5, "maximum": rng.randrange(100)},
+        "enum": {"enum": ["a", 1, None, "é", [1], {"x": 2}]},
+        "pattern": {"type": "string", "pattern": rng.choice(["^[a-c]{2,4}$", "^(ab|cd)+$", r"^\d{4}-\d{2}$"])},
+        "const": {"const": rng.choice([1, "x", [True]])},
+        "format": {"type": "string", "format": rng.choice(["date", "uuid", "ipv4"])},
+    }
+    return leaves.get(kind, {"type": kind})
+
+
+def test_every_answer_that_ends_is_valid(grammars: Grammars) -> None:
+    rng, num_ended = random.Random(5), 0
+    for number in range(500):
+        schema = {**random_schema(rng), "$defs": {"leaf": {"type": "integer"}}}
+        text, has_ended = answer(grammars, StructuredOutputs(json=schema), number, 160)
+        if has_ended:
+            num_ended += 1
+            jsonschema.validate(json.loads(text), schema, cls=jsonschema.Draft202012Validator)
+    assert num_ended > 300
+
+
+def test_what_may_follow_is_told_by_what_came(grammars: Grammars) -> None:
+    """A state that is made in the midst of an answer forbids what the one from its beginning does."""
+    outputs = StructuredOutputs(json={"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
+    came = list(b'{"a": 12')
+    old, new = (GrammarState(grammars.matcher(outputs)) for _ in range(2))
+    for token in came:
+        old.is_complete_with(token)
+    masks = [torch.zeros(VOCAB_SIZE) for _ in range(2)]
+    old.forbid_others(masks[0], came)
+    new.forbid_others(masks[1], came)
+    assert torch.equal(*masks)
+    allowed = set(masks[0].isfinite().nonzero().flatten().tolist())
+    assert {ord("0"), ord("}"), ord(",")} <= allowed
+    assert not allowed & {ord("a"), EOS, 299}
+
+
+def test_a_row_whose_grammar_forbids_all_that_is_allowed_fails_alone(grammars: Grammars) -> None:
+    outputs = StructuredOutputs(choice=["yes"])
+    rows = [
+        SamplingRow(
+            params=SamplingParams(structured_outputs=outputs, allowed_token_ids=ids, temperature=0.0),
+            seed=0,
+            position=1,
+            prompt_token_ids=[1],
+            output_token_ids=[],
+            grammar=GrammarState(grammars.matcher(outputs)),
+        )
+        for ids in ((5,), None)
+    ]
+    bad, good = Sampler(VOCAB_SIZE).sample(torch.zeros(2, VOCAB_SIZE), rows)
+    assert bad.error is not None
+    assert bad.error.is_of_request
+    assert good.token_id == ord("y")

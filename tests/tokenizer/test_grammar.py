@@ -1,0 +1,129 @@
+"""Which structured outputs can be followed, and what their grammars take."""
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+from server.fake_engine import EOS, ByteTokenizer
+
+from octavo.core.errors import InvalidRequestError
+from octavo.core.structured_outputs import MAX_GRAMMAR_CHARS, StructuredOutputs
+from octavo.sampling import GrammarState
+from octavo.tokenizer.grammar import MAX_KEPT, Grammars, check_grammar
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def grammars() -> Grammars:
+    return Grammars(ByteTokenizer)  # type: ignore[arg-type]
+
+
+def takes(grammars: Grammars, text: str, **outputs: Any) -> bool:
+    """Whether the text is a sentence of the grammar."""
+    matcher = grammars.matcher(StructuredOutputs(**outputs))
+    return matcher.consume_tokens(list(text.encode())) and matcher.consume_token(EOS)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "sentences", "others"),
+    [
+        ({"json": PERSON}, ['{"name":"Ann","age":3}', '{"name": "é日\\n", "age": -1}'], ["{}", '{"name":"Ann"}', "x"]),
+        (
+            {"json": PERSON},
+            [json.dumps({"name": "a", "age": 1}, indent=2)],
+            ['{"name":"a","age":1.5}', '{"name":"a","age":1} '],
+        ),
+        ({"json": json.dumps(PERSON)}, ['{"name":"Ann","age":3}'], ["[]"]),
+        ({"json": {"type": "object", "minProperties": 2}}, ['{"a":1,"b":2}'], ['{"a":1}']),
+        ({"json": {"enum": ["a", 1, None]}}, ['"a"', "1", "null"], ["a", "2"]),
+        ({"json_object": True}, ["{}", '{"a": [1, {"b": null}]}'], ["[]", "1", "{"]),
+        ({"regex": r"[0-9]{3}-\d+"}, ["123-4", "123-456"], ["12-3", "123-", "x123-4"]),
+        ({"choice": ["yes", "no", "a.b (c)|[d]"]}, ["yes", "no", "a.b (c)|[d]"], ["maybe", "axb (c)|[d]", "", "yesno"]),
+        ({"grammar": 'start: "a" | "b" start'}, ["a", "bba"], ["b", "ab"]),
+        ({"grammar": 'root ::= "a" | "b" root'}, ["a", "bba"], ["b", "ab"]),
+    ],
+)
+def test_sentences(grammars: Grammars, outputs: dict[str, Any], sentences: list[str], others: list[str]) -> None:
+    for text in sentences:
+        assert takes(grammars, text, **outputs), text
+    for text in others:
+        assert not takes(grammars, text, **outputs), text
+
+
+def test_blanks_in_json_are_bounded(grammars: Grammars) -> None:
+    assert takes(grammars, '{"name": "a",\n' + " " * 64 + '"age":1}', json=PERSON)
+    assert not takes(grammars, '{"name": "a",\n\n"age":1}', json=PERSON)
+    assert not takes(grammars, '{"name": "a",\n' + " " * 65 + '"age":1}', json=PERSON)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "says"),
+    [
+        ({}, "has none; give exactly one of json,"),
+        ({"json": {}, "regex": "a"}, "has json and regex"),
+        ({"json_object": False}, "json_object=False"),
+        ({"json": 5}, "has type int"),
+        ({"json": {"a": object()}}, "is not JSON"),
+        ({"choice": []}, "list of 1"),
+        ({"choice": "yes"}, "list of 1"),
+        ({"choice": ["a", ""]}, "empty string"),
+        ({"choice": [1]}, "not Unicode"),
+        ({"choice": ["a"] * 1025}, "list of 1"),
+        ({"regex": "\ud800"}, "not Unicode"),
+        ({"regex": "a" * (MAX_GRAMMAR_CHARS + 1)}, "at most"),
+        ({"json": {"enum": ["a" * MAX_GRAMMAR_CHARS]}}, "at most"),
+        ({"choice": ["a" * MAX_GRAMMAR_CHARS, "b"]}, "at most"),
+        ({"regex": "("}, "unclosed group"),
+        ({"regex": "(?=a)b"}, "look-around"),
+        ({"regex": r"[^\s\S]"}, "no text"),
+        ({"json": "{"}, "EOF"),
+        ({"json": {"$ref": "#/nowhere"}}, "does not exist"),
+        ({"json": {"$ref": "http://127.0.0.1:1/schema"}}, "does not fetch"),
+        ({"json": {"$ref": "file:///etc/passwd"}}, "does not fetch"),
+        ({"json": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}}, "no text"),
+        ({"json": {"type": "array", "uniqueItems": True}}, "uniqueItems"),
+        ({"json": {"type": "strng"}}, "strng"),
+        ({"json": {"type": "integer", "minimum": 3, "maximum": 2}}, "minimum"),
+        ({"grammar": "nonsense ( ["}, "neither Lark nor GBNF"),
+        ({"grammar": "root ::= " + "(" * 5000}, "neither Lark nor GBNF"),
+    ],
+)
+def test_what_cannot_be_followed(outputs: dict[str, Any], says: str) -> None:
+    begin = time.monotonic()
+    with pytest.raises(InvalidRequestError, match=re.escape(says)) as caught:
+        check_grammar(StructuredOutputs(**outputs))
+    assert caught.value.param == "structured_outputs"
+    assert len(caught.value.message) < 1000
+    assert time.monotonic() - begin < 5  # milliseconds; a busy machine may take longer
+
+
+def test_a_schema_that_nests_too_deep() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(2000):
+        schema = {"properties": {"a": schema}}
+    with pytest.raises(InvalidRequestError, match="nested deeper"):
+        StructuredOutputs(json=schema)
+
+
+def test_a_grammar_is_compiled_once(grammars: Grammars) -> None:
+    first = grammars.prepare(StructuredOutputs(regex="a+"))
+    assert grammars.prepare(StructuredOutputs(regex="a+")) is first
+    for number in range(MAX_KEPT):
+        grammars.prepare(StructuredOutputs(regex=f"b{{{number + 1}}}"))
+    assert grammars.prepare(StructuredOutputs(regex="a+")) is not first
+
+
+def test_answers_do_not_share_their_state(grammars: Grammars) -> None:
+    outputs = StructuredOutputs(regex="ab")
+    states = [GrammarState(grammars.matcher(outputs)) for _ in range(2)]
+    assert not states[0].is_complete_with(ord("a"))
+    assert states[0].is_complete_with(ord("b"))
+    assert not states[1].is_complete_with(ord("a"))
