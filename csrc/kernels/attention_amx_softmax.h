@@ -16,6 +16,7 @@ namespace octavo::OCTAVO_ISA {
 
 constexpr int64_t kAmxKvTile = 128;
 constexpr float kSlack = 8.0f;  // p ≤ 2⁸
+constexpr float kLargeMax = 1 << 22;
 
 template <int Terms>
 class AmxSoftmax {
@@ -100,10 +101,16 @@ private:
         const auto highest = V::max(even, odd);
         const __mmask16 is_low = _mm512_mask_cmp_ps_mask(is_number, highest, V::broadcast(limit_[row]), _CMP_LE_OQ);
         if (is_low != 0xffff) [[unlikely]] raise_maximum(row, highest, is_number == 0xffff);
+        // Of so large an m the rounding is itself a power of two to reckon with: then scores are rounded as it was.
+        float factor_of_scores = factor_;
+        if (std::fabs(max_[row]) >= kLargeMax) [[unlikely]] {
+            for (int64_t i = 0; i < count; i += kLanes) V::store(s + i, V::mul(V::load(s + i), V::broadcast(factor_)));
+            factor_of_scores = 1.0f;
+        }
         auto sum = V::load(sums_ + row * kLanes);
         if constexpr (Terms == 1) {
             const auto offset = V::broadcast(PowersOfTwo::kRound - max_[row] * PowersOfTwo::kUnit);
-            const auto factor = V::broadcast(factor_ * PowersOfTwo::kUnit);
+            const auto factor = V::broadcast(factor_of_scores * PowersOfTwo::kUnit);
             const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(0x3f80));
             const PowersOfTwo power;
 #pragma GCC unroll 4
@@ -114,7 +121,7 @@ private:
             }
         } else {
             // Where all scores so far are −∞ their p is 0, not the NaN of −∞ − −∞.
-            const auto offset = V::broadcast(max_[row] == -kInfinity ? 0.0f : -max_[row]), factor = V::broadcast(factor_);
+            const auto offset = V::broadcast(max_[row] == -kInfinity ? 0.0f : -max_[row]), factor = V::broadcast(factor_of_scores);
 #pragma GCC unroll 2
             for (int64_t i = 0; i < count; i += 32) {
                 const auto low = power_of_two(V::fma(V::load(s + i), factor, offset));

@@ -244,6 +244,19 @@ def test_blocks_behind_the_window_are_not_read(sizes, dtype, backend):
     assert torch.equal(got, whole.steps(*sizes))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1e3, 1e6, 1e8, 1e10])
+def test_scores_of_any_size(scale, dtype, backend):
+    case = Case(num_tokens=500, dtype=dtype, scale=scale)
+    want = formula(case, torch.float64)
+    for sizes in ((500,), (400, *[1] * 100)):
+        got = Sequence(case).steps(*sizes)
+        # Nearly every row's largest score is far above the others: one value is what it gives.
+        is_near = (got.double() - want).abs().amax(-1) <= 0.01 * want.abs().amax()
+        assert is_near.double().mean() > 0.98
+        assert got.isfinite().all()
+
+
 def test_the_layout_of_blocks_changes_no_bit(backend):
     case = Case(num_tokens=70, key_size=32, value_size=32, dtype=torch.bfloat16)
     want = Sequence(case).steps(66, 1, 1, 1, 1)
