@@ -16,7 +16,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("policy", ["fcfs", "priority"])
+@pytest.mark.parametrize("policy", ["fcfs", "priority", "fair"])
 @pytest.mark.parametrize("prefix_caching", [True, False])
 def test_random_traffic_conserves_blocks_and_requests(layout: str, policy: str, prefix_caching: bool) -> None:
     specs = LAYOUTS[layout]

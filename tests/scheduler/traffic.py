@@ -134,6 +134,7 @@ class Traffic:
             prompt,
             params,
             priority=rng.randrange(3),
+            client=rng.choice("aaaaabbc"),
             cache_salt=rng.choice(["", "", "tenant"]),
         )
         self.num_requests += 1

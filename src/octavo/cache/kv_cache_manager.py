@@ -9,6 +9,9 @@ from octavo.cache.prefix_keys import extend_block_keys, group_suffix
 from octavo.core.messages import BlockCopy, BlockTableUpdate
 from octavo.core.request import Request
 
+MIN_AWAITED_TOKENS = 256
+"""A request waits for a prefix that another is computing from this length on; a shorter one it computes again."""
+
 
 @dataclass(slots=True)
 class _BlockTable:
@@ -102,15 +105,36 @@ class KVCacheManager:
             blocks.append([NULL_BLOCK] * min(first, num_blocks) + lookup.blocks(index, range(first, num_blocks)))
         return PrefixMatch(num_tokens, tuple(blocks))
 
-    def can_admit(self, request: Request, match: PrefixMatch, max_chunk_tokens: int) -> bool:
-        """Whether all of the request's known tokens would fit beside what is held now."""
+    def is_under_way(self, request: Request, match: PrefixMatch, running: Request) -> bool:
+        """Whether `running` is about to compute so much of the request's prompt that it pays to wait for it."""
+        num_cached = match.num_tokens // self._block_size
+        num_computed = running.num_computed_tokens // self._block_size
+        last = num_cached + -(-MIN_AWAITED_TOKENS // self._block_size) - 1
+        keys, computed_keys = request.block_keys, running.block_keys
+        return (
+            request.is_prompt_shareable
+            and num_computed <= num_cached
+            and last < min(len(keys), len(computed_keys))
+            and keys[last] == computed_keys[last]  # a block's key covers all before it
+        )
+
+    def can_admit(self, request: Request, match: PrefixMatch, max_chunk_tokens: int, *, num_promised: int = 0) -> bool:
+        """Whether all of the request's known tokens would fit beside what is held now and `num_promised` blocks."""
         reused = {block for blocks in match.blocks for block in blocks if block != NULL_BLOCK}
         num_revived = sum(self.pool.ref_count(block) == 0 for block in reused)
         num_needed = sum(
             max(0, group.max_blocks(request.num_tokens, max_chunk_tokens) - sum(b != NULL_BLOCK for b in blocks))
             for group, blocks in zip(self.layout.groups, match.blocks, strict=True)
         )
-        return num_needed <= self.pool.num_available - num_revived
+        return num_needed + num_promised <= self.pool.num_available - num_revived
+
+    def num_missing_blocks(self, request: Request, max_chunk_tokens: int) -> int:
+        """How many more blocks a running request takes before all of its known tokens are computed."""
+        tables = self._holdings[request.id].tables
+        return sum(
+            max(0, group.max_blocks(request.num_tokens, max_chunk_tokens) - (len(table.blocks) - table.first_held))
+            for group, table in zip(self.layout.groups, tables, strict=True)
+        )
 
     def admit(self, request: Request, match: PrefixMatch) -> None:
         """Start the request's tables with the matched prefix; sets nothing on the request."""

@@ -54,6 +54,8 @@ class Request:
     eos_token_ids: frozenset[int] = frozenset()
     priority: int = 0
     """Smaller runs first."""
+    client: str = ""
+    """Whose it is, for a policy that is fair between clients."""
     arrival_s: float = 0.0
     arrival_order: int = 0
     cache_salt: str = ""

@@ -1,31 +1,30 @@
 """The scheduler: each step, who runs and how many of its tokens are computed.
 
 A request has *tokens to compute*, not a phase (architecture: the path of a request). Every step hands
-running requests some of their uncomputed tokens within one token budget, decodes first, then prompt
-chunks; then it admits waiting requests. When blocks run out, the policy's victim gives its own back and
+requests some of their uncomputed tokens within one token budget: decodes first, then prompts, those
+that run and those that wait, sharing the budget lane by lane (`policy`). When blocks run out, the policy's victim gives its own back and
 is computed again later, which by law 2 changes none of its tokens.
 """
 
 import itertools
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from octavo.cache import KVCacheManager
+from octavo.cache import KVCacheManager, PrefixMatch
 from octavo.core.messages import (
     EngineStats,
     ModelOutput,
-    NewRequest,
     RequestResult,
     ScheduledRequest,
     SchedulerOutput,
     SequenceEvent,
-    TokenLogprobs,
-    split_sequence_id,
 )
 from octavo.core.request import FinishReason, Request, RequestFailure, RequestStatus
-from octavo.scheduler.policy import SchedulingPolicy
+from octavo.scheduler.events import event_of, introduce, unsent_prompt_logprobs, why_stop
+from octavo.scheduler.policy import Lane, SchedulingPolicy
+from octavo.scheduler.step import Step, share
 from octavo.scheduler.waiting_queue import WaitingQueue
 
 logger = logging.getLogger(__name__)
@@ -41,22 +40,6 @@ class SchedulerLimits:
     """Off: a prompt's uncomputed tokens go into one step, or wait."""
     is_static: bool = False
     """On: a batch, once admitted, runs to its end before the next one; the baseline to compare with."""
-
-
-@dataclass(slots=True)
-class _Step:
-    """A step being put together: how many tokens each request gets, in serving order."""
-
-    budget: int
-    num_tokens: dict[Request, int] = field(default_factory=dict)
-    has_preempted: bool = False
-
-    def grant(self, request: Request, num_tokens: int) -> None:
-        self.num_tokens[request] = num_tokens
-        self.budget -= num_tokens
-
-    def revoke(self, request: Request) -> None:
-        self.budget += self.num_tokens.pop(request, 0)
 
 
 class Scheduler:
@@ -107,10 +90,10 @@ class Scheduler:
 
     def schedule(self) -> SchedulerOutput:
         """Decide the next step. O(running requests) plus the blocks that change hands."""
-        step = _Step(self.limits.max_num_batched_tokens)
-        self._schedule_running(step)
-        if not step.has_preempted:
-            self._schedule_waiting(step)
+        step = Step(self.limits.max_num_batched_tokens)
+        self._schedule_decodes(step)
+        self._schedule_prefills(step)
+        self.policy.charge(step.num_tokens)
         self._step += 1
         self._num_step_tokens = sum(step.num_tokens.values())
         finished, self._finished_ids = self._finished_ids, []
@@ -118,7 +101,7 @@ class Scheduler:
         for request, num_tokens in step.num_tokens.items():
             if not request.is_known_to_worker:
                 request.is_known_to_worker = True
-                new_requests.append(_introduce(request))
+                new_requests.append(introduce(request))
             scheduled.append(self._instruct(request, num_tokens))
         return SchedulerOutput(self._step, new_requests, scheduled, self.cache.take_copies(), finished)
 
@@ -156,61 +139,114 @@ class Scheduler:
 
     # ── scheduling ───────────────────────────────────────────────────────────────────────────────
 
-    def _schedule_running(self, step: _Step) -> None:
-        decodes = [request for request in self.running if request.num_uncomputed_tokens == 1]
-        prefills = [request for request in self.running if request.num_uncomputed_tokens > 1]
-        for request in decodes + prefills:
-            if request.status is not RequestStatus.RUNNING:  # preempted for one served before it
-                continue
-            num_tokens = self._chunk(request.num_uncomputed_tokens, step.budget)
-            if num_tokens > 0 and self._make_room(request, num_tokens, step):
-                step.grant(request, num_tokens)
+    def _schedule_decodes(self, step: Step) -> None:
+        for request in [request for request in self.running if request.num_uncomputed_tokens == 1]:
+            self._grant(step, request, 1)
 
-    def _schedule_waiting(self, step: _Step) -> None:
+    def _schedule_prefills(self, step: Step) -> None:
+        """Prompts, lane by lane in the policy's order; what a lane leaves of the budget is the next one's."""
+        running: dict[Lane, list[Request]] = {}
+        for request in self.running:
+            if request.num_uncomputed_tokens > 1:
+                running.setdefault(self.policy.lane(request), []).append(request)
+        lanes = self.policy.in_order(dict.fromkeys([*running, *self.waiting.lanes()]))
         if self.limits.is_static:
-            self._open_static_batch()
-        while self.waiting and step.budget > 0 and len(self.running) < self.limits.max_num_seqs:
-            request = self.waiting.peek()
-            if self.limits.is_static and request.id not in self._static_batch:
-                return
-            match = self.cache.match_prefix(request)
-            num_tokens = self._chunk(request.num_tokens - match.num_tokens, step.budget)
-            if num_tokens == 0:
-                return
-            if self.running and not self.cache.can_admit(request, match, self.limits.max_num_batched_tokens):
-                return
-            self.waiting.pop()
-            self.cache.admit(request, match)
-            request.num_computed_tokens = match.num_tokens
-            if self.cache.allocate(request, num_tokens):
-                self._start(request)
-                step.grant(request, num_tokens)
-            elif self.running:  # it fits as a whole, but only once others have given blocks back
-                self._stop_running(request)
-                self.waiting.push(request)
-                return
-            else:
-                pool = self.cache.pool
-                message = (
-                    f"the request needs more KV blocks than the pool's {pool.num_blocks} for {request.num_tokens} "
-                    f"tokens; raise kv_cache_memory or lower max_model_len"
-                )
-                self._failures.append(
-                    self._finish(request, finish_reason=FinishReason.ERROR, error=RequestFailure(message))
-                )
+            self._open_static_batch(lanes)
+        for lane in lanes:
+            self._serve_lane(step, lane, running.get(lane, []))
+        for request in step.passed_over:
+            self.waiting.push(request)
 
-    def _chunk(self, num_uncomputed: int, budget: int) -> int:
-        """How many of a request's uncomputed tokens this step may take; 0: none."""
-        if num_uncomputed <= budget:
-            return num_uncomputed
-        return budget if self.limits.enable_chunked_prefill else 0
+    def _serve_lane(self, step: Step, lane: Lane, prefills: list[Request]) -> None:
+        """The lane's prompts share the budget: those that run, then those that wait, as far as it goes."""
+        num_seats = self.limits.max_num_seqs - len(self.running) if step.is_admitting else 0
+        num_claims = len(prefills) + min(self.waiting.num_waiting(lane), num_seats)
+        for rank, request in enumerate(prefills):
+            self._grant(step, request, share(step.budget, rank, num_claims))
+        for rank in range(len(prefills), num_claims):
+            if not (step.is_admitting and step.budget > 0 and self.waiting.num_waiting(lane)):
+                break
+            request = self.waiting.peek(lane)
+            if self._admit(step, request, prefills, share(step.budget, rank, num_claims)):
+                prefills.append(request)
+        for request in prefills:  # what shorter prompts left of their shares
+            self._top_up(step, request)
 
-    def _make_room(self, request: Request, num_tokens: int, step: _Step) -> bool:
+    def _grant(self, step: Step, request: Request, most_tokens: int) -> None:
+        """Compute up to `most_tokens` of a running request, preempting others for their blocks."""
+        if request.status is not RequestStatus.RUNNING:  # preempted for one served before it
+            return
+        num_tokens = self._chunk(request.num_uncomputed_tokens, most_tokens, step.budget)
+        if num_tokens > 0 and self._make_room(request, num_tokens, step):
+            step.grant(request, num_tokens)
+
+    def _top_up(self, step: Step, request: Request) -> None:
+        """More of what the step computes of a request, as far as budget and free blocks go."""
+        granted = step.num_tokens.get(request, 0)
+        num_tokens = min(request.num_uncomputed_tokens, granted + step.budget)
+        if 0 < granted < num_tokens and self.cache.allocate(request, num_tokens):
+            step.grant(request, num_tokens)
+
+    def _admit(self, step: Step, request: Request, peers: list[Request], most_tokens: int) -> bool:
+        """Let the first that waits in a lane in; False where it goes on waiting, or failed.
+
+        Where it waits for blocks, nobody else comes in before it; where it waits for a prefix that a
+        peer is computing, others do.
+        """
+        if self.limits.is_static and request.id not in self._static_batch:
+            step.is_admitting = False
+            return False
+        match = self.cache.match_prefix(request)
+        if any(self.cache.is_under_way(request, match, peer) for peer in peers):
+            self.waiting.remove(request)
+            step.pass_over(request)
+            return False
+        num_tokens = self._chunk(request.num_tokens - match.num_tokens, most_tokens, step.budget)
+        if num_tokens == 0 or (self.running and not self._has_blocks_for(request, match)):
+            step.is_admitting = False
+            return False
+        self.waiting.remove(request)
+        self.cache.admit(request, match)
+        request.num_computed_tokens = match.num_tokens
+        if self.cache.allocate(request, num_tokens):
+            self._start(request)
+            step.grant(request, num_tokens)
+            return True
+        if self.running:  # it fits as a whole, but only once others have given blocks back
+            self._stop_running(request)
+            self.waiting.push(request)
+            step.is_admitting = False
+            return False
+        message = (
+            f"the request needs more KV blocks than the pool's {self.cache.pool.num_blocks} for {request.num_tokens} "
+            f"tokens; raise kv_cache_memory or lower max_model_len"
+        )
+        failure = RequestFailure(message)
+        self._failures.append(self._finish(request, finish_reason=FinishReason.ERROR, error=failure))
+        return False
+
+    def _has_blocks_for(self, request: Request, match: PrefixMatch) -> bool:
+        """Whether all of it fits beside what is held now and what running prompts are yet to take."""
+        most_tokens = self.limits.max_num_batched_tokens
+        num_promised = sum(
+            self.cache.num_missing_blocks(running, most_tokens)
+            for running in self.running
+            if running.num_uncomputed_tokens > 1
+        )
+        return self.cache.can_admit(request, match, most_tokens, num_promised=num_promised)
+
+    def _chunk(self, num_uncomputed: int, most_tokens: int, budget: int) -> int:
+        """How many of a request's uncomputed tokens this step takes; 0: none."""
+        if self.limits.enable_chunked_prefill:
+            return min(num_uncomputed, most_tokens, budget)
+        return num_uncomputed if num_uncomputed <= budget else 0
+
+    def _make_room(self, request: Request, num_tokens: int, step: Step) -> bool:
         """Allocate for a running request, preempting others, or at last itself, until there is room."""
         while not self.cache.allocate(request, num_tokens):
             victim = self.policy.victim(self.running)
             step.revoke(victim)
-            step.has_preempted = True
+            step.is_admitting = False
             self._preempt(victim)
             if victim is request:
                 return False
@@ -236,10 +272,11 @@ class Scheduler:
             request.num_cached_tokens = min(request.num_computed_tokens, request.num_prompt_tokens)
             request.scheduled_s = time.monotonic()
 
-    def _open_static_batch(self) -> None:
+    def _open_static_batch(self, lanes: list[Lane]) -> None:
         """When the last batch has run to its end, name the members of the next."""
-        if not self.running and self.waiting and self.waiting.peek().id not in self._static_batch:
-            members = itertools.islice(self.waiting, self.limits.max_num_seqs)
+        waiting = itertools.chain.from_iterable(map(self.waiting.in_line, lanes))
+        members = [] if self.running else list(itertools.islice(waiting, self.limits.max_num_seqs))
+        if members and members[0].id not in self._static_batch:
             self._static_batch = {request.id for request in members}
 
     def _instruct(self, request: Request, num_tokens: int) -> ScheduledRequest:
@@ -262,14 +299,14 @@ class Scheduler:
         self.cache.commit(request)
         if request.id in self._followers and request.num_computed_tokens >= request.num_prompt_tokens:
             self._fork_followers(request)
-        prompt_logprobs = _unsent_prompt_logprobs(request, scheduled, result)
+        prompt_logprobs = unsent_prompt_logprobs(request, scheduled, result)
         reason: FinishReason | None = None
         stop_reason: int | None = None
         token_ids: list[int] = []
         for token in result.token_ids:
             request.token_ids.append(token)
             token_ids.append(token)
-            reason, stop_reason = _why_stop(request, token)
+            reason, stop_reason = why_stop(request, token)
             if reason is not None:
                 break
         if result.is_complete and reason is None:
@@ -287,7 +324,7 @@ class Scheduler:
                 )
             ]
         if token_ids or prompt_logprobs:
-            return [_event(request, token_ids=token_ids, logprobs=logprobs, prompt_logprobs=prompt_logprobs)]
+            return [event_of(request, token_ids=token_ids, logprobs=logprobs, prompt_logprobs=prompt_logprobs)]
         return []
 
     def _finish(self, request: Request, **news: Any) -> SequenceEvent:
@@ -310,7 +347,7 @@ class Scheduler:
             leader.status, leader.leader_id = RequestStatus.WAITING, None
             self.waiting.push(leader)
             self._follow(leader, others)
-        return _event(request, **news)
+        return event_of(request, **news)
 
     def _follow(self, leader: Request, followers: list[Request]) -> None:
         for follower in followers:
@@ -336,53 +373,3 @@ class Scheduler:
                 self._start(follower)
             else:
                 self.waiting.push(follower)
-
-
-def _introduce(request: Request) -> NewRequest:
-    stop_token_ids = set(request.params.stop_token_ids)
-    if not request.params.ignore_eos:
-        stop_token_ids |= request.eos_token_ids
-    return NewRequest(
-        request.id,
-        list(request.token_ids),
-        request.num_prompt_tokens,
-        request.params,
-        request.seed,
-        sorted(stop_token_ids),
-    )
-
-
-def _why_stop(request: Request, token: int) -> tuple[FinishReason | None, int | None]:
-    """Why the sequence ends with `token`, its newest, and the stop id if that is why."""
-    params = request.params
-    if request.num_output_tokens >= params.min_tokens:
-        if token in request.eos_token_ids and not params.ignore_eos:
-            return FinishReason.STOP, None
-        if token in params.stop_token_ids:
-            return FinishReason.STOP, token
-    if request.num_output_tokens >= request.max_tokens:
-        return FinishReason.LENGTH, None
-    return None, None
-
-
-def _unsent_prompt_logprobs(
-    request: Request, scheduled: ScheduledRequest, result: RequestResult
-) -> list[TokenLogprobs] | None:
-    """The chunk's prompt log-probabilities, less those that were sent before a preemption."""
-    if not result.prompt_logprobs:
-        return None
-    num_sent = request.num_prompt_logprobs_sent
-    request.num_prompt_logprobs_sent = max(num_sent, scheduled.start + len(result.prompt_logprobs))
-    return result.prompt_logprobs[max(0, num_sent - scheduled.start) :] or None
-
-
-def _event(request: Request, *, token_ids: list[int] | None = None, **news: Any) -> SequenceEvent:
-    request_id, index = split_sequence_id(request.id)
-    return SequenceEvent(
-        request_id,
-        index,
-        token_ids or [],
-        num_cached_tokens=max(0, request.num_cached_tokens),
-        scheduled_s=request.scheduled_s,
-        **news,
-    )

@@ -1,45 +1,64 @@
-"""The requests that wait, in the policy's order."""
+"""The requests that wait, each in its lane, oldest first."""
 
 import heapq
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from octavo.core.request import Request
-from octavo.scheduler.policy import SchedulingPolicy
+from octavo.scheduler.policy import Lane, SchedulingPolicy
+
+
+@dataclass(slots=True)
+class _Line:
+    """Those of one lane. The heap may still name requests that were removed."""
+
+    heap: list[tuple[int, str]] = field(default_factory=list)
+    requests: dict[str, Request] = field(default_factory=dict)
+
+    def first(self) -> Request:
+        while self.heap[0][1] not in self.requests:
+            heapq.heappop(self.heap)
+        return self.requests[self.heap[0][1]]
 
 
 class WaitingQueue:
-    """A priority queue with removal: push and pop O(log n), peek and remove O(1) amortised."""
+    """A priority queue a lane, with removal: push and pop O(log n), peek and remove O(1) amortised."""
 
     def __init__(self, policy: SchedulingPolicy) -> None:
         self._policy = policy
-        self._heap: list[tuple[tuple[int, ...], str]] = []
-        self._requests: dict[str, Request] = {}
+        self._lines: dict[Lane, _Line] = {}
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return sum(len(line.requests) for line in self._lines.values())
 
     def __contains__(self, request: Request) -> bool:
-        return request.id in self._requests
+        line = self._lines.get(self._policy.lane(request))
+        return line is not None and request.id in line.requests
 
-    def __iter__(self) -> Iterator[Request]:
-        """In order. O(n log n)."""
-        return iter(sorted(self._requests.values(), key=self._policy.order))
+    def lanes(self) -> list[Lane]:
+        """Those in which someone waits."""
+        return list(self._lines)
+
+    def num_waiting(self, lane: Lane) -> int:
+        line = self._lines.get(lane)
+        return 0 if line is None else len(line.requests)
+
+    def in_line(self, lane: Lane) -> list[Request]:
+        """The lane's requests in order. O(n log n)."""
+        requests = self._lines[lane].requests.values() if lane in self._lines else ()
+        return sorted(requests, key=lambda request: request.arrival_order)
 
     def push(self, request: Request) -> None:
-        assert request.id not in self._requests
-        self._requests[request.id] = request
-        heapq.heappush(self._heap, (self._policy.order(request), request.id))
+        line = self._lines.setdefault(self._policy.lane(request), _Line())
+        assert request.id not in line.requests
+        line.requests[request.id] = request
+        heapq.heappush(line.heap, (request.arrival_order, request.id))
 
-    def peek(self) -> Request:
-        while self._heap[0][1] not in self._requests:  # removed since it was pushed
-            heapq.heappop(self._heap)
-        return self._requests[self._heap[0][1]]
-
-    def pop(self) -> Request:
-        request = self.peek()
-        heapq.heappop(self._heap)
-        del self._requests[request.id]
-        return request
+    def peek(self, lane: Lane) -> Request:
+        return self._lines[lane].first()
 
     def remove(self, request: Request) -> None:
-        del self._requests[request.id]
+        lane = self._policy.lane(request)
+        line = self._lines[lane]
+        del line.requests[request.id]
+        if not line.requests:
+            del self._lines[lane]

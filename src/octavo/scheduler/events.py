@@ -1,0 +1,65 @@
+"""What the scheduler tells others of a request: its introduction to the worker, its events, why it stops."""
+
+from typing import Any
+
+from octavo.core.messages import (
+    NewRequest,
+    RequestResult,
+    ScheduledRequest,
+    SequenceEvent,
+    TokenLogprobs,
+    split_sequence_id,
+)
+from octavo.core.request import FinishReason, Request
+
+
+def introduce(request: Request) -> NewRequest:
+    """What the worker must know of it, before its first step."""
+    stop_token_ids = set(request.params.stop_token_ids)
+    if not request.params.ignore_eos:
+        stop_token_ids |= request.eos_token_ids
+    return NewRequest(
+        request.id,
+        list(request.token_ids),
+        request.num_prompt_tokens,
+        request.params,
+        request.seed,
+        sorted(stop_token_ids),
+    )
+
+
+def why_stop(request: Request, token: int) -> tuple[FinishReason | None, int | None]:
+    """Why the sequence ends with `token`, its newest, and the stop id if that is why."""
+    params = request.params
+    if request.num_output_tokens >= params.min_tokens:
+        if token in request.eos_token_ids and not params.ignore_eos:
+            return FinishReason.STOP, None
+        if token in params.stop_token_ids:
+            return FinishReason.STOP, token
+    if request.num_output_tokens >= request.max_tokens:
+        return FinishReason.LENGTH, None
+    return None, None
+
+
+def unsent_prompt_logprobs(
+    request: Request, scheduled: ScheduledRequest, result: RequestResult
+) -> list[TokenLogprobs] | None:
+    """The chunk's prompt log-probabilities, less those that were sent before a preemption."""
+    if not result.prompt_logprobs:
+        return None
+    num_sent = request.num_prompt_logprobs_sent
+    request.num_prompt_logprobs_sent = max(num_sent, scheduled.start + len(result.prompt_logprobs))
+    return result.prompt_logprobs[max(0, num_sent - scheduled.start) :] or None
+
+
+def event_of(request: Request, *, token_ids: list[int] | None = None, **news: Any) -> SequenceEvent:
+    """News of the request; `news` are fields of `SequenceEvent`."""
+    request_id, index = split_sequence_id(request.id)
+    return SequenceEvent(
+        request_id,
+        index,
+        token_ids or [],
+        num_cached_tokens=max(0, request.num_cached_tokens),
+        scheduled_s=request.scheduled_s,
+        **news,
+    )

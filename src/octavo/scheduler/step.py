@@ -1,0 +1,47 @@
+"""A step being put together, and how its prompts share it."""
+
+from dataclasses import dataclass, field
+
+from octavo.core.request import Request
+
+MIN_SHARE_TOKENS = 64
+"""Fewer of one prompt are not worth reading its keys again for."""
+MAX_PASSED_OVER = 16
+
+
+@dataclass(slots=True)
+class Step:
+    """How many tokens each request gets, in serving order, and the budget that is left."""
+
+    budget: int
+    num_tokens: dict[Request, int] = field(default_factory=dict)
+    is_admitting: bool = True
+    """Off once a request was preempted, or one that waits could not be let in: nobody comes in before it."""
+
+    passed_over: list[Request] = field(default_factory=list)
+    """Those that wait on, for a prefix that is being computed, while others come in."""
+
+    def grant(self, request: Request, num_tokens: int) -> None:
+        """Compute `num_tokens` of the request: in place of what it was granted before."""
+        self.budget -= num_tokens - self.num_tokens.get(request, 0)
+        self.num_tokens[request] = num_tokens
+
+    def pass_over(self, request: Request) -> None:
+        self.passed_over.append(request)
+        self.is_admitting = self.is_admitting and len(self.passed_over) < MAX_PASSED_OVER
+
+    def revoke(self, request: Request) -> None:
+        self.budget += self.num_tokens.pop(request, 0)
+
+
+def share(budget: int, rank: int, num_claims: int) -> int:
+    """What the rank-th of `num_claims` prompts, oldest first, may take of the budget that is left.
+
+    The oldest takes half, the others equal parts of the rest, the last one all. Measured on a step
+    model (tests/scheduler/test_sharing.py): equal parts for all would make long prompts wait for each
+    other, the whole for the oldest would make short prompts wait for long ones.
+    """
+    num_claims_left = num_claims - rank
+    if num_claims_left == 1:
+        return budget
+    return max(MIN_SHARE_TOKENS, budget // (2 if rank == 0 else num_claims_left))
