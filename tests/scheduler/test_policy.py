@@ -68,7 +68,7 @@ def test_clients_that_always_ask_get_the_same(max_tokens: int) -> None:
         for _ in range(3):
             run.step()
         most, least = max(run.served.values()), min(run.served.values())
-        assert most - least <= 2 * (BUDGET + 2 * seats * max_tokens)
+        assert most - least <= 2 * (LONG + 2 * seats * max_tokens)
     assert least > 10_000
 
 
