@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
-from octavo.core.errors import EngineDeadError, QueueFullError
+from octavo.core.errors import EngineDeadError
 from octavo.core.messages import EngineStats, OutputBatch, SequenceEvent, TokenLogprobs
 from octavo.core.outputs import RequestDelta
 from octavo.core.request import FinishReason
 from octavo.core.sampling_params import SamplingParams
+from octavo.engine.admission import Admission, Places
 from octavo.engine.input_processor import InputProcessor
 from octavo.engine.output_processor import OutputProcessor
 from octavo.tokenizer.chat_template import ChatTemplate
@@ -126,6 +127,10 @@ class FakeEngine:
         self.hold_after = 0
         self.num_cached_tokens = 0
         self.calls: list[tuple[list[int], SamplingParams, int, str]] = []
+        self.clients: list[str] = []
+        self.admission = Admission(
+            max_num_seqs=self.info.max_num_seqs, max_num_queued_reqs=self.info.max_num_queued_reqs
+        )
         self.open_ids: set[str] = set()
         self.aborted: list[str] = []
         self.has_request = asyncio.Event()
@@ -166,12 +171,16 @@ class FakeEngine:
         request_id: str,
         priority: int = 0,
         cache_salt: str = "",
+        client: str = "",
+        places: Places | None = None,
     ) -> AsyncIterator[RequestDelta]:
         if not self.is_healthy:
             raise EngineDeadError("the engine has died; restart the server")
-        if len(self.open_ids) >= self.info.max_num_seqs + self.info.max_num_queued_reqs:
-            raise QueueFullError("too many requests are open; send the request again later")
-        request = self._input.process(request_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt)
+        places = places or self.admission.take(params.n)
+        request = self._input.process(
+            request_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt, client=client
+        )
+        self.clients.append(client)
         self.calls.append((prompt_token_ids, request.params, priority, cache_salt))
         assert request_id not in self.open_ids
         self.open_ids.add(request_id)
@@ -200,6 +209,7 @@ class FakeEngine:
                     return
             raise AssertionError("the script did not finish")
         finally:
+            places.give_back(params.n)
             self.open_ids.discard(request_id)
             if not is_finished:
                 self.aborted.append(request_id)

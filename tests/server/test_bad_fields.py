@@ -15,6 +15,7 @@ NUMBERS = {
     "presence_penalty": [-3, 3],
     "frequency_penalty": [-3, 3],
     "repetition_penalty": [0, -1, 101],
+    "timeout": [0, -1, 1e300, 86_401],
 }
 INTEGERS = {
     "n": [0, -1, 129, 2**63, -(2**63), 1.0, 1.5],

@@ -212,7 +212,7 @@ def test_wrong_methods(refusing: InProcess, method: str, path: str) -> None:
 
 def test_a_full_queue_asks_to_retry() -> None:
     server = InProcess(FakeEngine(max_num_seqs=1, max_num_queued_reqs=0))
-    server.engine.open_ids.add("other")
+    server.engine.admission.take(1)
     for path, body in ((CHAT, chat_body()), (COMPLETIONS, {"model": MODEL, "prompt": "Hi", "stream": True})):
         reply = server.post(path, body)
         check_envelope(reply, 503, code="queue_full")
@@ -222,10 +222,11 @@ def test_a_full_queue_asks_to_retry() -> None:
 
 def test_one_prompt_too_many_ends_them_all() -> None:
     server = InProcess(FakeEngine(max_num_seqs=2, max_num_queued_reqs=0))
-    server.engine.open_ids.add("other")
+    server.engine.admission.take(1)
     reply = server.post(COMPLETIONS, {"model": MODEL, "prompt": ["a", "b"]})
     check_envelope(reply, 503, code="queue_full")
-    assert server.engine.open_ids == {"other"}
+    assert not server.engine.calls
+    assert server.engine.admission.num_taken == 1
 
 
 def test_a_dead_engine_is_503_and_not_to_be_retried(server: InProcess) -> None:

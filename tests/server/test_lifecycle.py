@@ -254,7 +254,7 @@ def test_the_ready_line_has_the_url_and_a_command(capsys: pytest.CaptureFixture[
         async with httpx.AsyncClient() as client:
             await client.get(url + "/health")
 
-    serving(test, api_key="secret-key")
+    serving(test, api_key=("secret-key",))
     printed = capsys.readouterr().err
     assert "serves fake-model at http://127.0.0.1:" in printed
     assert "curl http://127.0.0.1:" in printed

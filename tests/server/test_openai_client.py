@@ -104,7 +104,7 @@ def test_errors_have_their_classes(client: openai.OpenAI, socket_server: SocketS
 
 
 def test_key() -> None:
-    with SocketServer(FakeEngine, api_key="sk-right") as server:
+    with SocketServer(FakeEngine, api_key=("sk-right",)) as server:
         url = f"{server.url}/v1"
         with openai.OpenAI(base_url=url, api_key="sk-wrong") as client, pytest.raises(openai.AuthenticationError) as e:
             client.models.list()

@@ -134,7 +134,7 @@ def test_openapi_document_describes_every_route(server: InProcess) -> None:
 
 @pytest.fixture(scope="module")
 def locked() -> InProcess:
-    return InProcess(FakeEngine(), api_key=KEY)
+    return InProcess(FakeEngine(), api_key=(KEY,))
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

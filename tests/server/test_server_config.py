@@ -13,7 +13,9 @@ from octavo.core.errors import ConfigError
     [
         ("host", ""), ("host", "a b"), ("host", 1), ("host", "http://x"),
         ("port", -1), ("port", 65_536), ("port", "80"), ("port", True), ("port", 1.0),
-        ("api_key", ""), ("api_key", "a b"), ("api_key", "schlüssel"), ("api_key", 1),
+        ("api_key", ("",)), ("api_key", ("a b",)), ("api_key", ("schlüssel",)), ("api_key", (1,)), ("api_key", "key"),
+        ("api_key", ("a", "a")), ("client_header", ""), ("client_header", "a b"), ("request_timeout", 0),
+        ("request_timeout", -1.0), ("request_timeout", float("nan")), ("request_timeout", 1e9),
         ("served_model_name", "x"), ("served_model_name", ("",)), ("served_model_name", ("a", "a")),
         ("served_model_name", (1,)), ("log_level", "loud"), ("max_body_bytes", "lots"), ("max_body_bytes", 10),
         ("header_timeout_s", 0), ("body_timeout_s", -1.0), ("keep_alive_s", float("nan")), ("drain_timeout_s", -1),
@@ -34,4 +36,4 @@ def test_defaults_are_safe_and_good_values_accepted() -> None:
 
 
 def test_the_key_is_not_shown() -> None:
-    assert "sk-secret" not in repr(ServerConfig(api_key="sk-secret"))
+    assert "sk-secret" not in repr(ServerConfig(api_key=("sk-secret",)))

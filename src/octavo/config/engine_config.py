@@ -44,7 +44,9 @@ class EngineConfig:
     )
     max_num_batched_tokens: int | str | None = option_field(None, "Token budget of one step.")
     max_num_seqs: int = option_field(256, "Most requests in one step.")
-    max_num_queued_reqs: int = option_field(512, "Most requests waiting in the server; beyond it they are refused.")
+    max_num_queued_reqs: int = option_field(
+        512, "Most sequences that may wait, beyond max_num_seqs; further ones are refused."
+    )
     kv_cache_memory: int | str | None = option_field(
         None, "Memory for keys and values, in bytes (512M, 4G); default: a quarter of what is available."
     )
@@ -58,7 +60,9 @@ class EngineConfig:
         choices=("continuous", "static"),
     )
     scheduling_policy: str = option_field(
-        "fcfs", "Who is served first.", choices=("fcfs", "priority", "fair"), not_built_values=("fair",)
+        "fcfs",
+        "Who is served first: by arrival, by the field priority, or the client that was given the fewest tokens.",
+        choices=("fcfs", "priority", "fair"),
     )
     threads: int | None = option_field(None, "CPU threads; default: the cores this process may use.")
     enforce_eager: bool = option_field(False, "Compute op by op instead of replaying a recorded pass; same results.")

@@ -9,8 +9,10 @@ from octavo.config.quantities import parse_quantity
 from octavo.core.errors import ConfigError
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+_KEY = re.compile(r"[!-~]{1,1024}")
 _MODEL_NAME = re.compile(r"[!-~]{1,256}")
-_MOST_SECONDS = 86_400.0
+MOST_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,8 +21,19 @@ class ServerConfig:
 
     host: str = option_field("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every one of this machine's.")
     port: int = option_field(8000, "TCP port; 0 takes a free one.")
-    api_key: str | None = option_field(
-        None, "Require «Authorization: Bearer KEY» on every route but /health.", is_secret=True
+    api_key: tuple[str, ...] = option_field(
+        (),
+        "Require «Authorization: Bearer KEY» on every route but /health; given several times, any of them.",
+        is_secret=True,
+    )
+    api_key_file: str | None = option_field(None, "A file with such keys, one a line; others cannot read it from ps.")
+    client_header: str | None = option_field(
+        None,
+        "For --scheduling-policy fair: a header in which a proxy says whose a request is; default: the API key where "
+        "there are several, else the address.",
+    )
+    request_timeout: float | None = option_field(
+        None, "Seconds a request may take, its wait included; also the most that its field timeout may ask for."
     )
     served_model_name: tuple[str, ...] = option_field(
         (), "Names that requests may give the model, the first in /v1/models; default: the model as given."
@@ -47,6 +60,10 @@ class ServerConfig:
         return parse_quantity("max_body_bytes", self.max_body_bytes)
 
     @property
+    def has_keys(self) -> bool:
+        return bool(self.api_key) or self.api_key_file is not None
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only programs on this machine can connect."""
         try:
@@ -59,8 +76,11 @@ class ServerConfig:
             raise ConfigError(
                 f"host={self.host!r} is neither an IP address nor a host name; write 127.0.0.1 or 0.0.0.0", param="host"
             )
-        if self.api_key is not None and not re.fullmatch(r"[!-~]{1,1024}", self.api_key):
-            raise ConfigError("api_key must be 1 … 1024 visible ASCII characters without spaces", param="api_key")
+        check_keys("api_key", self.api_key)
+        if self.client_header is not None and not _HEADER_NAME.fullmatch(self.client_header):
+            raise ConfigError(
+                f"client_header={self.client_header!r} is not a header's name; write X-Client-Id", param="client_header"
+            )
         for name in self.served_model_name:
             if not isinstance(name, str) or not _MODEL_NAME.fullmatch(name):
                 raise ConfigError(
@@ -74,8 +94,21 @@ class ServerConfig:
         _within("port", self.port, 0, 65_535)
         _within("max_body_bytes", self.body_limit_bytes, 1024, 1 << 30)
         for name in ("header_timeout_s", "body_timeout_s", "keep_alive_s"):
-            _within(name, getattr(self, name), 0.1, _MOST_SECONDS)
-        _within("drain_timeout_s", self.drain_timeout_s, 0.0, _MOST_SECONDS)
+            _within(name, getattr(self, name), 0.1, MOST_SECONDS)
+        if self.request_timeout is not None:
+            _within("request_timeout", self.request_timeout, 0.001, MOST_SECONDS)
+        _within("drain_timeout_s", self.drain_timeout_s, 0.0, MOST_SECONDS)
+
+
+def check_keys(param: str, keys: tuple[str, ...]) -> None:
+    """Raises `ConfigError`, which never quotes a key."""
+    for number, key in enumerate(keys, start=1):
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise ConfigError(
+                f"{param}: key {number} must be 1 … 1024 visible ASCII characters without spaces", param=param
+            )
+    if len(set(keys)) < len(keys):
+        raise ConfigError(f"{param} has a key twice; leave one out", param=param)
 
 
 def _is_host(host: str) -> bool:

@@ -47,7 +47,15 @@ class UnsupportedModelError(OctavoError, ValueError):
 
 
 class QueueFullError(OctavoError):
-    """More requests wait than `max_num_queued_reqs` allows (HTTP 503, retry later)."""
+    """More sequences wait than `max_num_queued_reqs` allows (HTTP 503, retry in `retry_after_s` seconds)."""
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceededError(OctavoError):
+    """The request did not finish in the time it was given (HTTP 504)."""
 
 
 class EngineDeadError(OctavoError, RuntimeError):

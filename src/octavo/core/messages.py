@@ -118,6 +118,7 @@ class EngineRequest(_Message, frozen=True):
     """`time.monotonic()` when the request entered: one clock for all processes of a machine."""
     priority: int = 0
     cache_salt: str = ""
+    client: str = ""
 
 
 class AbortRequest(_Message, frozen=True):

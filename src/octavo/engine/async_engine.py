@@ -16,10 +16,11 @@ import zmq.asyncio
 
 from octavo.config import EngineConfig
 from octavo.config.env import cache_directory
-from octavo.core.errors import EngineDeadError, QueueFullError
+from octavo.core.errors import EngineDeadError
 from octavo.core.messages import AbortRequest, EngineStats, OutputBatch
 from octavo.core.outputs import RequestDelta
 from octavo.core.sampling_params import SamplingParams
+from octavo.engine.admission import Admission, Places
 from octavo.engine.child import child_command
 from octavo.engine.front_end import FrontEnd, load_front_end
 from octavo.engine.grammar_check import GrammarChecker
@@ -60,6 +61,7 @@ class AsyncEngine:
 
     info: EngineInfo
     front_end: FrontEnd
+    admission: Admission
 
     def __init__(self, config: EngineConfig, directory: "tempfile.TemporaryDirectory[str]") -> None:
         self.config = config
@@ -114,6 +116,9 @@ class AsyncEngine:
         )
         self.info = await self._until_ready(on_phase)
         self.front_end = await loading
+        self.admission = Admission(
+            max_num_seqs=self.info.max_num_seqs, max_num_queued_reqs=self.info.max_num_queued_reqs
+        )
         self._input = self.front_end.input_processor(self.info)
         self._output = OutputProcessor(self.front_end.tokenizer)
         self._is_ready = True
@@ -194,26 +199,34 @@ class AsyncEngine:
         request_id: str,
         priority: int = 0,
         cache_salt: str = "",
+        client: str = "",
+        places: Places | None = None,
     ) -> AsyncIterator[RequestDelta]:
         """Deltas until the request ends; closing the iterator before that aborts it.
+
+        `client` is whose it is, for the policy that is fair between clients. `places` are what was
+        taken of `admission` for it; it takes its own otherwise, and gives them back when it ends.
 
         Raises, before the first delta, `InvalidRequestError`, `ContextLengthError`, `QueueFullError`
         or `EngineDeadError`. An engine that dies later gives a last delta with `error`.
         """
         self._check_open()
-        check_text("request_id", request_id)
-        if params.structured_outputs is not None:
-            await self._grammar_checker.check(params.structured_outputs)
+        places = places or self.admission.take(params.n)
         engine_id = f"{request_id}#{next(self._numbers)}"  # its own, should a caller use an id again
-        request = await self._off_loop(
-            lambda: self._input.process(engine_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt)
-        )
-        self._check_open()
-        message = encoder.encode(Add(request))
-        queue: asyncio.Queue[RequestDelta] = asyncio.Queue()
-        is_finished = False
-        self._queues[engine_id] = queue
+        is_finished = True
         try:
+            check_text("request_id", request_id)
+            if params.structured_outputs is not None:
+                await self._grammar_checker.check(params.structured_outputs)
+            request = await self._off_loop(
+                lambda: self._input.process(
+                    engine_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt, client=client
+                )
+            )
+            self._check_open()
+            message = encoder.encode(Add(request))
+            queue = self._queues[engine_id] = asyncio.Queue()
+            is_finished = False
             self._output.add(request)
             await self._outbox.send(message)
             while not is_finished:
@@ -222,23 +235,21 @@ class AsyncEngine:
                 is_finished = delta.is_finished
                 yield delta
         finally:
-            del self._queues[engine_id]
+            places.give_back(params.n)
+            self._queues.pop(engine_id, None)
             if not is_finished:
-                self._output.fail(engine_id, "aborted")
-                if self.is_healthy:
-                    await self._send(Abort(AbortRequest(engine_id)))
+                await self._abort(engine_id)
+
+    async def _abort(self, engine_id: str) -> None:
+        self._output.fail(engine_id, "aborted")
+        if self.is_healthy:
+            await self._send(Abort(AbortRequest(engine_id)))
 
     def _check_open(self) -> None:
         if not self.is_healthy:
             raise EngineDeadError("the engine has died; restart the server")
         if self._is_stopping:
             raise EngineDeadError("the server is shutting down; send the request again elsewhere or later")
-        limit = self.info.max_num_seqs + self.info.max_num_queued_reqs
-        if len(self._queues) >= limit:
-            raise QueueFullError(
-                f"{len(self._queues)} requests are open, and max_num_queued_reqs={self.info.max_num_queued_reqs} "
-                "may wait; send the request again later"
-            )
 
     # ── the socket ───────────────────────────────────────────────────────────────────────────────
 

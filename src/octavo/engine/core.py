@@ -129,6 +129,7 @@ def _sample(request: EngineRequest, index: int) -> Request:
         max_tokens=request.max_tokens,
         eos_token_ids=frozenset(request.eos_token_ids),
         priority=request.priority,
+        client=request.client,
         arrival_s=request.arrival_s,
         cache_salt=request.cache_salt,
     )

@@ -73,6 +73,7 @@ class InputProcessor:
         *,
         priority: int = 0,
         cache_salt: str = "",
+        client: str = "",
     ) -> EngineRequest:
         """A request the engine can run: the one gate where everything is checked.
 
@@ -81,6 +82,7 @@ class InputProcessor:
         self._check_token_ids(prompt_token_ids)
         self._check_priority(priority)
         check_text("cache_salt", cache_salt)
+        check_text("client", client)
         return EngineRequest(
             request_id,
             prompt_token_ids,
@@ -91,6 +93,7 @@ class InputProcessor:
             arrival_s=time.monotonic(),
             priority=priority,
             cache_salt=cache_salt,
+            client=client,
         )
 
     def _check_token_ids(self, token_ids: Sequence[int]) -> None:

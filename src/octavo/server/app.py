@@ -9,8 +9,9 @@ from starlette.exceptions import HTTPException
 
 import octavo
 from octavo.server.answer import json_response
-from octavo.server.auth import KeyCheck
+from octavo.server.auth import KeyCheck, load_keys
 from octavo.server.chat import chat
+from octavo.server.clients import ClientNames
 from octavo.server.completions import complete
 from octavo.server.context import ServerContext
 from octavo.server.errors import ApiError, not_built, overloaded
@@ -51,7 +52,13 @@ def build_app(context: ServerContext) -> FastAPI:
     _add_status(app, context)
     _add_not_built(app)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_middleware(FrontDoor, key_check=KeyCheck(context.config.api_key), gate=context.gate)
+    keys = load_keys(context.config)
+    app.add_middleware(
+        FrontDoor,
+        key_check=KeyCheck(keys),
+        client_names=ClientNames(len(keys), context.config.client_header),
+        gate=context.gate,
+    )
     return app
 
 
@@ -59,7 +66,7 @@ def _add_generation(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/v1/completions",
         openapi_extra=request_body(CompletionRequest),
-        responses=responses(Completion, *_BODY_ERRORS, 500, 503, chunk=Completion),
+        responses=responses(Completion, *_BODY_ERRORS, 500, 503, 504, chunk=Completion),
     )
     async def create_completion(request: Request) -> Response:
         """Continue prompts."""
@@ -68,7 +75,7 @@ def _add_generation(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/v1/chat/completions",
         openapi_extra=request_body(ChatCompletionRequest),
-        responses=responses(ChatCompletion, *_BODY_ERRORS, 500, 503, chunk=ChatCompletionChunk),
+        responses=responses(ChatCompletion, *_BODY_ERRORS, 500, 503, 504, chunk=ChatCompletionChunk),
     )
     async def create_chat_completion(request: Request) -> Response:
         """Answer a conversation."""

@@ -1,27 +1,56 @@
-"""The API key."""
+"""The API keys."""
 
 import hashlib
 import hmac
+from collections.abc import Sequence
+from pathlib import Path
 
 from starlette.datastructures import Headers
 
+from octavo.config.server_config import ServerConfig, check_keys
+from octavo.core.errors import ConfigError
 from octavo.server.errors import ApiError
+
+MAX_KEY_FILE_BYTES = 1 << 20
+
+
+def load_keys(config: ServerConfig) -> tuple[str, ...]:
+    """The keys of the options and of the file; none: everyone is let in. Raises `ConfigError`."""
+    if config.api_key_file is None:
+        return config.api_key
+    file = Path(config.api_key_file)
+    try:
+        if file.stat().st_size > MAX_KEY_FILE_BYTES:
+            raise ConfigError(f"api_key_file={file} is larger than {MAX_KEY_FILE_BYTES} bytes", param="api_key_file")
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(
+            f"api_key_file={file} cannot be read: {reason}; name a text file with one key a line", param="api_key_file"
+        ) from None
+    keys = tuple(line.strip() for line in lines if line.strip())
+    if not keys:
+        raise ConfigError(f"api_key_file={file} has no key; write one a line", param="api_key_file")
+    keys = (*config.api_key, *keys)
+    check_keys("api_key_file", keys)
+    return keys
 
 
 class KeyCheck:
-    """Lets in who has the key; everyone, where there is none. Compares in constant time."""
+    """Lets in who has one of the keys; everyone, where there is none. Compares with all, each in constant time."""
 
-    def __init__(self, api_key: str | None) -> None:
-        self._digest = None if api_key is None else _digest(api_key.encode())
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._digests = [_digest(key.encode()) for key in keys]
 
-    def require(self, headers: Headers) -> None:
-        """Raises `ApiError` (401)."""
-        if self._digest is None:
-            return
+    def require(self, headers: Headers) -> int | None:
+        """The number of the key that was given; None where none is needed. Raises `ApiError` (401)."""
+        if not self._digests:
+            return None
         given = headers.getlist("authorization")
         scheme, _, key = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        is_right = hmac.compare_digest(_digest(key.strip().encode("latin-1", "replace")), self._digest)
-        if not is_right or scheme.lower() != "bearer":
+        digest = _digest(key.strip().encode("latin-1", "replace"))
+        matches = [number for number, own in enumerate(self._digests) if hmac.compare_digest(digest, own)]
+        if not matches or scheme.lower() != "bearer":
             what = "wrong" if given else "missing"
             raise ApiError(
                 401,
@@ -30,6 +59,7 @@ class KeyCheck:
                 type="authentication_error",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        return matches[0]
 
 
 def _digest(key: bytes) -> bytes:

@@ -36,6 +36,7 @@ from octavo.server.replies import (
 from octavo.server.sampling import check_streaming, priority_and_salt, requested_max_tokens, sampling_params
 from octavo.server.schemas import ChatCompletionRequest
 from octavo.server.sse import event_stream
+from octavo.server.visit import Visit, visit_of
 
 _FIELD_NAMES: Mapping[str | None, str] = {"prompt": "messages", "logprobs": "top_logprobs"}
 """What the engine calls a field → what it is called here."""
@@ -46,23 +47,30 @@ async def chat(context: ServerContext, http: Request) -> Response:
     request = await read_request(http, context.config, ChatCompletionRequest)
     check_model(context, request.model)
     check_streaming(request)
+    visit = visit_of(http)
+    visit.limit_time(context.config, request.timeout)
     try:
-        return await until_disconnect(http.receive, _answer(context, request))
+        return await until_disconnect(http.receive, _answer(context, request, visit))
     except OctavoError as error:
         error.param = _FIELD_NAMES.get(error.param, error.param)
         raise
 
 
-async def _answer(context: ServerContext, request: ChatCompletionRequest) -> Response:
+async def _answer(context: ServerContext, request: ChatCompletionRequest, visit: Visit) -> Response:
     params = _params(context, request)
     priority, salt = priority_and_salt(request)
-    token_ids = await chat_token_ids(
-        context,
-        request.messages,
-        add_generation_prompt=request.add_generation_prompt is not False,
-        template_kwargs=request.chat_template_kwargs or {},
+    visit.enter(context.engine, params.n)
+    token_ids = await visit.in_time(
+        chat_token_ids(
+            context,
+            request.messages,
+            add_generation_prompt=request.add_generation_prompt is not False,
+            template_kwargs=request.chat_template_kwargs or {},
+        )
     )
-    call = GenerationCall(id=new_id("chatcmpl"), prompts=[token_ids], params=params, priority=priority, cache_salt=salt)
+    call = GenerationCall(
+        id=new_id("chatcmpl"), prompts=[token_ids], params=params, priority=priority, cache_salt=salt, visit=visit
+    )
     writer = _Writer(context, request, call)
     if request.stream:
         return await event_stream(writer.chunks())

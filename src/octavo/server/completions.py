@@ -36,6 +36,7 @@ from octavo.server.sampling import (
 )
 from octavo.server.schemas import CompletionRequest
 from octavo.server.sse import event_stream
+from octavo.server.visit import Visit, visit_of
 
 
 async def complete(context: ServerContext, http: Request) -> Response:
@@ -43,27 +44,35 @@ async def complete(context: ServerContext, http: Request) -> Response:
     request = await read_request(http, context.config, CompletionRequest)
     check_model(context, request.model)
     check_streaming(request)
-    return await until_disconnect(http.receive, _answer(context, request))
+    visit = visit_of(http)
+    visit.limit_time(context.config, request.timeout)
+    return await until_disconnect(http.receive, _answer(context, request, visit))
 
 
-async def _answer(context: ServerContext, request: CompletionRequest) -> Response:
-    writer = await _prepare(context, request)
+async def _answer(context: ServerContext, request: CompletionRequest, visit: Visit) -> Response:
+    writer = await visit.in_time(_prepare(context, request, visit))
     if request.stream:
         return await event_stream(writer.chunks())
     return json_response(await writer.whole())
 
 
-async def _prepare(context: ServerContext, request: CompletionRequest) -> "_Writer":
+async def _prepare(context: ServerContext, request: CompletionRequest, visit: Visit) -> "_Writer":
     prompts = read_prompts(context, request)
     overrides, is_prompt_only = _overrides(request)
     params = sampling_params(context, request, **overrides)
     priority, salt = priority_and_salt(request)
+    visit.enter(context.engine, len(prompts) * params.n)
     prompt_token_ids = await tokenize_all(context, prompts)
     echoed = None
     if request.echo:
         echoed = await prompt_texts(context, prompts, prompt_token_ids, skip_special_tokens=params.skip_special_tokens)
     call = GenerationCall(
-        id=new_id("cmpl"), prompts=prompt_token_ids, params=params, priority=priority, cache_salt=salt
+        id=new_id("cmpl"),
+        prompts=prompt_token_ids,
+        params=params,
+        priority=priority,
+        cache_salt=salt,
+        visit=visit,
     )
     return _Writer(context, request, call, echoed, is_prompt_only)
 

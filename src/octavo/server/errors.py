@@ -10,6 +10,7 @@ from starlette.responses import Response
 from octavo.core.errors import (
     ConfigError,
     ContextLengthError,
+    DeadlineExceededError,
     EngineDeadError,
     InvalidRequestError,
     NotBuiltError,
@@ -66,7 +67,11 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, (InvalidRequestError, ConfigError)):
         return ApiError(400, error.message, code="invalid_value", param=error.param)
     if isinstance(error, QueueFullError):
-        return overloaded(error.message, code="queue_full")
+        return overloaded(error.message, code="queue_full", retry_after_s=error.retry_after_s)
+    if isinstance(error, DeadlineExceededError):
+        return ApiError(
+            504, error.message, code="timeout", type="timeout_error", param=error.param, headers=_DO_NOT_RETRY
+        )
     if isinstance(error, EngineDeadError):
         return ApiError(503, error.message, code="engine_dead", type="server_error", headers=_DO_NOT_RETRY)
     error_id = f"err-{secrets.token_hex(8)}"

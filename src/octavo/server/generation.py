@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from octavo.core.errors import EngineDeadError, InvalidRequestError
+from octavo.core.errors import DeadlineExceededError, EngineDeadError, InvalidRequestError
 from octavo.core.outputs import RequestDelta
 from octavo.core.request import RequestFailure
 from octavo.core.sampling_params import SamplingParams
 from octavo.server.context import ServerContext
 from octavo.server.errors import internal
+from octavo.server.visit import Visit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class GenerationCall:
     params: SamplingParams
     priority: int
     cache_salt: str
+    visit: Visit
+    """Whose it is; it holds a place for each sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,22 @@ class PromptDelta:
 
 
 async def generate_all(context: ServerContext, call: GenerationCall) -> AsyncGenerator[PromptDelta, None]:
-    """All prompts' deltas as they come. Closing it, or one that fails, aborts what is still open.
+    """All prompts' deltas as they come. Closing it, its deadline, or one that fails aborts what is still open.
 
-    Raises what `AsyncEngine.generate` raises, and `ApiError` where the engine failed on a request.
+    Raises what `AsyncEngine.generate` raises, `ApiError` where the engine failed on a request, and
+    `DeadlineExceededError`.
     """
     news: asyncio.Queue[PromptDelta | Exception] = asyncio.Queue()
     tasks = [asyncio.create_task(_pump(context, call, index, news)) for index in range(len(call.prompts))]
     num_open = len(tasks)
+
+    def expire(error: DeadlineExceededError) -> None:
+        """End them here and now, even if nobody reads the news, as of a client that is slow."""
+        for task in tasks:
+            task.cancel()
+        news.put_nowait(error)
+
+    timer = call.visit.at_deadline(expire)
     try:
         while num_open:
             item = await news.get()
@@ -49,6 +61,8 @@ async def generate_all(context: ServerContext, call: GenerationCall) -> AsyncGen
             num_open -= item.delta.is_finished
             yield item
     finally:
+        if timer is not None:
+            timer.cancel()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -66,6 +80,8 @@ async def _pump(
             request_id=request_id,
             priority=call.priority,
             cache_salt=call.cache_salt,
+            client=call.visit.client,
+            places=call.visit.places,
         ):
             news.put_nowait(PromptDelta(index, delta))
     except Exception as error:  # noqa: BLE001  (raised again by whoever reads the news)

@@ -9,9 +9,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.server.auth import KeyCheck
+from octavo.server.clients import ClientNames
 from octavo.server.context import Gate
 from octavo.server.disconnect import ClientDisconnectedError
 from octavo.server.errors import ApiError, as_api_error, overloaded
+from octavo.server.visit import Visit, attach_visit
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +25,16 @@ _REQUEST_ID = re.compile(r"[!-~]{1,256}")
 class FrontDoor:
     """Stands before all routes. Every reply has `X-Request-Id`: the client's, or one made here."""
 
-    def __init__(self, app: ASGIApp, key_check: KeyCheck, gate: Gate, open_paths: Sequence[str] = OPEN_PATHS) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        key_check: KeyCheck,
+        client_names: ClientNames,
+        gate: Gate,
+        open_paths: Sequence[str] = OPEN_PATHS,
+    ) -> None:
         self._app = app
+        self._client_names = client_names
         self._key_check = key_check
         self._gate = gate
         self._open_paths = frozenset(open_paths)
@@ -45,14 +55,18 @@ class FrontDoor:
             if scope["path"] in self._open_paths:
                 await self._app(scope, receive, reply.send)
                 return
-            self._key_check.require(headers)
+            key_number = self._key_check.require(headers)
             if self._gate.is_closed:
                 raise overloaded("the server is ending; send the request again later", code="shutting_down")
+            address = (scope.get("client") or ("",))[0]
+            visit = Visit(self._client_names.name(key_number, headers, address))
+            attach_visit(scope, visit)
             self._gate.num_inside += 1
             try:
                 await self._app(scope, receive, reply.send)
             finally:
                 self._gate.num_inside -= 1
+                visit.leave()
         except ClientDisconnectedError:
             logger.debug("request %s: the client went away", reply.request_id)
         except Exception as error:  # noqa: BLE001  (what is not a typed error is logged where it becomes a reply)

@@ -19,6 +19,8 @@ from octavo.config import EngineConfig
 from octavo.config.server_config import ServerConfig
 from octavo.core.errors import ConfigError
 from octavo.server.app import build_app
+from octavo.server.auth import load_keys
+from octavo.server.clients import check_client_header
 from octavo.server.context import ServerContext, make_context
 from octavo.server.protocol import bounded_protocol
 
@@ -41,6 +43,7 @@ def serve_forever(config: EngineConfig, server_config: ServerConfig) -> None:
     logging.basicConfig(level=server_config.log_level.upper(), format=form, force=True)
     _raise_file_limit()
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    check_client_header(config, server_config, len(load_keys(server_config)))
     with bound_socket(server_config.host, server_config.port) as listener:
         asyncio.run(_serve(config, server_config, listener))
 
@@ -226,9 +229,9 @@ def _announce(context: ServerContext, listener: socket.socket, seconds: float) -
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
     name = context.model_names[0]
-    key = "" if options.api_key is None else " -H 'Authorization: Bearer KEY'"
+    key = "" if not options.has_keys else " -H 'Authorization: Bearer KEY'"
     body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-    if options.api_key is None and not options.is_loopback:
+    if not options.has_keys and not options.is_loopback:
         logger.warning("host=%s without api_key: whoever reaches this machine can use the model", options.host)
     _say(f"Octavo {octavo.__version__} serves {name} at {url}/v1 (ready in {seconds:.1f} s). Try:")
     _say(f"  curl {url}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'")

@@ -81,6 +81,8 @@ class GenerationRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     """The same in OpenAI's words; one of the two."""
     priority: int | None = None
     """Smaller runs first; for `--scheduling-policy priority`."""
+    timeout: float | None = None
+    """Seconds after which it is ended; at most `--request-timeout`."""
     cache_salt: str | None = None
     """Prefixes are shared only between requests of the same salt."""
 

@@ -1,0 +1,84 @@
+"""A request on its way through the server: whose it is, until when it may take, what it holds."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from octavo.config.server_config import MOST_SECONDS, ServerConfig
+from octavo.core.errors import DeadlineExceededError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from octavo.engine.admission import Places
+    from octavo.engine.async_engine import AsyncEngine
+
+_SCOPE_KEY = "octavo.visit"
+Result = TypeVar("Result")
+
+
+class Visit:
+    """Begins when the request arrives, and ends with the last byte of its answer; used on one event loop."""
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.places: Places | None = None
+        self._begin_s = asyncio.get_running_loop().time()
+        self._timeout_s: float | None = None
+
+    def limit_time(self, config: ServerConfig, asked_s: float | None) -> None:
+        """The deadline: as the request asks, at most as the options allow. Raises `InvalidRequestError`."""
+        limit_s = config.request_timeout
+        most_s = MOST_SECONDS if limit_s is None else limit_s
+        if asked_s is not None and not 0.0 < asked_s <= most_s:
+            raise InvalidRequestError(
+                f"timeout={asked_s} is not in 0 … {most_s:g} seconds; lower it, or leave it out", param="timeout"
+            )
+        self._timeout_s = limit_s if asked_s is None else asked_s
+
+    def enter(self, engine: "AsyncEngine", num_seqs: int) -> None:
+        """Take a place in the queue for each sequence. Raises `QueueFullError` or `InvalidRequestError`."""
+        self.places = engine.admission.take(num_seqs)
+
+    def leave(self) -> None:
+        """Give back what is still held. Idempotent."""
+        if self.places is not None:
+            self.places.close()
+
+    async def in_time(self, work: Awaitable[Result]) -> Result:
+        """The result of `work`, cancelled at the deadline. Raises `DeadlineExceededError`, and what `work` raises."""
+        if self._timeout_s is None:
+            return await work
+        working = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.wait({working}, timeout=max(0.0, self._begin_s + self._timeout_s - loop.time()))
+            if not working.done():
+                raise self._expired()
+            return working.result()
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+    def at_deadline(self, expire: Callable[[DeadlineExceededError], None]) -> "asyncio.TimerHandle | None":
+        """Have `expire` called at the deadline, unless the handle is cancelled; None where there is no deadline."""
+        if self._timeout_s is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return loop.call_at(self._begin_s + self._timeout_s, lambda: expire(self._expired()))
+
+    def _expired(self) -> DeadlineExceededError:
+        return DeadlineExceededError(
+            f"the request did not finish within {self._timeout_s:g} s; ask for less, or raise timeout",
+            param="timeout",
+        )
+
+
+def attach_visit(scope: Scope, visit: Visit) -> None:
+    scope[_SCOPE_KEY] = visit
+
+
+def visit_of(http: Request) -> Visit:
+    visit: Visit = http.scope[_SCOPE_KEY]
+    return visit
