@@ -6,6 +6,8 @@ import pytest
 from scheduler.traffic import Traffic, full, make_scheduler, windowed
 
 from octavo.cache import plan_layout
+from octavo.core.request import Request
+from octavo.scheduler.step import Step
 
 LAYOUTS = {
     "full": [full(4)] * 2,
@@ -30,6 +32,34 @@ def test_random_traffic_conserves_blocks_and_requests(layout: str, policy: str, 
     traffic.drain()
     assert traffic.num_requests > 100
     assert scheduler.num_preemptions > (5 if layout == "window" else 50)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("policy", ["fcfs", "priority", "fair"])
+def test_small_shares_and_awaited_prefixes_conserve_too(
+    layout: str, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the other traffic, with many prompts in a step, of which many wait for a prefix that another computes."""
+    monkeypatch.setattr("octavo.scheduler.step.MIN_SHARE_TOKENS", 2)
+    monkeypatch.setattr("octavo.scheduler.step.MAX_PASSED_OVER", 3)
+    monkeypatch.setattr("octavo.cache.kv_cache_manager.MIN_AWAITED_TOKENS", 4)
+    num_passed_over = 0
+    pass_over = Step.pass_over
+
+    def counted(step: Step, request: Request) -> None:
+        nonlocal num_passed_over
+        num_passed_over += 1
+        pass_over(step, request)
+
+    monkeypatch.setattr(Step, "pass_over", counted)
+    specs = LAYOUTS[layout]
+    num_blocks = plan_layout(specs).max_blocks(100, 24) + 3
+    scheduler = make_scheduler(specs, num_blocks, policy=policy, max_num_batched_tokens=24)
+    traffic = Traffic(scheduler, seed=len(layout), max_prompt=40, max_output=60)
+    for _ in range(400):
+        traffic.step(arrival_rate=0.5)
+    traffic.drain()
+    assert num_passed_over > 10
 
 
 @pytest.mark.parametrize("limits", [{"is_static": True}, {"enable_chunked_prefill": False}])

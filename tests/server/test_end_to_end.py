@@ -174,6 +174,19 @@ def test_a_client_that_goes_away_frees_its_blocks(served: Served) -> None:
     assert gauge(served.url, "vllm:kv_cache_usage_perc") == 0
 
 
+def test_a_deadline_ends_the_stream_and_frees_its_blocks(served: Served) -> None:
+    body = {**LONG, "stream": True, "timeout": 0.5}
+    reply = httpx.post(f"{served.url}/v1/completions", json=body, timeout=60)
+    *chunks, last = sse_events(reply.content)
+    assert chunks and json.loads(last)["error"]["code"] == "timeout"
+    assert httpx.post(f"{served.url}/v1/completions", json={**LONG, "timeout": 0.5}, timeout=60).status_code == 504
+    for _ in range(200):
+        if gauge(served.url, "vllm:kv_cache_usage_perc") == 0:
+            break
+    assert gauge(served.url, "vllm:num_requests_running") == 0
+    assert gauge(served.url, "vllm:kv_cache_usage_perc") == 0
+
+
 def test_cached_tokens_are_reported(client: openai.OpenAI) -> None:
     prompt = "A very particular prompt that is long enough to fill more than one block of sixteen tokens, twice."
     cached = [

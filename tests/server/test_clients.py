@@ -1,0 +1,61 @@
+"""Whose a request is: nothing that a client writes as it likes makes it many."""
+
+import pytest
+from server.conftest import InProcess, chat_body
+from server.fake_engine import FakeEngine
+from starlette.datastructures import Headers
+
+from octavo.config import EngineConfig
+from octavo.config.server_config import ServerConfig
+from octavo.core.errors import ConfigError
+from octavo.server.clients import MAX_NAME_CHARS, ClientNames, check_client_header
+
+CHAT = "/v1/chat/completions"
+
+
+def test_keys_where_there_are_several() -> None:
+    names = ClientNames(2, None)
+    assert names.name(0, Headers({}), "1.2.3.4") == names.name(0, Headers({}), "5.6.7.8")
+    assert names.name(0, Headers({}), "1.2.3.4") != names.name(1, Headers({}), "1.2.3.4")
+
+
+def test_the_header_that_a_proxy_writes() -> None:
+    names = ClientNames(1, "X-Forwarded-For")
+    forged = [Headers({"x-forwarded-for": f"{index}, 9.9.9.9"}) for index in range(3)]
+    assert len({names.name(0, headers, "127.0.0.1") for headers in forged}) == 1
+    twice = Headers(raw=[(b"x-forwarded-for", b"a"), (b"x-forwarded-for", b"9.9.9.9")])
+    assert names.name(0, twice, "127.0.0.1") == names.name(0, forged[0], "127.0.0.1")
+    assert names.name(0, Headers({"x-forwarded-for": "8.8.8.8"}), "127.0.0.1") != names.name(0, twice, "127.0.0.1")
+    assert names.name(0, Headers({}), "127.0.0.1") == "address 127.0.0.1"
+    assert len(names.name(0, Headers({"x-forwarded-for": "x" * 5000}), "")) < MAX_NAME_CHARS + 10
+
+
+def test_else_the_address_and_a_network_of_ipv6() -> None:
+    names = ClientNames(0, None)
+    assert names.name(None, Headers({}), "1.2.3.4") != names.name(None, Headers({}), "1.2.3.5")
+    assert names.name(None, Headers({}), "2001:db8::1") == names.name(None, Headers({}), "2001:db8::ffff:2")
+    assert names.name(None, Headers({}), "2001:db8:0:1::1") != names.name(None, Headers({}), "2001:db8::1")
+    assert names.name(None, Headers({}), "::1") == "address ::1"
+    assert names.name(None, Headers({}), "") == "address "
+
+
+def test_the_engine_is_told() -> None:
+    server = InProcess(FakeEngine(), api_key=("key-a", "key-b"))
+    for key in ("key-a", "key-b"):
+        for user in ("x", "y"):
+            body = chat_body(user=user, safety_identifier=user)
+            assert server.post(CHAT, body, headers={"authorization": f"Bearer {key}"}).status_code == 200
+    assert server.engine.clients == ["key 0", "key 0", "key 1", "key 1"]
+
+
+@pytest.mark.parametrize(("policy", "num_keys"), [("fcfs", 0), ("priority", 1), ("fair", 2)])
+def test_a_header_that_would_be_ignored_is_refused(policy: str, num_keys: int) -> None:
+    config = EngineConfig(scheduling_policy=policy)
+    check_client_header(config, ServerConfig(), num_keys)
+    with pytest.raises(ConfigError) as raised:
+        check_client_header(config, ServerConfig(client_header="X-Client"), num_keys)
+    assert raised.value.param == "client_header"
+
+
+def test_a_header_that_is_used_is_accepted() -> None:
+    check_client_header(EngineConfig(scheduling_policy="fair"), ServerConfig(client_header="X-Client"), 1)
