@@ -29,7 +29,8 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 @asynccontextmanager
 async def engine(path: Path, **options: Any) -> AsyncIterator[AsyncEngine]:
-    config = EngineConfig(model=str(path), skip_tokenizer_init=True, kv_cache_memory="4M", threads=1, **options)
+    options = {"kv_cache_memory": "4M", "threads": 1} | options
+    config = EngineConfig(model=str(path), skip_tokenizer_init=True, **options)
     started = await AsyncEngine.start(config)
     try:
         yield started
@@ -60,6 +61,41 @@ def test_streams_are_the_same_tokens_as_llm_gives(tiny: Callable[[str], Path]) -
 
     with LLM(str(tiny("gemma3")), skip_tokenizer_init=True, kv_cache_memory="4M", threads=1) as llm:
         expected = [llm.generate([5, 6, 7 + i], LONG)[0].outputs[0].token_ids for i in range(6)]
+    run(scenario)
+
+
+@pytest.mark.parametrize("policy", ["fair", "priority"])
+def test_no_policy_changes_a_token(policy: str, tiny: Callable[[str], Path]) -> None:
+    """Law 2 with preemptions, prompts that share steps, clients and priorities."""
+    from octavo import LLM
+
+    path = tiny("llama")
+    prompts = [[3 + index, *range(5, 65)] for index in range(12)]
+    params = SamplingParams(max_tokens=50, ignore_eos=True, seed=1)
+    limits = {"kv_cache_memory": "160K", "max_model_len": 128, "max_num_batched_tokens": 80}
+
+    async def scenario() -> None:
+        async with engine(path, scheduling_policy=policy, **limits) as started:
+            streams = [
+                collect(
+                    started.generate(
+                        prompt,
+                        params,
+                        request_id=str(index),
+                        client="ab"[index % 2],
+                        priority=index % 3 if policy == "priority" else 0,
+                    )
+                )
+                for index, prompt in enumerate(prompts)
+            ]
+            for index, deltas in enumerate(await asyncio.gather(*streams)):
+                tokens = [token for delta in deltas for piece in delta.outputs for token in piece.token_ids]
+                assert tokens == expected[index]
+            assert started.stats is not None
+            assert started.stats.num_preemptions > 0
+
+    with LLM(str(path), skip_tokenizer_init=True, threads=1, kv_cache_memory="1M", max_model_len=128) as llm:
+        expected = [llm.generate([prompt], params)[0].outputs[0].token_ids for prompt in prompts]
     run(scenario)
 
 
