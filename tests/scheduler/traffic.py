@@ -11,7 +11,7 @@ from octavo.core.messages import (
     SequenceEvent,
     sequence_id,
 )
-from octavo.core.request import FinishReason, Request
+from octavo.core.request import FinishReason, Request, RequestFailure
 from octavo.core.sampling_params import SamplingParams
 from octavo.scheduler import Scheduler, SchedulerLimits
 from octavo.scheduler.policy import POLICIES
@@ -93,7 +93,7 @@ class SlotOracle:
         for scheduled in batch.scheduled:
             self._check_reads(scheduled.request_id, scheduled.start, len(scheduled.token_ids), tokens)
             sampled = [rng.randrange(VOCAB)] if scheduled.is_sampled else []
-            error = "injected" if rng.random() < ROW_ERRORS else None
+            error = RequestFailure("injected") if rng.random() < ROW_ERRORS else None
             results.append(RequestResult(scheduled.request_id, [] if error else sampled, error=error))
         return ModelOutput(results)
 
