@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ops.attention_problem import PROBLEMS, Problem, problems, with_types
+from ops.attention_problem import CAUSAL, PROBLEMS, Built, Layout, Problem, problems, slots
 
 from octavo import ops
 from octavo.ops import OpArgumentError
@@ -16,8 +17,15 @@ from octavo.ops import OpArgumentError
 CASES = [
     *PROBLEMS,
     Problem(requests=((1, 1),)),
-    Problem(requests=((200, 1100),), right=0, group=1, num_kv_heads=1),
-    Problem(requests=((1100, 700),), left=600, right=100, group=1, num_kv_heads=1, key_size=7, value_size=200),
+    Problem(requests=((200, 1100),), num_kv_heads=1, group=1, options=CAUSAL),
+    Problem(
+        requests=((1100, 700),),
+        num_kv_heads=1,
+        group=1,
+        key_size=7,
+        value_size=200,
+        options={"window_left": 600, "window_right": 100},
+    ),
 ]
 
 
@@ -26,51 +34,29 @@ def backend(attention_backend):
     return attention_backend
 
 
-def gradients(problem: Problem) -> tuple[torch.Tensor, ...]:
-    """dq, and dk and dv of all requests one after the other."""
-    q, k_cache, v_cache, plan = problem.inputs()
-    lse = torch.empty(problem.num_heads, len(q))
-    o = ops.paged_attention(q, k_cache, v_cache, plan, problem.options(), lse_HT=lse)
-    dq, dk, dv = ops.attention_backward(output_gradient(problem), q, k_cache, v_cache, o, lse, plan, problem.options())
-    return dq, keys_of(dk, plan), keys_of(dv, plan)
+def gradients(built: Built) -> tuple[torch.Tensor, ...]:
+    o, lse = built.outputs()
+    q, k_cache, v_cache, plan, options = built.q, built.k_cache, built.v_cache, built.plan, built.options
+    ops.paged_attention(q, k_cache, v_cache, plan, options, out=o, lse_HT=lse)
+    return ops.attention_backward(output_gradient(o), q, k_cache, v_cache, o, lse, plan, options)
 
 
-def output_gradient(problem: Problem) -> torch.Tensor:
-    rows = sum(n for n, _ in problem.requests)
-    generator = torch.Generator().manual_seed(5)
-    return torch.randn(rows, problem.num_heads, problem.value_size, generator=generator).to(problem.q_dtype)
-
-
-def keys_of(cache: torch.Tensor, plan: ops.AttentionPlan) -> torch.Tensor:
-    parts = [cache[:0, 0]]
-    for r, count in enumerate(plan.seq_lens.tolist()):
-        token = torch.arange(count) + (0 if plan.key_starts is None else plan.key_starts[r])
-        parts.append(cache[plan.block_tables[r, token // plan.block_size].long(), token % plan.block_size])
-    return torch.cat(parts)
-
-
-def by_autograd(problem: Problem, dtype: torch.dtype, at: torch.dtype | None = None) -> tuple[torch.Tensor, ...]:
-    tensors = dict(problem.tensors)
-    leaves = [problem.tensors["q"], *problem.tensors["keys"], *problem.tensors["values"]]
-    leaves = [x.to(dtype).requires_grad_() for x in leaves]
-    count = len(problem.requests)
-    problem.tensors.update(q=leaves[0], keys=leaves[1 : count + 1], values=leaves[count + 1 :])
-    o, _ = problem.formula(dtype, at)
-    found = torch.autograd.grad(o, leaves, output_gradient(problem).to(dtype), materialize_grads=True)
-    problem.tensors.update(tensors)
-    return found[0], torch.cat(found[1 : count + 1]), torch.cat(found[count + 1 :])
+def output_gradient(o: torch.Tensor) -> torch.Tensor:
+    return torch.randn(o.shape, generator=torch.Generator().manual_seed(5)).to(o.dtype)
 
 
 def assert_close(problem: Problem) -> None:
     """Three times the error of autograd at the type's precision, and a unit of that: δ is made of an o that is rounded."""
-    plain = by_autograd(problem, torch.float32, problem.q_dtype)
-    for got, want, rough in zip(gradients(problem), by_autograd(problem, torch.float64), plain, strict=True):
+    built = problem.build()
+    do = output_gradient(built.outputs()[0])
+    exact, plain = built.gradients(do, torch.float64), built.gradients(do, torch.float32, problem.dtype)
+    for got, want, rough in zip(gradients(built), exact, plain, strict=True):
         assert got.shape == want.shape
-        assert got.dtype == problem.q_dtype
+        assert got.dtype == problem.dtype
         if want.numel():
             error = (got.double() - want).abs().max()
-            unit = max(torch.finfo(problem.q_dtype).eps, 1e-5)
-            allowed = 3 * (rough.to(problem.q_dtype) - want).abs().max() + unit * (1 + want.abs().max())
+            unit = max(torch.finfo(problem.dtype).eps, 1e-5)
+            allowed = 3 * (rough.to(problem.dtype) - want).abs().max() + unit * (1 + want.abs().max())
             assert error <= allowed
 
 
@@ -80,54 +66,51 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_gradients_are_accurate(case, dtype, backend):
-    assert_close(with_types(case, dtype, dtype))
+    assert_close(replace(case, dtype=dtype))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problem=problems(), dtype=st.sampled_from(DTYPES))
 def test_any_gradient(backend, problem, dtype):
-    assert_close(with_types(problem, dtype, dtype))
+    assert_close(replace(problem, dtype=dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_threads_and_companions_change_no_bit(dtype, backend, threads):
     """Whole requests, or keys and rows apart: the same sums in the same order."""
     requests = ((70, 1200), (600, 650))
-    problem = with_types(Problem(requests=requests, right=0, num_kv_heads=1, block_size=None), dtype, dtype)
+    together = Problem(requests=requests, num_kv_heads=1, layout=Layout.VARLEN, dtype=dtype, options=CAUSAL).build()
     threads(1)
-    want = gradients(problem)
+    want = gradients(together)
     threads(2)
-    for got, one in zip(gradients(problem), want, strict=True):
+    for got, one in zip(gradients(together), want, strict=True):
         assert torch.equal(got, one)
-    alone = with_types(Problem(requests=requests[:1], right=0, num_kv_heads=1, block_size=None), dtype, dtype)
-    alone.tensors.update({name: problem.tensors[name][:1] for name in ("keys", "values")}, q=problem.tensors["q"][:70])
-    d_o = output_gradient(problem)[:70]
-    q, k_cache, v_cache, plan = alone.inputs()
-    lse = torch.empty(alone.num_heads, 70)
-    o = ops.paged_attention(q, k_cache, v_cache, plan, alone.options(), lse_HT=lse)
-    dq, dk, _ = ops.attention_backward(d_o, q, k_cache, v_cache, o, lse, plan, alone.options())
+    alone = together.alone(0)
+    dq, dk, dv = gradients(alone)
+    keys = slots(alone.plan, 0)
     assert torch.equal(dq, want[0][:70])
-    assert torch.equal(keys_of(dk, plan), want[1][:1200])
+    for got, one in ((dk, want[1]), (dv, want[2])):
+        assert torch.equal(got.flatten(0, 1)[keys], one.flatten(0, 1)[keys])
 
 
 def test_a_value_that_no_row_sees_spoils_nothing(backend):
     if backend == "reference":
         pytest.skip("multiplies what it hides by 0")
-    problem = Problem(requests=((50, 100),), right=0, left=20)
-    want = gradients(problem)
-    problem.tensors["values"][0][:5] = torch.inf
-    problem.tensors["keys"][0][:5] = torch.nan
-    for got, one in zip(gradients(problem), want, strict=True):
+    built = Problem(requests=((50, 100),), options={"window_left": 20, "window_right": 0}).build()
+    want = gradients(built)
+    first = built.plan.block_tables[0, 0]
+    built.v_cache[first, :5] = torch.inf
+    built.k_cache[first, :5] = torch.nan
+    for got, one in zip(gradients(built), want, strict=True):
         assert torch.equal(got, one)
 
 
 def test_arguments_are_checked():
-    problem = Problem(requests=((20, 50),))
-    q, k_cache, v_cache, plan = problem.inputs()
-    o, lse = torch.zeros(20, 4, 16), torch.zeros(4, 20)
+    built = Problem(requests=((20, 50),)).build()
+    q, (o, lse) = built.q, built.outputs()
 
-    def call(do=o, q=q, k_cache=k_cache, o=o, lse=lse):
-        return ops.attention_backward(do, q, k_cache, v_cache, o, lse, plan, problem.options())
+    def call(do=o, q=q, k_cache=built.k_cache, o=o, lse=lse):
+        return ops.attention_backward(do, q, k_cache, built.v_cache, o, lse, built.plan, built.options)
 
     assert call()[0].shape == q.shape
     for wrong in (

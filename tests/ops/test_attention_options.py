@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ops.attention_problem import PROBLEMS, Problem, problems, with_types
+from ops.attention_problem import PROBLEMS, Built, Layout, Problem, head_slopes, problems, sinks, with_types
 
 from octavo import ops
+from octavo.ops import Dropout
 from octavo.ops.reference.philox import philox
 
 TYPES = [
@@ -20,8 +21,10 @@ TYPES = [
 ]
 CASES = [
     *PROBLEMS,
-    Problem(requests=((5, 2200),), left=2100, right=0, group=1, has_sinks=True),
-    Problem(requests=((2, 4200),), right=0, group=1, block_size=None, alibi="heads"),
+    Problem(requests=((5, 2200),), group=1, options={"window_left": 2100, "window_right": 0, "sinks": sinks}),
+    Problem(
+        requests=((2, 4200),), group=1, layout=Layout.VARLEN, options={"window_right": 0, "alibi_slopes": head_slopes}
+    ),
 ]
 
 
@@ -30,20 +33,21 @@ def backend(attention_backend):
     return attention_backend
 
 
-def attend(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
-    q, k_cache, v_cache, plan = problem.inputs()
-    lse = torch.full((problem.num_heads, len(q)), torch.nan)
-    return ops.paged_attention(q, k_cache, v_cache, plan, problem.options(), lse_HT=lse), lse
+def attend(built: Built) -> tuple[torch.Tensor, torch.Tensor]:
+    o, lse = built.outputs()
+    ops.paged_attention(built.q, built.k_cache, built.v_cache, built.plan, built.options, out=o, lse_HT=lse)
+    return o, lse
 
 
 def assert_close(problem: Problem) -> None:
     """Twice the error of the formula at the types' precision, the coarser of q's and the cache's, and 1e-5."""
-    o, lse = attend(problem)
-    exact, exact_lse = problem.formula(torch.float64)
-    precision = problem.q_dtype if problem.dtype.itemsize == 1 or problem.q_dtype != torch.float32 else problem.dtype
-    if problem.dtype.itemsize == 1:
+    built = problem.build()
+    o, lse = attend(built)
+    exact, exact_lse = built.formula(torch.float64)
+    precision = built.k_cache.dtype if built.q.dtype == torch.float32 else built.q.dtype
+    if built.k_cache.dtype.itemsize == 1:
         precision = torch.bfloat16  # which the path on AMX tiles multiplies in
-    plain, plain_lse = problem.formula(torch.float32, precision)
+    plain, plain_lse = built.formula(torch.float32, precision)
     if not o.numel():
         return
     assert (o.double() - exact).abs().max() <= 2 * (plain - exact).abs().max() + 1e-5
@@ -71,39 +75,26 @@ def test_any_problem(backend, problem, types):
 
 @pytest.mark.parametrize("types", TYPES[:3], ids=str)
 def test_a_request_has_the_same_bits_alone(types, backend):
-    requests = ((5, 20), (70, 300), (1, 130))
-    both = with_types(Problem(requests=requests, right=3, left=100, key_size=40, block_size=None), *types)
-    o, lse = attend(both)
-    q, k_cache, v_cache, plan = both.inputs()
-    row = 0
-    for r, (n, _) in enumerate(requests):
-        starts = torch.tensor([0, n], dtype=torch.int32)
-        alone = ops.AttentionPlan(
-            query_starts=starts,
-            seq_lens=plan.seq_lens[r : r + 1],
-            block_tables=plan.block_tables[r : r + 1],
-            block_size=plan.block_size,
-            key_starts=plan.key_starts[r : r + 1],
-        )
-        part = torch.empty(both.num_heads, n)
-        got = ops.paged_attention(q[row : row + n], k_cache, v_cache, alone, both.options(), lse_HT=part)
-        assert torch.equal(got, o[row : row + n])
-        assert torch.equal(part, lse[:, row : row + n])
-        row += n
+    requests, window = ((5, 20), (70, 300), (1, 130)), {"window_left": 100, "window_right": 3}
+    problem = Problem(requests=requests, key_size=40, layout=Layout.VARLEN, options=window)
+    together = with_types(problem, *types).build()
+    o, lse = attend(together)
+    parts = [attend(together.alone(request)) for request in range(len(requests))]
+    assert torch.equal(torch.cat([part for part, _ in parts]), o)
+    assert torch.equal(torch.cat([part for _, part in parts], 1), lse)
 
 
 def test_outputs_go_where_they_are_asked(backend):
-    problem = Problem(requests=((20, 50),), q_dtype=torch.bfloat16, dtype=torch.bfloat16)
-    want, want_lse = attend(problem)
-    q, k_cache, v_cache, plan = problem.inputs()
+    built = Problem(requests=((20, 50),), dtype=torch.bfloat16).build()
+    want, want_lse = attend(built)
     for out in (
         torch.zeros(20, 4, 40, dtype=torch.bfloat16)[..., 8:24],
         torch.zeros(4, 20, 16, dtype=torch.bfloat16).transpose(0, 1),
         torch.zeros(16, 20, 4, dtype=torch.bfloat16).permute(1, 2, 0),
     ):
         lse = torch.zeros(20, 4).T
-        strided_q = torch.zeros(16, 20, 4, dtype=torch.bfloat16).permute(1, 2, 0).copy_(q)
-        got = ops.paged_attention(strided_q, k_cache, v_cache, plan, problem.options(), out=out, lse_HT=lse)
+        q = torch.zeros(16, 20, 4, dtype=torch.bfloat16).permute(1, 2, 0).copy_(built.q)
+        got = ops.paged_attention(q, built.k_cache, built.v_cache, built.plan, built.options, out=out, lse_HT=lse)
         assert got is out
         assert torch.equal(out, want)
         assert torch.equal(lse, want_lse)
@@ -118,9 +109,9 @@ def test_philox_is_the_generator_of_its_paper():
 
 def test_dropout_drops_its_share(backend):
     """Of values of one, an output is the share that stays, made up for."""
-    problem = Problem(requests=((64, 300),), dropout=0.3, group=1, key_size=1, scale=0.0)
-    for values in problem.tensors["values"]:
-        values.fill_(1.0)
-    o, _ = attend(problem)
+    options = {"dropout": Dropout(probability=0.3, seed=0)}
+    built = Problem(requests=((64, 300),), group=1, key_size=1, scale=0.0, options=options).build()
+    built.v_cache.fill_(1.0)
+    o, _ = attend(built)
     assert abs(o.mean() - 1.0) < 0.02
     assert 0.01 < o.std() < 0.06

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ops.triton.problems import Layout, Problem
+from ops.attention_problem import CAUSAL, Layout, Problem, head_scales, head_slopes, request_scales, shared_bias
 
 from octavo.ops import Dropout
 
@@ -13,17 +13,9 @@ from octavo.ops.triton.arguments import Launch
 from octavo.ops.triton.backward import backward_launches
 from octavo.ops.triton.forward import forward_launches
 
-CAUSAL = {"window_right": 0}
-PREFILL = {
-    "rows": (64, 64),
-    "keys": (64, 64),
-    "num_heads": 8,
-    "num_kv_heads": 2,
-    "layout": Layout.DENSE,
-    "has_hints": True,
-}
-DECODE = {"rows": (1, 1), "keys": (1100, 20), "num_heads": 8, "num_kv_heads": 2, "has_hints": True}
-MIXED = {"rows": (1, 60), "keys": (1100, 60), "num_heads": 6, "num_kv_heads": 2}
+PREFILL = {"requests": ((64, 64),) * 2, "group": 4, "layout": Layout.DENSE, "has_hints": True}
+DECODE = {"requests": ((1, 1100), (1, 20)), "group": 4, "has_hints": True}
+MIXED = {"requests": ((1, 1100), (60, 60)), "group": 3}
 
 TOLERATED_SPILL_BYTES = 32
 """Eight registers, which some versions of the assembler give up for addresses that a loop only reads: four loads in 600 instructions."""
@@ -68,16 +60,13 @@ def test_main_launches_fit_and_spill_nothing(size, architecture):
     assert check(backward_of(causal, architecture), architecture) == names
 
 
-SCALES = {
-    "k_scales": lambda p, randn: randn(p.num_kv_heads).abs(),
-    "v_scales": lambda p, randn: randn(len(p.rows), p.num_kv_heads).abs(),
-}
+SCALES = {"k_scales": head_scales, "v_scales": request_scales}
 EVERYTHING = {
     "window_left": 40,
     "window_right": 3,
     "softcap": 3.0,
-    "alibi_slopes": lambda p, randn: randn(p.num_heads).abs(),
-    "bias": lambda p, randn: randn(1, 1, max(p.rows), max(p.keys)),
+    "alibi_slopes": head_slopes,
+    "bias": shared_bias,
     "sinks": lambda p, randn: randn(p.num_heads).double(),
     "dropout": Dropout(probability=0.1, seed=-1),
 }

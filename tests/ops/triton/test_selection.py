@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ops.triton.problems import Layout, Problem
+from ops.attention_problem import Layout, Problem
 
 from octavo.ops import AttentionOptions, AttentionPlan, OpArgumentError, table
 from octavo.ops.errors import MissingKernelsError
@@ -87,7 +87,7 @@ def test_a_missing_triton_is_named(monkeypatch):
 
 
 def test_hints_are_checked():
-    plan = Problem(rows=(3, 5), keys=(7, 2)).build().plan
+    plan = Problem(requests=((3, 7), (5, 2))).build().plan
     for good in ({"max_query_rows": 5}, {"max_query_rows": 9, "max_keys": 7}):
         assert changed(plan, **good).max_query_rows == good["max_query_rows"]
     for wrong in ({"max_query_rows": 4}, {"max_keys": 6}):
@@ -140,8 +140,7 @@ def test_sizes_choose_kernels(rows, hints, kernels):
     pytest.importorskip("triton", reason="Triton is not installed")
     from octavo.ops.triton.forward import forward_launches
 
-    keys = tuple(500 for _ in rows)
-    built = Problem(rows=rows, keys=keys, layout=Layout.VARLEN).build()
+    built = Problem(requests=tuple((count, 500) for count in rows), layout=Layout.VARLEN).build()
     plan = changed(built.plan, **hints)
     o, lse = built.outputs()
     launches = forward_launches(built.q, built.k_cache, built.v_cache, plan, built.options, o, lse, A100)

@@ -1,10 +1,13 @@
 """Legend: H query heads, N rows, M keys, E value size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.triton.problems import Layout, Problem, check_backward
+from ops.attention_problem import CAUSAL, Layout, Problem, head_slopes, problems, request_slopes, sinks
+from ops.triton.checks import check_backward
 
 from octavo.ops import Dropout, reference
 from octavo.ops.reference.philox import keep_mask
@@ -13,27 +16,27 @@ from octavo.ops.triton.launch_table import Tiles
 
 OPTIONS = {
     "full": {},
-    "causal": {"window_right": 0},
+    "causal": CAUSAL,
     "local": {"window_left": 20, "window_right": 5},
     "left": {"window_left": 33},
     "left by one": {"window_left": 1},  # a tile's last key is seen last by the first row of another
     "right": {"window_right": 7},
     "softcap": {"softcap": 2.0, "window_right": 0},
-    "alibi": {"alibi_slopes": lambda p, randn: randn(p.num_heads).abs()},
+    "alibi": {"alibi_slopes": head_slopes},
     "bias": {"bias": lambda p, randn: randn(len(p.rows), 1, max(p.rows), max(p.keys))},
-    "sinks": {"sinks": lambda p, randn: randn(p.num_heads)},
+    "sinks": {"sinks": sinks},
     "dropout": {"dropout": Dropout(probability=0.3, seed=2**40 + 5)},
     "negative": {"scale": -0.3, "window_right": 0},
     "all": {
         "window_left": 40,
         "window_right": 3,
         "softcap": 3.0,
-        "alibi_slopes": lambda p, randn: randn(len(p.rows), p.num_heads).abs(),
+        "alibi_slopes": request_slopes,
         "bias": lambda p, randn: randn(1, p.num_heads, max(p.rows), max(p.keys)),
         "dropout": Dropout(probability=0.1, seed=3),
     },
 }
-MIXED = {"rows": (90, 0, 9, 5), "keys": (90, 4, 0, 3), "num_heads": 2, "num_kv_heads": 1}
+MIXED = {"requests": ((90, 90), (0, 4), (9, 0), (5, 3)), "num_kv_heads": 1}
 
 
 def attend(q, k_cache, v_cache, plan, options, o, lse):
@@ -64,27 +67,26 @@ def test_options_in_fp16(name):
 
 @pytest.mark.parametrize(
     ("layout", "heads"),
-    [(Layout.DENSE, (2, 2)), (Layout.PAGED, (3, 1)), (Layout.PAGED, (4, 2))],
+    [(Layout.DENSE, (2, 1)), (Layout.PAGED, (1, 3)), (Layout.PAGED, (2, 2))],
     ids=["dense-MHA", "paged-MQA", "paged-GQA"],
 )
 def test_layouts_and_groups(layout, heads):
-    check(layout=layout, num_heads=heads[0], num_kv_heads=heads[1], options={"window_right": 0})
+    check(layout=layout, num_kv_heads=heads[0], group=heads[1], options=CAUSAL)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (7, 59), (80, 80), (128, 64), (300, 40)], ids=str)
 def test_head_sizes(sizes):
-    check(rows=(20,), keys=(37,), key_size=sizes[0], value_size=sizes[1], scale=sizes[0] ** -0.5)
+    check(requests=((20, 37),), key_size=sizes[0], value_size=sizes[1], scale=sizes[0] ** -0.5)
 
 
 def test_nothing_to_do():
-    check(rows=(), keys=(), layout=Layout.VARLEN)
-    check(rows=(0,), keys=(5,), layout=Layout.VARLEN)
-    check(rows=(5,), keys=(0,), layout=Layout.VARLEN)
+    for requests in ((), ((0, 5),), ((5, 0),)):
+        check(requests=requests, layout=Layout.VARLEN)
 
 
 def test_rows_of_no_request():
     """As there may be on a GPU, where the plan's values are not looked at."""
-    built = Problem(**MIXED, options={"window_right": 0}).build()
+    built = Problem(**MIXED, options=CAUSAL).build()
     o, lse = built.outputs()
     attend(built.q, built.k_cache, built.v_cache, built.plan, built.options, o, lse)
     do = torch.randn(o.shape, generator=torch.Generator().manual_seed(0))
@@ -118,7 +120,7 @@ def test_the_gradient_of_the_log_sum_exp():
 
 
 def test_strided_tensors():
-    built = Problem(**MIXED, options={"window_right": 0}).build()
+    built = Problem(**MIXED, options=CAUSAL).build()
     o, lse = built.outputs()
     attend(built.q, built.k_cache, built.v_cache, built.plan, built.options, o, lse)
     do = torch.randn(o.shape, generator=torch.Generator().manual_seed(0))
@@ -138,7 +140,7 @@ def test_dropout_drops_what_the_reference_drops(seed):
     num_rows, num_keys, num_heads = 20, 50, 2
     dropout = Dropout(probability=0.4, seed=seed)
     built = Problem(
-        rows=(2, num_rows), keys=(1, num_keys), num_heads=num_heads, num_kv_heads=num_heads, value_size=num_keys,
+        requests=((2, 1), (num_rows, num_keys)), num_kv_heads=num_heads, group=1, value_size=num_keys,
         layout=Layout.DENSE, options={"dropout": dropout},
     ).build()  # fmt: skip
     block = int(built.plan.block_tables[1, 0])
@@ -154,25 +156,6 @@ def test_dropout_drops_what_the_reference_drops(seed):
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
-@given(data=st.data())
-def test_any_problem(data):
-    num_requests = data.draw(st.integers(1, 3))
-    sizes = st.lists(st.integers(0, 50), min_size=num_requests, max_size=num_requests)
-    num_kv_heads, group = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3))
-    bound = st.none() | st.integers(0, 60)
-    check(
-        rows=tuple(data.draw(sizes)),
-        keys=tuple(data.draw(sizes)),
-        num_heads=num_kv_heads * group,
-        num_kv_heads=num_kv_heads,
-        key_size=data.draw(st.integers(1, 40)),
-        value_size=data.draw(st.integers(1, 40)),
-        block_size=data.draw(st.integers(1, 40)),
-        layout=data.draw(st.sampled_from(Layout)),
-        dtype=data.draw(st.sampled_from([torch.float32, torch.float16])),
-        options={
-            "window_left": data.draw(bound),
-            "window_right": data.draw(bound),
-            "softcap": data.draw(st.sampled_from([0.0, 5.0])),
-        },
-    )
+@given(problem=problems(50), dtype=st.sampled_from([torch.float32, torch.float16]))
+def test_any_problem(problem, dtype):
+    check_backward(replace(problem, dtype=dtype).build(), attend, kernels.attention_backward)
