@@ -55,7 +55,9 @@ class AnswerFormat:
 def read_answer_format(config: ServerConfig, tokenizer: Tokenizer, template_source: str) -> AnswerFormat:
     """The format that the options name; where they say `auto`, the one that template and tokenizer show."""
     tools = find_format(config.tool_call_parser, template_source)
-    knows_reasoning = CLOSING in template_source or tokenizer.token_to_id(CLOSING) is not None
+    knows_reasoning = any(
+        text in template_source or tokenizer.token_to_id(text) is not None for text in (OPENING, CLOSING)
+    )
     found = {text: tokenizer.token_to_id(text) for text in (*tools.markers, OPENING, CLOSING)}
     return AnswerFormat(
         tools=tools,

@@ -11,7 +11,8 @@ from octavo.core.structured_outputs import StructuredOutputs
 
 MAX_TOOLS = 128
 
-FunctionName = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+FunctionName = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$(?!\n)")]
+"""Python's `$` alone would let a line break pass."""
 
 
 class StreamOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

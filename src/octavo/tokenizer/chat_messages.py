@@ -49,7 +49,7 @@ def _message(message: Any, where: str, content_format: ContentFormat) -> dict[st
         raise InvalidRequestError(f"{where}.role={role!r}; allowed are {', '.join(ROLES)}", param=f"{where}.role")
     plain["content"] = _content(plain, f"{where}.content", content_format)
     if plain.get("tool_calls"):
-        plain["tool_calls"] = plain_tool_calls(plain["tool_calls"], f"{where}.tool_calls")
+        plain["tool_calls"] = _tool_calls(plain["tool_calls"], f"{where}.tool_calls")
     else:
         plain.pop("tool_calls", None)  # templates ask whether the field is there
     reasoning = next((plain[key] for key in _REASONING_KEYS if plain.get(key) is not None), None)
@@ -87,11 +87,8 @@ def _text_of_part(part: Any, where: str) -> str:
     return text
 
 
-def plain_tool_calls(calls: Any, where: str) -> list[dict[str, Any]]:
-    """OpenAI sends a call's arguments as a JSON text; templates expect the object in it. Changes `calls`.
-
-    Raises `InvalidRequestError` naming the call and field at fault.
-    """
+def _tool_calls(calls: Any, where: str) -> list[dict[str, Any]]:
+    """OpenAI sends a call's arguments as a JSON text; templates expect the object in it."""
     if not isinstance(calls, list):
         raise InvalidRequestError(f"{where} is a {type(calls).__name__}, not a list", param=where)
     for index, call in enumerate(calls):

@@ -15,7 +15,8 @@ from octavo.server.schemas import Function
 from octavo.server.tools.format import Message, ToolFormat
 from octavo.server.tools.frame import Frame
 from octavo.server.tools.grammar import ForcedCalls, json_call, literal
-from octavo.tokenizer.chat_messages import plain_data, plain_tool_calls
+from octavo.tokenizer.chat_messages import normalise_messages
+from octavo.tokenizer.content_format import ContentFormat
 
 _INSTRUCTION = (
     "You can call these functions, one JSON object a line:\n\n{functions}\n\n"
@@ -26,15 +27,17 @@ _INSTRUCTION = (
 
 
 def _write_messages(messages: Sequence[Message], functions: Sequence[Function]) -> list[Message]:
-    written: list[Message] = list(_without_tools(messages))
+    """Raises `InvalidRequestError` for messages that are malformed."""
+    if not functions and not any(message.get("tool_calls") or message.get("role") == "tool" for message in messages):
+        return list(messages)
+    written = list(_without_tools(normalise_messages(messages, ContentFormat.STRING)))
     if not functions:
         return written
     lines = "\n".join(json.dumps(_described(function), ensure_ascii=False) for function in functions)
     instruction = _INSTRUCTION.format(functions=lines)
-    if not written or written[0].get("role") not in ("system", "developer"):
+    if written[0]["role"] not in ("system", "developer"):
         return [{"role": "system", "content": instruction}, *written]
-    first = written[0]
-    return [{**first, "content": _extended(first.get("content"), instruction)}, *written[1:]]
+    return [{**written[0], "content": _extended(written[0]["content"], instruction)}, *written[1:]]
 
 
 def _described(function: Function) -> dict[str, Any]:
@@ -42,10 +45,7 @@ def _described(function: Function) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _extended(content: Any, text: str) -> Any:
-    """A system message's content with a text behind it."""
-    if isinstance(content, list):
-        return [*content, {"type": "text", "text": text}]
+def _extended(content: str | None, text: str) -> str:
     return f"{content}\n\n{text}" if content else text
 
 
@@ -53,42 +53,33 @@ def _without_tools(messages: Sequence[Message]) -> Iterator[Message]:
     """Calls as content; results that follow each other as one message, since many templates want turns to alternate."""
     names: dict[str, str] = {}
     results: list[dict[str, Any]] = []
-    for index, message in enumerate(messages):
-        if message.get("role") == "tool":
-            name = names.get(str(message.get("tool_call_id")), message.get("name"))
-            results.append({"name": name, "content": _plain_text(message.get("content"))})
+    for message in messages:
+        if message["role"] == "tool":
+            name = names.get(message["tool_call_id"], message.get("name"))
+            results.append({"name": name, "content": message["content"]})
             continue
         if results:
             yield _results_message(results)
             results = []
-        if message.get("tool_calls"):
-            yield _calling_message(message, f"messages[{index}].tool_calls", names)
-        else:
-            yield message
+        yield _calling_message(message, names) if "tool_calls" in message else message
     if results:
         yield _results_message(results)
 
 
-def _calling_message(message: Message, where: str, names: dict[str, str]) -> Message:
+def _calling_message(message: Message, names: dict[str, str]) -> Message:
     """The assistant's message with its calls in the content; notes in `names` which call is whose."""
-    calls = plain_tool_calls(plain_data(message["tool_calls"], where), where)
-    for call in calls:
-        names[str(call.get("id"))] = call["function"]["name"]
-    listed = [{"name": c["function"]["name"], "arguments": c["function"].get("arguments", {})} for c in calls]
-    written = json.dumps({"tool_calls": listed}, ensure_ascii=False)
+    calls = []
+    for call in message["tool_calls"]:
+        function = call["function"]
+        names[call["id"]] = function["name"]
+        calls.append({"name": function["name"], "arguments": function.get("arguments", {})})
+    written = json.dumps({"tool_calls": calls}, ensure_ascii=False)
     rest = {name: value for name, value in message.items() if name != "tool_calls"}
-    return {**rest, "content": _extended(message.get("content"), written)}
+    return {**rest, "content": _extended(message["content"], written)}
 
 
 def _results_message(results: Sequence[Mapping[str, Any]]) -> Message:
     return {"role": "user", "content": json.dumps({"tool_results": results}, ensure_ascii=False)}
-
-
-def _plain_text(content: Any) -> Any:
-    """A result's text where it comes as text parts."""
-    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-        return "\n".join(str(part.get("text", "")) for part in content)
-    return content
 
 
 def _grammar_rules(forced: ForcedCalls) -> str:

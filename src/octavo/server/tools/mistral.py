@@ -26,10 +26,9 @@ def _matches_marked(template_source: str) -> bool:
 
 
 def _list_rules(forced: ForcedCalls) -> str:
+    opening = f"{forced.marker(_TOOL_CALLS)} {literal(' ')}? {literal('[')}"
     calls = forced.repeated("call", literal(", "))
-    return "\n".join(
-        (f"calls: {forced.marker(_TOOL_CALLS)} {literal('[')} {calls} {literal(']')}", forced.call_rules(json_call))
-    )
+    return f"calls: {opening} {calls} {literal(']')}\n{forced.call_rules(json_call)}"
 
 
 def _marked_rules(forced: ForcedCalls) -> str:
