@@ -17,7 +17,7 @@ from octavo.server.tools.mistral import MISTRAL, MISTRAL_ARGS
 from octavo.server.tools.parser import ToolCallParser
 from octavo.server.tools.registry import FORMATS
 
-MANY = settings(max_examples=200, deadline=None)
+MANY = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 Call = tuple[str, str]
 """Name, and arguments as JSON text."""
 
