@@ -192,6 +192,7 @@ def test_an_answer_cut_off_keeps_what_there_is_of_the_call(tool_format: ToolForm
         (HERMES, '<tool_call>{"name": "f", "arguments": {}}<tool_call>{"name": "g", "arguments": "x"}',
          ("", [("f", "{}"), ("g", '"x"')])),
         (HERMES, '<tool_call>{"name": "f", "arguments": null}</tool_call>', ("", [("f", "null")])),
+        (HERMES, '<tool_call>{"name": "f", "arguments": {}}\n</tool_', ("", [("f", "{}")])),
         (LLAMA3, '<|python_tag|>{"name": "f", "parameters": {}}', ("", [("f", "{}")])),
         (LLAMA3, 'Then:<|python_tag|>{"name": "f", "arguments": {}}', ("Then:", [("f", "{}")])),
         (LLAMA3, 'See {"name": "f", "parameters": {}}', None),

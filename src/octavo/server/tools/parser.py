@@ -85,9 +85,8 @@ class ToolCallParser:
 
     def finish(self) -> list[AnswerEvent]:
         """The events that were held back: no further text comes."""
-        is_format = self._state is _State.AFTER or (self._state is _State.CALL and self._has_begun)
         is_edge = self._num_calls > 0 and not self._has_text and self._held.isspace()
-        if not (is_format or is_edge):
+        if self._state is not _State.AFTER and not is_edge:
             self._give_up()
         self._held = ""
         return self._out.take()
