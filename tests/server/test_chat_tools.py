@@ -304,3 +304,24 @@ def test_reasoning_sent_back_reaches_the_template() -> None:
     messages = [{"role": "user", "content": "U"}, assistant, {"role": "user", "content": "V"}]
     assert server.post(PATH, {**chat_body(), "messages": messages}).status_code == 200
     assert "<think>\nHm\n</think>\n\nA<|im_end|>" in prompt_text(server)
+
+
+def test_forced_calls_are_held_to_a_grammar() -> None:
+    server = serving(tool_templates.R1, "Hm.</think>" + '{"tool_calls": [{"name": "get_time", "arguments": {}}]}')
+    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}
+    [choice] = server.chat("Hi", tools=[strict, TIME], tool_choice="required")["choices"]
+    assert choice["message"]["reasoning"] == "Hm." and choice["finish_reason"] == "tool_calls"
+    grammar = server.engine.calls[-1][1].structured_outputs.grammar
+    assert grammar.startswith("start: reasoning") and "(" in grammar.partition("call:")[0].partition("calls:")[2]
+    named = {"type": "function", "function": {"name": "get_time"}}
+    server.chat("Hi", tools=[WEATHER, TIME], tool_choice=named)
+    grammar = server.engine.calls[-1][1].structured_outputs.grammar
+    assert "get_weather" not in grammar and "(" not in grammar.partition("call:")[0].partition("calls:")[2]
+    server.chat("Hi", tools=[WEATHER, TIME])
+    assert server.engine.calls[-1][1].structured_outputs is None
+
+
+def test_an_answer_held_to_a_shape_does_not_begin_with_reasoning() -> None:
+    server = serving(tool_templates.R1, '{"a": 1}')
+    [choice] = server.chat("Hi", response_format={"type": "json_object"})["choices"]
+    assert choice["message"]["content"] == '{"a": 1}' and "reasoning" not in choice["message"]

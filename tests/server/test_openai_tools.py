@@ -75,8 +75,13 @@ def test_stream_helper_rebuilds_the_answer(client: openai.OpenAI) -> None:
         assert len(a.logprobs.content) == len(b.logprobs.content)
 
 
-def test_what_is_not_built_is_refused(client: openai.OpenAI) -> None:
-    for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
-        with pytest.raises(openai.BadRequestError) as raised:
-            client.chat.completions.create(model=MODEL, messages=MESSAGES, tools=[WEATHER], tool_choice=choice)
-        assert raised.value.code == "not_built" and raised.value.param == "tool_choice"
+def test_forced_calls(client: openai.OpenAI, server: SocketServer) -> None:
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    for choice, names in (("required", ["get_weather", "get_time"]), (named, ["get_weather"])):
+        answer = client.chat.completions.create(
+            model=MODEL, messages=MESSAGES, tools=[WEATHER, TIME], tool_choice=choice
+        )
+        assert answer.choices[0].finish_reason == "tool_calls"
+        assert [call.function.name for call in answer.choices[0].message.tool_calls] == names
+        asked = server.engine.calls[-1][1].structured_outputs
+        assert ("get_time" in asked.grammar) is (choice == "required")

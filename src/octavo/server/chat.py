@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.core.errors import InvalidRequestError, NotBuiltError, OctavoError
 from octavo.core.sampling_params import MAX_LOGPROBS, SamplingParams
+from octavo.core.structured_outputs import StructuredOutputs
 from octavo.server.answer import json_response, new_id
 from octavo.server.body import read_request
-from octavo.server.chat_prompt import ChatPrompt, chat_prompt
+from octavo.server.chat_prompt import chat_prompt
 from octavo.server.chat_writer import ChatWriter
 from octavo.server.context import ServerContext
 from octavo.server.disconnect import until_disconnect
@@ -34,6 +36,8 @@ async def chat(context: ServerContext, http: Request) -> Response:
         return await until_disconnect(http.receive, _answer(context, request))
     except OctavoError as error:
         error.param = _FIELD_NAMES.get(error.param, error.param)
+        if error.param == "structured_outputs" and request.structured_outputs is None and not request.response_format:
+            error.param = "tools"  # whose schemas the grammar is made of
         raise
 
 
@@ -48,11 +52,11 @@ async def _answer(context: ServerContext, request: ChatCompletionRequest) -> Res
         template_kwargs=_template_kwargs(context, request),
         tool_use=use,
     )
-    _check_constraint(context, use, prompt)
+    is_open = params.structured_outputs is None and context.answer_format.is_reasoning_open(prompt.text)
+    params = _with_calls_forced(context, params, use, is_reasoning_open=is_open)
     call = GenerationCall(
         id=new_id("chatcmpl"), prompts=[prompt.token_ids], params=params, priority=priority, cache_salt=salt
     )
-    is_open = context.answer_format.is_reasoning_open(prompt.text)
     parsers = [
         context.answer_format.parser(
             use, is_reasoning_open=is_open, shows_reasoning=request.include_reasoning is not False
@@ -100,12 +104,23 @@ def _template_kwargs(context: ServerContext, request: ChatCompletionRequest) -> 
     return {**given, "reasoning_effort": effort}
 
 
-def _check_constraint(context: ServerContext, use: ToolUse | None, prompt: ChatPrompt) -> None:
-    """Refuses what needs answers to be constrained, which is not built: `call_grammar` has the grammar for it."""
-    is_open = context.answer_format.is_reasoning_open(prompt.text)
-    if context.answer_format.call_grammar(use, is_reasoning_open=is_open) is not None:
-        raise NotBuiltError(
-            "tool_choice=required, or a function by name, is not built yet; use auto", param="tool_choice"
+def _with_calls_forced(
+    context: ServerContext, params: SamplingParams, use: ToolUse | None, *, is_reasoning_open: bool
+) -> SamplingParams:
+    """Held to tool calls, where the request asks for one. Raises `InvalidRequestError` or `NotBuiltError`."""
+    if use is None:
+        return params
+    if params.structured_outputs is not None:
+        raise InvalidRequestError(
+            "an answer that is held to a shape cannot call tools; leave response_format and structured_outputs out, "
+            "or set tool_choice=none",
+            param="tools",
         )
-    if use is not None and any(function.strict for function in use.functions):
-        raise NotBuiltError("strict functions are not built yet; leave strict out", param="tools")
+    grammar = context.answer_format.call_grammar(use, is_reasoning_open=is_reasoning_open)
+    if grammar is not None:
+        return msgspec.structs.replace(params, structured_outputs=StructuredOutputs(grammar=grammar))
+    if any(function.strict for function in use.functions):
+        raise NotBuiltError(
+            "strict functions with tool_choice=auto are not built yet; leave strict out, or force a call", param="tools"
+        )
+    return params

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from octavo.server.schemas import Function
+from octavo.tokenizer.grammar import JSON_OPTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,6 @@ def whole_grammar(rules: str, *, is_reasoning_open: bool = False) -> str:
 
 
 def _schema(function: Function) -> dict[str, Any]:
-    """The arguments' schema. Where it is not `strict`, keywords that cannot be enforced are passed over."""
-    schema = {"type": "object", **(function.parameters or {})}
-    return schema if function.strict else {**schema, "x-guidance": {"lenient": True}}
+    """The arguments' schema, blanks bounded. Where it is not `strict`, keywords that cannot be enforced are passed over."""
+    options = {**JSON_OPTIONS, "lenient": not function.strict}
+    return {"type": "object", **(function.parameters or {}), "x-guidance": options}
