@@ -15,7 +15,7 @@ import msgspec
 from octavo.core.errors import EngineDeadError, QueueFullError
 from octavo.core.messages import EngineStats, OutputBatch, SequenceEvent, TokenLogprobs
 from octavo.core.outputs import RequestDelta
-from octavo.core.request import FinishReason
+from octavo.core.request import FinishReason, RequestFailure
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.input_processor import InputProcessor
 from octavo.engine.output_processor import OutputProcessor
@@ -268,7 +268,7 @@ class FakeEngine:
                 sample,
                 [],
                 finish_reason=FinishReason.ERROR,
-                error="the step failed: RuntimeError: scripted",
+                error=RequestFailure("the step failed: RuntimeError: scripted"),
             )
         logprobs = None
         if params.logprobs is not None:
