@@ -151,6 +151,6 @@ def test_sampling_values_that_are_wrong(arguments: list[str], message: str) -> N
 def test_sampling_options_are_those_of_sampling_params() -> None:
     from octavo.engine.front_end import _SAMPLING_DEFAULTS
 
-    left_out = {"detokenize", "bad_word_token_ids"}  # of no use on a command line; set by the engine
+    left_out = {"detokenize", "bad_word_token_ids", "shown_special_token_ids"}  # of no use on a command line
     assert set(_HELP) == set(SamplingParams.__struct_fields__) - left_out
     assert set(_FROM_MODEL) == set(_SAMPLING_DEFAULTS)

@@ -55,6 +55,9 @@ class ByteTokenizer:
             return bytes([token_id])
         return {BOS: b"<bos>", EOS: b"<eos>"}.get(token_id, b"")
 
+    def token_to_id(self, token: str) -> int | None:
+        return {"<bos>": BOS, "<eos>": EOS}.get(token)
+
     def id_to_token(self, token_id: int) -> str | None:
         return self.token_bytes(token_id).decode("latin-1") or None
 

@@ -156,6 +156,30 @@ def test_echoed_logprobs_are_the_generated_ones(client: openai.OpenAI) -> None:
         assert echoed.text.startswith(token, offset)
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_forced_tool_calls(client: openai.OpenAI, choice: Any) -> None:
+    parameters = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": parameters}}
+    options: dict[str, Any] = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+        "tools": [tool],
+        "tool_choice": choice,
+        "parallel_tool_calls": False,
+        "temperature": 0,
+    }
+    [answer] = client.chat.completions.create(**options).choices
+    [call] = answer.message.tool_calls
+    assert answer.finish_reason == "tool_calls" and answer.message.content is None
+    assert call.function.name == "get_weather" and json.loads(call.function.arguments)["city"] == "Paris"
+    fragments = [
+        called.function.arguments
+        for chunk in client.chat.completions.create(**options, stream=True)
+        for called in chunk.choices[0].delta.tool_calls or ()
+    ]
+    assert "".join(fragments) == call.function.arguments and len(fragments) > 2
+
+
 def test_ids_beyond_the_vocabulary_are_refused(served: Served) -> None:
     for token in (49_152, 1 << 40, -1):
         reply = httpx.post(f"{served.url}/v1/completions", json={"model": MODEL, "prompt": [token]})

@@ -49,9 +49,7 @@ def test_fields_not_built_are_refused_by_name(refusing: InProcess, path: str, na
 @pytest.mark.parametrize(
     "fields",
     [
-        {"tools": [{"type": "function", "function": {"name": "f"}}]},
-        {"tool_choice": "auto"},
-        {"tool_choice": "required"},
+        {"functions": [{"name": "f"}]},
         {"guided_json": "{}"},
         {"store": True},
         {"use_beam_search": True},

@@ -168,6 +168,14 @@ def test_content_is_brought_into_the_template_s_form() -> None:
     assert parts_only.render([{"role": "user", "content": "a"}]) == "<a>"
 
 
+def test_content_is_none_only_where_there_are_calls() -> None:
+    source = "{{ messages[0].content is none }} {{ 'tool_calls' in messages[0] }}"
+    call = {"id": "1", "function": {"name": "f"}}
+    for calls, expected in (([call], "True True"), ([], "False False"), (None, "False False")):
+        message = {"role": "assistant", "content": None, "tool_calls": calls}
+        assert template(source).render([message]) == expected
+
+
 def test_tool_arguments_are_parsed() -> None:
     call = {"function": {"name": "f", "arguments": '{"a": 1}'}}
     source = "{{ messages[0].tool_calls[0].function.arguments.a + 1 }}"

@@ -150,3 +150,11 @@ def test_stop_strings_do_not_count_within_min_tokens(tiny_bpe: Tokenizer) -> Non
     pieces = [detokenizer.push([token]) for token in ids]
     assert "the cat sat" in "".join(piece.text for piece in pieces)
     assert pieces[-1].stop_string == "cat"
+
+
+def test_special_tokens_that_are_shown(tiny_bpe: Tokenizer) -> None:
+    ids = tiny_bpe.encode("the<|im_end|> cat<s>", add_special_tokens=False)
+    shown = tiny_bpe.token_to_id("<|im_end|>")
+    assert shown in tiny_bpe.special_token_ids
+    detokenizer = IncrementalDetokenizer(tiny_bpe, shown_special_token_ids=(shown,))
+    assert detokenizer.push(ids).text + detokenizer.finish() == "the<|im_end|> cat"

@@ -127,3 +127,9 @@ def test_answers_do_not_share_their_state(grammars: Grammars) -> None:
     assert not states[0].is_complete_with(ord("a"))
     assert states[0].is_complete_with(ord("b"))
     assert not states[1].is_complete_with(ord("a"))
+
+
+def test_a_grammar_may_name_tokens_that_the_check_does_not_know() -> None:
+    check_grammar(StructuredOutputs(grammar='start: <[131071]> "x"'))
+    with pytest.raises(InvalidRequestError, match="structured_outputs cannot be followed"):
+        check_grammar(StructuredOutputs(grammar='start: <[999999999]> "x"'))

@@ -41,6 +41,16 @@ class ServerConfig:
     log_level: str = option_field(
         "info", "Least severe messages to log.", choices=("debug", "info", "warning", "error")
     )
+    tool_call_parser: str = option_field(
+        "auto",
+        "How the model writes tool calls; auto asks its chat template. json: told and read as plain JSON.",
+        choices=("auto", "hermes", "llama3", "mistral", "mistral_args", "json"),
+    )
+    reasoning_parser: str = option_field(
+        "auto",
+        "Split what stands between <think> and </think> from the answer; auto: where the model knows these.",
+        choices=("auto", "none", "think"),
+    )
     max_body_bytes: int | str = option_field("16M", "Largest request body.")
     header_timeout_s: float = option_field(
         10.0, "A connection that has begun a request must send its headers in this time."

@@ -54,6 +54,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     bad_word_token_ids: tuple[tuple[int, ...], ...] = ()
     """Token sequences never to complete; the engine fills them from `bad_words`."""
     skip_special_tokens: bool = True
+    shown_special_token_ids: tuple[int, ...] = ()
+    """Those whose text is part of the answer all the same."""
     detokenize: bool = True
     structured_outputs: StructuredOutputs | None = None
     """What shape the answer must have; it ends when nothing can follow."""
@@ -61,7 +63,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     def __post_init__(self) -> None:
         stop: Any = self.stop
         _coerce(self, "stop", (stop,) if isinstance(stop, str) else _as_tuple("stop", stop))
-        for name in ("stop_token_ids", "bad_words", "bad_word_token_ids"):
+        for name in ("stop_token_ids", "bad_words", "bad_word_token_ids", "shown_special_token_ids"):
             _coerce(self, name, _as_tuple(name, getattr(self, name)))
         words = tuple(_as_tuple("bad_word_token_ids", word) for word in self.bad_word_token_ids)
         _coerce(self, "bad_word_token_ids", words)
@@ -100,6 +102,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         _strings("stop", self.stop, MAX_STOP_STRINGS, MAX_STOP_CHARS)
         _strings("bad_words", self.bad_words, MAX_BIAS_ENTRIES, MAX_BAD_WORD_CHARS)
         _token_ids("stop_token_ids", self.stop_token_ids)
+        _token_ids("shown_special_token_ids", self.shown_special_token_ids)
         if self.allowed_token_ids is not None:
             _token_ids("allowed_token_ids", self.allowed_token_ids)
             if not self.allowed_token_ids:

@@ -169,6 +169,7 @@ class OutputProcessor:
         return IncrementalDetokenizer(
             self._tokenizer,
             skip_special_tokens=params.skip_special_tokens,
+            shown_special_token_ids=params.shown_special_token_ids,
             stop=params.stop,
             include_stop_str_in_output=params.include_stop_str_in_output,
             min_tokens=params.min_tokens,

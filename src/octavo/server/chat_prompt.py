@@ -1,11 +1,13 @@
 """A conversation to token ids: messages checked, written by the model's template, tokenised."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from octavo.core.errors import InvalidRequestError
 from octavo.server.context import ServerContext
 from octavo.server.sampling import check_prompt_length
+from octavo.server.tools.tool_use import ToolUse
 from octavo.tokenizer.chat_template import ALLOWED_KWARGS
 
 _READ = frozenset(
@@ -14,16 +16,26 @@ _READ = frozenset(
 _SENT_BACK = frozenset(("annotations",))
 """Part of an answer that clients send back with the conversation; it says nothing to the model."""
 _NULL_ONLY = frozenset(("refusal", "audio", "function_call"))
+_CALL_FIELDS = frozenset(("id", "type", "function", "index"))
 
 
-async def chat_token_ids(
+@dataclass(frozen=True, slots=True)
+class ChatPrompt:
+    """A conversation as the model reads it."""
+
+    text: str
+    token_ids: list[int]
+
+
+async def chat_prompt(
     context: ServerContext,
     messages: Sequence[Mapping[str, Any]],
     *,
     add_generation_prompt: bool,
     template_kwargs: Mapping[str, Any],
+    tool_use: ToolUse | None = None,
     add_special_tokens: bool = False,
-) -> list[int]:
+) -> ChatPrompt:
     """Raises `InvalidRequestError` or `ContextLengthError`."""
     for name in template_kwargs:
         if name not in ALLOWED_KWARGS:
@@ -31,11 +43,19 @@ async def chat_token_ids(
                 f"chat_template_kwargs has {name[:200]!r}; allowed are {', '.join(sorted(ALLOWED_KWARGS))}",
                 param="chat_template_kwargs",
             )
-    plain = [_known_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
-    prompt = await context.engine.render_chat(plain, add_generation_prompt=add_generation_prompt, **template_kwargs)
-    token_ids = await context.engine.tokenize(prompt, add_special_tokens=add_special_tokens)
+    known: list[Mapping[str, Any]] = [
+        _known_message(message, f"messages[{index}]") for index, message in enumerate(messages)
+    ]
+    tools = None if tool_use is None else tool_use.for_template()
+    write_messages = context.answer_format.tools.write_messages
+    if write_messages is not None:
+        known, tools = write_messages(known, () if tool_use is None else tool_use.functions), None
+    text = await context.engine.render_chat(
+        known, add_generation_prompt=add_generation_prompt, tools=tools, **template_kwargs
+    )
+    token_ids = await context.engine.tokenize(text, add_special_tokens=add_special_tokens)
     check_prompt_length(context, len(token_ids), "messages")
-    return token_ids
+    return ChatPrompt(text, token_ids)
 
 
 def _known_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -51,4 +71,33 @@ def _known_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
             )
         if name in _READ and value is not None:
             known[name] = value
+    _check_tool_fields(known, where)
     return known
+
+
+def _check_tool_fields(message: Mapping[str, Any], where: str) -> None:
+    """Calls are the assistant's, each with an id; a result says which call it answers."""
+    role = message.get("role")
+    if role == "tool" and not (isinstance(message.get("tool_call_id"), str) and message["tool_call_id"]):
+        raise InvalidRequestError(
+            f"{where}.tool_call_id is missing; a tool's message needs the id of the call that it answers",
+            param=f"{where}.tool_call_id",
+        )
+    calls = message.get("tool_calls")
+    if not calls:
+        return
+    if role != "assistant":
+        raise InvalidRequestError(
+            f"{where}.tool_calls is for messages of the assistant; leave it out", param=f"{where}.tool_calls"
+        )
+    for index, call in enumerate(calls if isinstance(calls, list) else ()):
+        _check_call(call, f"{where}.tool_calls[{index}]")
+
+
+def _check_call(call: Any, where: str) -> None:
+    if not isinstance(call, dict) or not isinstance(call.get("id"), str) or not call["id"]:
+        raise InvalidRequestError(f"{where}.id is missing; a call needs the id it had in the answer", param=where)
+    if call.get("type", "function") != "function" or not call.keys() <= _CALL_FIELDS:
+        raise InvalidRequestError(
+            f'{where} must be {{"id": …, "type": "function", "function": {{"name": …, "arguments": …}}}}', param=where
+        )

@@ -1,17 +1,21 @@
 """What every endpoint needs: made once, when the engine is ready."""
 
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from octavo.config.server_config import ServerConfig
 from octavo.core.errors import ConfigError
+from octavo.server.answer_format import AnswerFormat, read_answer_format
 from octavo.server.fingerprint import system_fingerprint
 from octavo.server.metrics import ServerMetrics
 from octavo.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from octavo.engine.async_engine import AsyncEngine
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -32,6 +36,7 @@ class ServerContext:
     model_names: tuple[str, ...]
     """What requests may call the model; the first is its name."""
     fingerprint: str
+    answer_format: AnswerFormat
     metrics: ServerMetrics
     created_s: int
     gate: Gate = field(default_factory=Gate)
@@ -48,12 +53,20 @@ def make_context(engine: "AsyncEngine", config: ServerConfig) -> ServerContext:
     names = config.served_model_name or (engine.info.model,)
     metrics = ServerMetrics(names[0], engine.info)
     engine.subscribe(metrics.observe)
+    template = engine.front_end.chat_template
+    answer_format = read_answer_format(config, tokenizer, "" if template is None else template.source)
+    logger.info(
+        "tool calls are read as %s, reasoning %s",
+        answer_format.tools.name,
+        "between <think> and </think>" if answer_format.has_reasoning else "is not looked for",
+    )
     return ServerContext(
         engine=engine,
         config=config,
         tokenizer=tokenizer,
         model_names=names,
         fingerprint=system_fingerprint(engine.info),
+        answer_format=answer_format,
         metrics=metrics,
         created_s=int(time.time()),
     )

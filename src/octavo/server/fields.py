@@ -16,15 +16,11 @@ UNREAD_FIELDS = frozenset(
 
 NOT_BUILT_FIELDS: dict[str, tuple[Any, ...]] = {
     # OpenAI
-    "tools": ([],),
-    "tool_choice": ("none",),
-    "parallel_tool_calls": (),
     "functions": ([],),
     "function_call": ("none",),
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
-    "reasoning_effort": (),
     "verbosity": (),
     "web_search_options": (),
     "store": (False,),
@@ -47,7 +43,6 @@ NOT_BUILT_FIELDS: dict[str, tuple[Any, ...]] = {
     "continue_final_message": (False,),
     "chat_template": (),
     "documents": ([],),
-    "include_reasoning": (True,),
     "mm_processor_kwargs": (),
     "media_io_kwargs": (),
     "prompt_embeds": (),

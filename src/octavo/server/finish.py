@@ -5,12 +5,15 @@ from octavo.server.errors import internal
 from octavo.server.replies import FinishReasonText
 
 
-def finish_text(reason: FinishReason | None) -> FinishReasonText | None:
-    """None while the sample goes on. Raises `ApiError` for a sample that ended without having finished."""
+def finish_text(reason: FinishReason | None, *, has_called: bool = False) -> FinishReasonText | None:
+    """None while the sample goes on. Raises `ApiError` for a sample that ended without having finished.
+
+    A sample that ended by itself and `has_called` tools ended for them.
+    """
     if reason is None:
         return None
     if reason is FinishReason.STOP:
-        return "stop"
+        return "tool_calls" if has_called else "stop"
     if reason is FinishReason.LENGTH:
         return "length"
     if reason is FinishReason.TOOL_CALLS:

@@ -3,11 +3,16 @@
 Ranges are checked by `SamplingParams`, which every way into the engine shares.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from octavo.core.structured_outputs import StructuredOutputs
+
+MAX_TOOLS = 128
+
+FunctionName = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$(?!\n)")]
+"""Python's `$` alone would let a line break pass."""
 
 
 class StreamOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -97,12 +102,58 @@ class CompletionRequest(GenerationRequest, kw_only=True, forbid_unknown_fields=T
     """Accepted where it equals `n`."""
 
 
+class Function(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A function that the model may call."""
+
+    name: FunctionName
+    description: Annotated[str, msgspec.Meta(max_length=1 << 14)] | None = None
+    parameters: dict[str, Any] | None = None
+    """A JSON schema of an object; without one, any object."""
+    strict: bool | None = None
+    """Arguments that do not fit the schema are made impossible."""
+
+
+class Tool(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    type: Literal["function"]
+    function: Function
+
+
+class ChosenFunction(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    name: str
+
+
+class NamedToolChoice(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="function"):
+    """That function is called, once."""
+
+    function: ChosenFunction
+
+
+class AllowedToolsChoice(
+    msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="allowed_tools"
+):
+    """Not built: refused by name."""
+
+    allowed_tools: dict[str, Any]
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolsChoice
+
+
 class ChatCompletionRequest(GenerationRequest, kw_only=True, forbid_unknown_fields=True):
     """Answer a conversation."""
 
     messages: list[dict[str, Any]]
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    tools: Annotated[list[Tool], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+    """auto (where there are tools), none, required, or a function by name."""
+    parallel_tool_calls: bool | None = None
+    """False: one call at most."""
+    include_reasoning: bool | None = None
+    """False: what the model thinks is left out of the answer."""
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    """For models whose chat template reads it."""
     add_generation_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 

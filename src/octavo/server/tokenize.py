@@ -8,7 +8,7 @@ from starlette.responses import Response
 from octavo.core.errors import InvalidRequestError
 from octavo.server.answer import json_response
 from octavo.server.body import read_request
-from octavo.server.chat_prompt import chat_token_ids
+from octavo.server.chat_prompt import chat_prompt
 from octavo.server.context import ServerContext
 from octavo.server.disconnect import until_disconnect
 from octavo.server.models import check_model
@@ -53,13 +53,14 @@ async def _token_ids(context: ServerContext, request: TokenizeRequest) -> list[i
     if (request.prompt is None) == (request.messages is None):
         raise InvalidRequestError("give either prompt or messages", param="prompt")
     if request.messages is not None:
-        return await chat_token_ids(
+        prompt = await chat_prompt(
             context,
             request.messages,
             add_generation_prompt=request.add_generation_prompt is not False,
             template_kwargs=request.chat_template_kwargs or {},
             add_special_tokens=bool(request.add_special_tokens),
         )
+        return prompt.token_ids
     for name in ("add_generation_prompt", "chat_template_kwargs"):
         if getattr(request, name) is not None:
             raise InvalidRequestError(f"{name} goes with messages, not with prompt; leave it out", param=name)

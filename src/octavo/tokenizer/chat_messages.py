@@ -48,8 +48,10 @@ def _message(message: Any, where: str, content_format: ContentFormat) -> dict[st
     if role not in ROLES:
         raise InvalidRequestError(f"{where}.role={role!r}; allowed are {', '.join(ROLES)}", param=f"{where}.role")
     plain["content"] = _content(plain, f"{where}.content", content_format)
-    if plain.get("tool_calls") is not None:
+    if plain.get("tool_calls"):
         plain["tool_calls"] = _tool_calls(plain["tool_calls"], f"{where}.tool_calls")
+    else:
+        plain.pop("tool_calls", None)  # templates ask whether the field is there
     reasoning = next((plain[key] for key in _REASONING_KEYS if plain.get(key) is not None), None)
     if reasoning is not None:
         plain.setdefault("thinking", reasoning)
@@ -61,7 +63,7 @@ def _content(message: dict[str, Any], where: str, content_format: ContentFormat)
     content = message.get("content")
     if content is None:
         if message["role"] == "assistant":  # it may have called tools and said nothing
-            return None
+            return None if message.get("tool_calls") else ""
         raise InvalidRequestError(f"{where} is missing; it must be a string or a list of parts", param=where)
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content_format is ContentFormat.PARTS else content

@@ -56,6 +56,7 @@ class ChatTemplate:
         }
         self._environment = ChatEnvironment()
         self._template: jinja2.Template | None = None
+        self.source = source or ""
         self.content_format = ContentFormat.STRING
         self.variables: frozenset[str] = frozenset()
         """The names that the template reads."""

@@ -34,7 +34,8 @@ class IncrementalDetokenizer:
     The output ends with the first token after which its text holds a stop string; of several, the
     one that starts first counts, and of those starting together the first listed. The text ends
     before that string, or after it with `include_stop_str_in_output`. In the text of the first
-    `min_tokens` tokens no stop string counts, not even its beginning.
+    `min_tokens` tokens no stop string counts, not even its beginning. Special tokens are skipped, but for
+    `shown_special_token_ids`.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class IncrementalDetokenizer:
         tokenizer: Tokenizer,
         *,
         skip_special_tokens: bool = True,
+        shown_special_token_ids: Sequence[int] = (),
         stop: Sequence[str] = (),
         include_stop_str_in_output: bool = False,
         min_tokens: int = 0,
     ) -> None:
         self._tokenizer = tokenizer
-        self._skipped: frozenset[int] = tokenizer.special_token_ids if skip_special_tokens else frozenset()
+        skipped = tokenizer.special_token_ids if skip_special_tokens else frozenset()
+        self._skipped: frozenset[int] = skipped.difference(shown_special_token_ids)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(stop)
         self._matcher = StopMatcher(self._stop) if self._stop else None

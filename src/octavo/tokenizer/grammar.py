@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import llguidance
@@ -27,10 +28,13 @@ _LIMITS = llguidance.LLParserLimits(
     max_grammar_size=100_000,
     verbose_errors=False,
 )
-_JSON_OPTIONS: Any = {"whitespace_pattern": r"( |\n[ ]{0,64})?"}
+JSON_OPTIONS: Any = {"whitespace_pattern": r"( |\n[ ]{0,64})?"}
 """One space, or a line and its indent, where JSON allows any: a model cannot go on with blanks for ever."""
 _REGEX_SYNTAX = frozenset(r"\.+*?()|[]{}^$#&-~/ ")
 MAX_REASON_CHARS = 500
+_NUM_BYTES = 256
+_MOST_TOKENS = 1 << 18
+"""Where a grammar names tokens by their ids («<[5]>»), as many are supposed to exist."""
 MAX_KEPT = 128
 """Compiled grammars that are kept."""
 
@@ -41,11 +45,11 @@ def grammar_text(outputs: StructuredOutputs) -> str:
     if outputs.json is not None:
         schema = outputs.json if isinstance(outputs.json, str) else msgspec.json.encode(outputs.json).decode()
         try:
-            return matcher.grammar_from_json_schema(schema, overrides=_JSON_OPTIONS)
+            return matcher.grammar_from_json_schema(schema, overrides=JSON_OPTIONS)
         except ValueError as error:
             raise bad_grammar(str(error)) from error
     if outputs.json_object is not None:
-        return matcher.grammar_from_json_schema({"type": "object"}, overrides=_JSON_OPTIONS)
+        return matcher.grammar_from_json_schema({"type": "object"}, overrides=JSON_OPTIONS)
     if outputs.regex is not None:
         return matcher.grammar_from_regex(outputs.regex)
     if outputs.choice is not None:
@@ -59,7 +63,9 @@ def grammar_text(outputs: StructuredOutputs) -> str:
 
 def check_grammar(outputs: StructuredOutputs) -> None:
     """Raises `InvalidRequestError` for what no answer can follow, or what takes too much work to follow."""
-    _first_mask(llguidance.LLMatcher(_bytes_vocabulary(), grammar_text(outputs), log_level=0, limits=_LIMITS))
+    text = grammar_text(outputs)
+    vocabulary = _bytes_vocabulary(_MOST_TOKENS if "<[" in text else _NUM_BYTES + 1)
+    _first_mask(llguidance.LLMatcher(vocabulary, text, log_level=0, limits=_LIMITS))
 
 
 class Grammars:
@@ -147,10 +153,12 @@ def _vocabulary(tokenizer: Tokenizer) -> llguidance.LLTokenizer:
     return llguidance.LLTokenizer(words, eos_token=ends)  # type: ignore[arg-type]  # it asks for what _Words has
 
 
-def _bytes_vocabulary() -> llguidance.LLTokenizer:
-    """A token a byte: for grammars that are only checked."""
-    tokens = [bytes([byte]) for byte in range(256)]
-    words = _Words([*tokens, b"<end>"], [256], None, 256, lambda text: list(text.encode()))
+@lru_cache(maxsize=2)
+def _bytes_vocabulary(num_tokens: int) -> llguidance.LLTokenizer:
+    """A token a byte, then the end, then tokens without text: for grammars that are only checked."""
+    tokens = [bytes([byte]) for byte in range(_NUM_BYTES)]
+    padding = [b""] * (num_tokens - _NUM_BYTES - 1)
+    words = _Words([*tokens, b"<end>", *padding], [_NUM_BYTES], None, _NUM_BYTES, lambda text: list(text.encode()))
     return llguidance.LLTokenizer(words)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,187 @@
+"""The answer of /v1/chat/completions, in chunks or whole."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from octavo.core.outputs import CompletionDelta
+from octavo.server.answer import Answer
+from octavo.server.answer_events import AnswerEvent, ReasoningDelta, TextDelta, ToolCallBegin, WholeAnswer
+from octavo.server.answer_parser import AnswerParser
+from octavo.server.context import ServerContext
+from octavo.server.finish import finish_text
+from octavo.server.generation import GenerationCall, generate_all
+from octavo.server.logprobs import chat_logprobs, finite_prompt_logprobs
+from octavo.server.replies import (
+    CalledFunction,
+    CalledFunctionDelta,
+    ChatChoice,
+    ChatChunkChoice,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatDelta,
+    ChatLogprobs,
+    ChatMessage,
+    FinishReasonText,
+    PromptLogprobs,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+)
+from octavo.server.schemas import ChatCompletionRequest
+
+
+@dataclass(slots=True)
+class _Choice:
+    """One sample, as far as it has come."""
+
+    parser: AnswerParser
+    answer: WholeAnswer = field(default_factory=WholeAnswer)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReasonText | None = None
+    stop_reason: int | str | None = None
+
+    def read(self, piece: CompletionDelta) -> list[AnswerEvent]:
+        """The events that a piece makes certain; notes how the sample ended, where it has."""
+        events = self.parser.push(piece.text)
+        if piece.finish_reason is not None:
+            events += self.parser.finish()
+            self.finish_reason = finish_text(piece.finish_reason, has_called=self.parser.has_called)
+            self.stop_reason = piece.stop_reason
+        return events
+
+
+class ChatWriter:
+    """Writes one request's answer; `parsers` has one for each sample."""
+
+    def __init__(
+        self,
+        context: ServerContext,
+        request: ChatCompletionRequest,
+        call: GenerationCall,
+        parsers: Sequence[AnswerParser],
+    ) -> None:
+        self._context = context
+        self._request = request
+        self._call = call
+        self._answer = Answer(context, request, call)
+        self._choices = [_Choice(parser) for parser in parsers]
+        self._num_top = request.top_logprobs or 0
+
+    async def whole(self) -> ChatCompletion:
+        prompt_logprobs: PromptLogprobs | UnsetType = UNSET
+        async with aclosing(generate_all(self._context, self._call)) as news:
+            async for item in news:
+                self._answer.count(item)
+                if item.delta.prompt_logprobs is not None:
+                    prompt_logprobs = finite_prompt_logprobs(item.delta.prompt_logprobs)
+                for piece in item.delta.outputs:
+                    self._keep(piece)
+        return ChatCompletion(
+            id=self._call.id,
+            created=self._answer.created_s,
+            model=self._request.model,
+            system_fingerprint=self._context.fingerprint,
+            choices=[self._whole_choice(index, choice) for index, choice in enumerate(self._choices)],
+            usage=self._answer.usage(),
+            prompt_logprobs=prompt_logprobs,
+        )
+
+    async def chunks(self) -> AsyncGenerator[Sequence[ChatCompletionChunk], None]:
+        """A batch of chunks for each delta of the engine; before them, the roles of all choices in order."""
+        has_begun = False
+        async with aclosing(generate_all(self._context, self._call)) as news:
+            async for item in news:
+                self._answer.count(item)
+                choices = [] if has_begun else self._roles()
+                has_begun = True
+                for piece in item.delta.outputs:
+                    choices += self._chunk_choices(piece)
+                if choices:
+                    yield [self._chunk([choice], self._answer.chunk_usage()) for choice in choices]
+        if self._answer.ends_with_usage:
+            yield [self._chunk([], self._answer.usage())]
+
+    def _roles(self) -> list[ChatChunkChoice]:
+        first = ChatDelta(role="assistant", content=None if self._request.tools else "")
+        return [ChatChunkChoice(index=index, delta=first) for index in range(len(self._choices))]
+
+    def _chunk_choices(self, piece: CompletionDelta) -> list[ChatChunkChoice]:
+        """The piece's events, then its end, where there are such; its log-probabilities with the first event."""
+        choice = self._choices[piece.index]
+        deltas = [_delta(event) for event in choice.read(piece)]
+        logprobs = self._logprobs(piece)
+        if logprobs is not None and not deltas:
+            deltas = [ChatDelta()]  # the tokens' text is held back, or belongs to the format
+        written = [ChatChunkChoice(index=piece.index, delta=delta) for delta in deltas]
+        if written:
+            written[0].logprobs = logprobs
+        if choice.finish_reason is not None:
+            written.append(
+                ChatChunkChoice(
+                    index=piece.index,
+                    delta=ChatDelta(),
+                    finish_reason=choice.finish_reason,
+                    stop_reason=choice.stop_reason,
+                )
+            )
+        return written
+
+    def _keep(self, piece: CompletionDelta) -> None:
+        choice = self._choices[piece.index]
+        choice.answer.add(choice.read(piece))
+        logprobs = self._logprobs(piece)
+        if logprobs is not None:
+            choice.logprobs += logprobs.content
+
+    def _logprobs(self, piece: CompletionDelta) -> ChatLogprobs | None:
+        """Of all tokens of the piece, those of tool calls and reasoning too."""
+        if not self._request.logprobs or not piece.token_ids:
+            return None
+        return chat_logprobs(self._context.tokenizer, piece.token_ids, piece.logprobs or [], self._num_top)
+
+    def _whole_choice(self, index: int, choice: _Choice) -> ChatChoice:
+        return ChatChoice(
+            index=index,
+            message=_message(choice.answer),
+            logprobs=ChatLogprobs(content=choice.logprobs) if self._request.logprobs else None,
+            finish_reason=choice.finish_reason,
+            stop_reason=choice.stop_reason,
+        )
+
+    def _chunk(self, choices: list[ChatChunkChoice], usage: Any) -> ChatCompletionChunk:
+        return ChatCompletionChunk(
+            id=self._call.id,
+            created=self._answer.created_s,
+            model=self._request.model,
+            system_fingerprint=self._context.fingerprint,
+            choices=choices,
+            usage=usage,
+        )
+
+
+def _message(answer: WholeAnswer) -> ChatMessage:
+    calls = [
+        ToolCall(id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments)) for call in answer.calls
+    ]
+    reasoning = answer.reasoning or UNSET
+    return ChatMessage(
+        content=answer.text or None if calls else answer.text,
+        tool_calls=calls or UNSET,
+        reasoning=reasoning,
+        reasoning_content=reasoning,
+    )
+
+
+def _delta(event: AnswerEvent) -> ChatDelta:
+    if isinstance(event, TextDelta):
+        return ChatDelta(content=event.text)
+    if isinstance(event, ReasoningDelta):
+        return ChatDelta(reasoning=event.text, reasoning_content=event.text)
+    if isinstance(event, ToolCallBegin):
+        function = CalledFunctionDelta(name=event.name, arguments="")
+        return ChatDelta(tool_calls=[ToolCallDelta(index=event.index, id=event.id, type="function", function=function)])
+    return ChatDelta(tool_calls=[ToolCallDelta(index=event.index, function=CalledFunctionDelta(arguments=event.text))])

@@ -1,0 +1,59 @@
+"""Grammars that make an answer tool calls and nothing else, in llguidance's dialect of Lark."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from octavo.server.schemas import Function
+from octavo.tokenizer.grammar import JSON_OPTIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForcedCalls:
+    """What an answer has to be: one call of one of `functions`, or several."""
+
+    functions: Sequence[Function]
+    is_parallel: bool
+    special_token_ids: Mapping[str, int] = field(default_factory=dict)
+    """Markers that are special tokens of the model's tokenizer: they have no text that a grammar could match."""
+
+    def marker(self, text: str) -> str:
+        """A marker as the model writes it: its special token, or its text."""
+        token_id = self.special_token_ids.get(text)
+        return literal(text) if token_id is None else f"<[{token_id}]>"
+
+    def repeated(self, rule: str, separator: str) -> str:
+        return f"{rule} ({separator} {rule})*" if self.is_parallel else rule
+
+    def call_rules(self, write_call: Callable[[str, str], str]) -> str:
+        """`call`: a call of any of the functions, written by `write_call(name, rule of the arguments)`."""
+        indexes = range(len(self.functions))
+        lines = ["call: " + " | ".join(f"call_{index}" for index in indexes)]
+        for index, function in enumerate(self.functions):
+            lines.append(f"call_{index}: {write_call(function.name, f'arguments_{index}')}")
+            lines.append(f"arguments_{index}: %json {json.dumps(_schema(function))}")
+        return "\n".join(lines)
+
+
+def literal(text: str) -> str:
+    """`text` as a Lark string."""
+    return json.dumps(text)
+
+
+def json_call(name: str, arguments: str, *, key: str = "arguments") -> str:
+    """A call as one JSON object."""
+    return f"{literal(json.dumps({'name': name})[:-1] + f', {json.dumps(key)}: ')} {arguments} {literal('}')}"
+
+
+def whole_grammar(rules: str, *, is_reasoning_open: bool = False) -> str:
+    """The grammar of an answer that is the `calls` of `rules`, after what is left of its reasoning where that is open."""
+    if not is_reasoning_open:
+        return f"start: calls\n{rules}\n"
+    return f'start: reasoning /\\s*/ calls\nreasoning[suffix="</think>"]: /(?s:.*)/\n{rules}\n'
+
+
+def _schema(function: Function) -> dict[str, Any]:
+    """The arguments' schema, blanks bounded. Where it is not `strict`, keywords that cannot be enforced are passed over."""
+    options = {**JSON_OPTIONS, "lenient": not function.strict}
+    return {"type": "object", **(function.parameters or {}), "x-guidance": options}

@@ -1,0 +1,327 @@
+"""Tool calls and reasoning through /v1/chat/completions, to the letter."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from server import tool_templates
+from server.conftest import InProcess, chat_body
+from server.fake_engine import EOS, FakeEngine, FakeFrontEnd
+from server.test_chat import PATH, prompt_text
+from server.test_errors import check_envelope
+
+from octavo.tokenizer.chat_template import ChatTemplate
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a place.",
+        "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
+    },
+}
+TIME = {"type": "function", "function": {"name": "get_time"}}
+ARGUMENTS = '{"place": "Köln 🌧️ } \\"日本\\"", "days": [1, {"x": null}]}'
+ONE_CALL = f'<tool_call>\n{{"name": "get_weather", "arguments": {ARGUMENTS}}}\n</tool_call>'
+TWO_CALLS = f'{ONE_CALL}\n<tool_call>\n{{"name": "get_time", "arguments": {{}}}}\n</tool_call>'
+CONVERSATION: list[dict[str, Any]] = [
+    {"role": "user", "content": "Weather?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "abcdefghi", "type": "function", "function": {"name": "get_weather", "arguments": '{"place": "Köln"}'}}
+        ],
+    },
+    {"role": "tool", "tool_call_id": "abcdefghi", "content": "Rain"},
+]  # fmt: skip
+
+
+def make_engine(template: str) -> FakeEngine:
+    """A model that has that chat template."""
+    engine = FakeEngine(max_model_len=8192)
+    engine.front_end = FakeFrontEnd(engine.tokenizer, ChatTemplate(template, "<s>", "</s>"), frozenset((EOS,)), {})
+    return engine
+
+
+def serving(template: str, reply: str = "Hello", **options: Any) -> InProcess:
+    """A server of a model that has that chat template and always says `reply`."""
+    engine = make_engine(template)
+    engine.reply = lambda prompt, sample: reply
+    return InProcess(engine, **options)
+
+
+def put_together(chunks: list[dict[str, Any]], index: int = 0) -> dict[str, Any]:
+    """The message that a client makes of a choice's deltas, and how it ended; checks each delta's form."""
+    message: dict[str, Any] = {"content": "", "calls": []}
+    mine = [choice for chunk in chunks for choice in chunk["choices"] if choice["index"] == index]
+    assert mine[0]["delta"]["role"] == "assistant"
+    assert all("role" not in choice["delta"] for choice in mine[1:])
+    assert [choice["finish_reason"] is None for choice in mine] == [True] * (len(mine) - 1) + [False]
+    for choice in mine:
+        delta = choice["delta"]
+        message["content"] += delta.get("content") or ""
+        assert delta.get("reasoning") == delta.get("reasoning_content")
+        if "reasoning" in delta:
+            message["reasoning"] = message.get("reasoning", "") + delta["reasoning"]
+        for call in delta.get("tool_calls", ()):
+            if call["index"] == len(message["calls"]):
+                assert call.keys() == {"index", "id", "type", "function"} and call["type"] == "function"
+                message["calls"].append({"id": call["id"], "name": call["function"]["name"], "arguments": ""})
+            else:
+                assert call.keys() == {"index", "function"} and call["function"].keys() == {"arguments"}
+            assert call["index"] == len(message["calls"]) - 1
+            message["calls"][-1]["arguments"] += call["function"]["arguments"]
+    return {**message, "finish_reason": mine[-1]["finish_reason"]}
+
+
+def without_ids(message: dict[str, Any]) -> dict[str, Any]:
+    return {**message, "calls": [(call["name"], call["arguments"]) for call in message["calls"]]}
+
+
+def as_put_together(choice: dict[str, Any]) -> dict[str, Any]:
+    """A whole answer's choice in the same form."""
+    message = choice["message"]
+    calls = [{"id": call["id"], **call["function"]} for call in message.get("tool_calls", ())]
+    made = {"content": message["content"] or "", "calls": calls, "finish_reason": choice["finish_reason"]}
+    if "reasoning" in message:
+        made["reasoning"] = message["reasoning"]
+    return made
+
+
+def test_an_answer_that_calls() -> None:
+    server = serving(tool_templates.QWEN3, TWO_CALLS)
+    [choice] = server.chat("Hi", tools=[WEATHER, TIME])["choices"]
+    ids = [call.pop("id") for call in choice["message"]["tool_calls"]]
+    assert len(set(ids)) == 2 and all(each.startswith("call_") for each in ids)
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "tool_calls": [
+            {"type": "function", "function": {"name": "get_weather", "arguments": ARGUMENTS}},
+            {"type": "function", "function": {"name": "get_time", "arguments": "{}"}},
+        ],
+    }
+    assert choice["finish_reason"] == "tool_calls"
+    assert "# " not in prompt_text(server) and json.dumps(WEATHER, ensure_ascii=False) in prompt_text(server)
+
+
+def test_a_streamed_call_begins_with_its_name_and_goes_on_as_it_is_written() -> None:
+    server = serving(tool_templates.QWEN3, TWO_CALLS)
+    chunks = server.stream(PATH, chat_body("Hi", tools=[WEATHER, TIME]))
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert deltas[0] == {"role": "assistant", "content": None}
+    assert deltas[1].keys() == {"tool_calls"}
+    [begin] = deltas[1]["tool_calls"]
+    assert begin["function"] == {"name": "get_weather", "arguments": ""} and begin["index"] == 0
+    fragments = [call["function"]["arguments"] for delta in deltas[2:-1] for call in delta["tool_calls"]]
+    assert "".join(fragments) == ARGUMENTS + "{}"
+    assert len(fragments) > len(ARGUMENTS)
+    assert put_together(chunks)["finish_reason"] == "tool_calls"
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(
+    data=st.data(),
+    arguments=st.dictionaries(
+        st.text(max_size=4), st.text(max_size=8) | st.lists(st.integers(), max_size=2), max_size=3
+    ),
+    before=st.sampled_from(
+        ("", "Let me see. 👋🏽\n\n", "<think>\nHm, 日本.\n</think>\n\n", "<think>Hm</think>Well <tool_")
+    ),
+    after=st.sampled_from(("", "\n", " done", "\n<tool_call>\nnothing")),
+    num_calls=st.integers(0, 3),
+)
+def test_streamed_is_whole(
+    data: st.DataObject, arguments: dict[str, Any], before: str, after: str, num_calls: int
+) -> None:
+    text = json.dumps(arguments, ensure_ascii=data.draw(st.booleans()))
+    call = f'<tool_call>\n{{"name": "f", "arguments": {text}}}\n</tool_call>'
+    server = serving(tool_templates.QWEN3, before + "\n".join([call] * num_calls) + after)
+    server.engine.tokens_per_step = data.draw(st.integers(1, 7))
+    max_tokens = data.draw(st.sampled_from((None, 5, 20, 40)))
+    body = chat_body("Hi", tools=[TIME], n=2, max_tokens=max_tokens, logprobs=data.draw(st.booleans()))
+    whole = server.post(PATH, body).json()["choices"]
+    chunks = server.stream(PATH, body)
+    for index in range(2):
+        assert without_ids(put_together(chunks, index)) == without_ids(as_put_together(whole[index]))
+
+
+def test_an_answer_cut_off_is_length_and_keeps_the_call() -> None:
+    server = serving(tool_templates.QWEN3, ONE_CALL)
+    max_tokens = ONE_CALL.index(ARGUMENTS) + 7
+    [choice] = server.chat("Hi", tools=[WEATHER], max_tokens=max_tokens)["choices"]
+    assert choice["finish_reason"] == "length"
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"] == ARGUMENTS[:7]
+    [choice] = server.chat("Hi", tools=[WEATHER], max_tokens=4)["choices"]
+    assert choice["message"]["content"] == "<too" and "tool_calls" not in choice["message"]
+
+
+def test_one_call_where_parallel_calls_are_off() -> None:
+    server = serving(tool_templates.QWEN3, f"So: {TWO_CALLS} ok")
+    [choice] = server.chat("Hi", tools=[WEATHER, TIME], parallel_tool_calls=False)["choices"]
+    assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["get_weather"]
+    assert choice["message"]["content"] == "So: ok"
+
+
+@pytest.mark.parametrize("fields", [{}, {"tools": [WEATHER], "tool_choice": "none"}, {"tools": []}])
+def test_without_tools_nothing_is_parsed(fields: dict[str, Any]) -> None:
+    server = serving(tool_templates.QWEN3, ONE_CALL)
+    [choice] = server.chat("Hi", **fields)["choices"]
+    assert choice["message"] == {"role": "assistant", "content": ONE_CALL, "refusal": None}
+    assert choice["finish_reason"] == "stop"
+    assert "get_weather" not in prompt_text(server)
+
+
+def test_logprobs_are_of_all_tokens() -> None:
+    answer = f"<think>Hm</think>So\n{ONE_CALL}"
+    server = serving(tool_templates.QWEN3, answer)
+    body = chat_body("Hi", tools=[WEATHER], logprobs=True)
+    whole = server.post(PATH, body).json()["choices"][0]["logprobs"]["content"]
+    assert bytes(byte for entry in whole[:-1] for byte in entry["bytes"]).decode() == answer
+    streamed = [
+        entry
+        for chunk in server.stream(PATH, body)
+        for choice in chunk["choices"]
+        if choice["logprobs"]
+        for entry in choice["logprobs"]["content"]
+    ]
+    assert streamed == whole
+
+
+@pytest.mark.parametrize(
+    ("template", "reply"),
+    [
+        (tool_templates.LLAMA3, f'{{"name": "get_weather", "parameters": {ARGUMENTS}}}'),
+        (tool_templates.MISTRAL, f'[TOOL_CALLS] [{{"name": "get_weather", "arguments": {ARGUMENTS}}}]'),
+        (tool_templates.MISTRAL_ARGS, f"[TOOL_CALLS]get_weather[ARGS]{ARGUMENTS}"),
+        (tool_templates.PLAIN, f'{{"tool_calls": [{{"name": "get_weather", "arguments": {ARGUMENTS}}}]}}'),
+        (tool_templates.QWEN3, ONE_CALL),
+    ],
+    ids=["llama3", "mistral", "mistral_args", "json", "hermes"],
+)
+def test_every_model_calls_and_reads_the_result(template: str, reply: str) -> None:
+    """The call goes back to the model through its own template, with the result."""
+    server = serving(template, reply)
+    chunks = server.stream(PATH, chat_body("Weather?", tools=[WEATHER]))
+    [call] = put_together(chunks)["calls"]
+    assert (call["name"], call["arguments"]) == ("get_weather", ARGUMENTS)
+    assert "The weather of a place." in prompt_text(server)
+    sent_back = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": call["id"], "type": "function", "function": {"name": call["name"], "arguments": call["arguments"]}}],
+    }  # fmt: skip
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "Rain"}
+    messages = [{"role": "user", "content": "Weather?"}, sent_back, result]
+    reply_back = server.post(PATH, {**chat_body(), "messages": messages, "tools": [WEATHER], "max_tokens": 1})
+    assert reply_back.status_code == 200, reply_back.text
+    prompt = prompt_text(server)
+    assert "Köln" in prompt and "Rain" in prompt and "None" not in prompt
+    assert prompt.index("Köln") < prompt.index("Rain")
+
+
+def test_a_model_without_tools_is_told_in_words() -> None:
+    server = serving(tool_templates.PLAIN, "Rain.")
+    body = {**chat_body(), "messages": [{"role": "system", "content": "Be brief."}, *CONVERSATION], "tools": [WEATHER]}
+    assert server.post(PATH, body).status_code == 200
+    prompt = prompt_text(server)
+    assert prompt.startswith("<|im_start|>system\nBe brief.\n\nYou can call these functions")
+    assert '{"tool_calls": [{"name": "get_weather", "arguments": {"place": "Köln"}}]}<|im_end|>' in prompt
+    assert '<|im_start|>user\n{"tool_results": [{"name": "get_weather", "content": "Rain"}]}<|im_end|>' in prompt
+    server.post(PATH, {**body, "tools": None})
+    assert "You can call" not in prompt_text(server) and "tool_results" in prompt_text(server)
+
+
+def test_a_named_parser_needs_a_template_that_knows_tools() -> None:
+    server = serving(tool_templates.PLAIN, tool_call_parser="hermes")
+    check_envelope(server.post(PATH, chat_body("Hi", tools=[WEATHER])), 400, "tools")
+    server = serving(tool_templates.QWEN3, '{"tool_calls": [{"name": "f", "arguments": {}}]}', tool_call_parser="json")
+    [choice] = server.chat("Hi", tools=[WEATHER])["choices"]
+    assert choice["message"]["tool_calls"][0]["function"]["name"] == "f"
+    assert "<tools>" not in prompt_text(server)
+
+
+def test_reasoning() -> None:
+    server = serving(tool_templates.QWEN3, "<think>\nHm.\n</think>\n\nYes.")
+    [choice] = server.chat("Hi")["choices"]
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "Yes.",
+        "refusal": None,
+        "reasoning": "Hm.",
+        "reasoning_content": "Hm.",
+    }
+    chunks = server.stream(PATH, chat_body("Hi"))
+    assert put_together(chunks) == {"content": "Yes.", "calls": [], "reasoning": "Hm.", "finish_reason": "stop"}
+    for message in (server.chat("Hi", include_reasoning=False)["choices"][0]["message"],):
+        assert message == {"role": "assistant", "content": "Yes.", "refusal": None}
+    chunks = server.stream(PATH, chat_body("Hi", include_reasoning=False))
+    assert put_together(chunks) == {"content": "Yes.", "calls": [], "finish_reason": "stop"}
+
+
+def test_reasoning_that_the_prompt_has_opened() -> None:
+    server = serving(tool_templates.R1, "Hm.\n</think>\n\nYes.")
+    [choice] = server.chat("Hi")["choices"]
+    assert (choice["message"]["reasoning"], choice["message"]["content"]) == ("Hm.", "Yes.")
+    [choice] = server.chat("Hi", max_tokens=2)["choices"]
+    assert (choice["message"]["reasoning"], choice["message"]["content"]) == ("Hm", "")
+    server = serving(tool_templates.QWEN3, "Yes.")
+    [choice] = server.chat("Hi", chat_template_kwargs={"enable_thinking": False})["choices"]
+    assert choice["message"]["content"] == "Yes." and "reasoning" not in choice["message"]
+
+
+@pytest.mark.parametrize(
+    ("template", "option", "is_split"),
+    [
+        (tool_templates.PLAIN, "auto", False),
+        (tool_templates.PLAIN, "think", True),
+        (tool_templates.QWEN3, "none", False),
+    ],
+)
+def test_reasoning_parser_option(template: str, option: str, is_split: bool) -> None:
+    text = "<think>Hm</think>Yes"
+    [choice] = serving(template, text, reasoning_parser=option).chat("Hi")["choices"]
+    assert choice["message"]["content"] == ("Yes" if is_split else text)
+    assert ("reasoning" in choice["message"]) is is_split
+
+
+def test_reasoning_effort_goes_to_the_template() -> None:
+    server = serving(tool_templates.EFFORT)
+    server.chat("Hi", reasoning_effort="high")
+    assert prompt_text(server).endswith("high")
+    server.chat("Hi", reasoning_effort="low", chat_template_kwargs={"reasoning_effort": "low"})
+    body = chat_body("Hi", reasoning_effort="low", chat_template_kwargs={"reasoning_effort": "high"})
+    check_envelope(server.post(PATH, body), 400, "reasoning_effort")
+
+
+def test_reasoning_sent_back_reaches_the_template() -> None:
+    server = serving(tool_templates.QWEN3)
+    assistant = {"role": "assistant", "content": "A", "reasoning": "Hm", "reasoning_content": "Hm"}
+    messages = [{"role": "user", "content": "U"}, assistant, {"role": "user", "content": "V"}]
+    assert server.post(PATH, {**chat_body(), "messages": messages}).status_code == 200
+    assert "<think>\nHm\n</think>\n\nA<|im_end|>" in prompt_text(server)
+
+
+def test_forced_calls_are_held_to_a_grammar() -> None:
+    server = serving(tool_templates.R1, "Hm.</think>" + '{"tool_calls": [{"name": "get_time", "arguments": {}}]}')
+    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}
+    [choice] = server.chat("Hi", tools=[strict, TIME], tool_choice="required")["choices"]
+    assert choice["message"]["reasoning"] == "Hm." and choice["finish_reason"] == "tool_calls"
+    grammar = server.engine.calls[-1][1].structured_outputs.grammar
+    assert grammar.startswith("start: reasoning") and "(" in grammar.partition("call:")[0].partition("calls:")[2]
+    named = {"type": "function", "function": {"name": "get_time"}}
+    server.chat("Hi", tools=[WEATHER, TIME], tool_choice=named)
+    grammar = server.engine.calls[-1][1].structured_outputs.grammar
+    assert "get_weather" not in grammar and "(" not in grammar.partition("call:")[0].partition("calls:")[2]
+    server.chat("Hi", tools=[WEATHER, TIME])
+    assert server.engine.calls[-1][1].structured_outputs is None
+
+
+def test_an_answer_held_to_a_shape_does_not_begin_with_reasoning() -> None:
+    server = serving(tool_templates.R1, '{"a": 1}')
+    [choice] = server.chat("Hi", response_format={"type": "json_object"})["choices"]
+    assert choice["message"]["content"] == '{"a": 1}' and "reasoning" not in choice["message"]

@@ -1,0 +1,87 @@
+"""The official client, unmodified, with tools and reasoning."""
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+from server import tool_templates
+from server.conftest import MODEL, SocketServer
+from server.fake_engine import FakeEngine
+from server.test_chat_tools import ARGUMENTS, TIME, TWO_CALLS, WEATHER, make_engine
+
+MESSAGES = [{"role": "user", "content": "Weather?"}]
+
+
+def calling_engine() -> FakeEngine:
+    """Calls twice; when it has a result, it speaks."""
+    engine = make_engine(tool_templates.QWEN3)
+    engine.reply = lambda prompt, sample: (
+        "<think>Hm</think>Rain." if b"<tool_response>" in bytes(prompt) else f"<think>\nHm\n</think>\n\n{TWO_CALLS}"
+    )
+    return engine
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SocketServer]:
+    with SocketServer(calling_engine) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: SocketServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_the_loop_of_an_agent(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model=MODEL, messages=MESSAGES, tools=[WEATHER, TIME], tool_choice="auto")
+    [choice] = answer.choices
+    assert choice.finish_reason == "tool_calls" and choice.message.content is None
+    assert [(call.function.name, call.function.arguments) for call in choice.message.tool_calls] == [
+        ("get_weather", ARGUMENTS),
+        ("get_time", "{}"),
+    ]
+    assert choice.message.reasoning == choice.message.reasoning_content == "Hm"
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "Rain"} for call in choice.message.tool_calls]
+    sent_back = choice.message.model_dump(exclude_none=True)
+    answer = client.chat.completions.create(
+        model=MODEL, messages=[*MESSAGES, sent_back, *results], tools=[WEATHER, TIME]
+    )
+    assert answer.choices[0].message.content == "Rain." and answer.choices[0].finish_reason == "stop"
+
+
+def test_stream(client: openai.OpenAI) -> None:
+    calls: list[list[str]] = []
+    for chunk in client.chat.completions.create(model=MODEL, messages=MESSAGES, tools=[WEATHER, TIME], stream=True):
+        for call in chunk.choices[0].delta.tool_calls or ():
+            if call.id is not None:
+                calls.append([call.function.name, ""])
+            calls[call.index][1] += call.function.arguments
+    assert calls == [["get_weather", ARGUMENTS], ["get_time", "{}"]]
+
+
+def test_stream_helper_rebuilds_the_answer(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(model=MODEL, messages=MESSAGES, tools=[WEATHER], n=2, logprobs=True)
+    with client.chat.completions.stream(model=MODEL, messages=MESSAGES, tools=[WEATHER], n=2, logprobs=True) as stream:
+        done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
+        built = stream.get_final_completion()
+    assert [event.arguments for event in done] == [ARGUMENTS, ARGUMENTS, "{}", "{}"]
+    for a, b in zip(built.choices, whole.choices, strict=True):
+        assert [call.function.arguments for call in a.message.tool_calls] == [
+            call.function.arguments for call in b.message.tool_calls
+        ]
+        assert a.message.content == b.message.content
+        assert a.finish_reason == b.finish_reason == "tool_calls"
+        assert len(a.logprobs.content) == len(b.logprobs.content)
+
+
+def test_forced_calls(client: openai.OpenAI, server: SocketServer) -> None:
+    named = {"type": "function", "function": {"name": "get_weather"}}
+    for choice, names in (("required", ["get_weather", "get_time"]), (named, ["get_weather"])):
+        answer = client.chat.completions.create(
+            model=MODEL, messages=MESSAGES, tools=[WEATHER, TIME], tool_choice=choice
+        )
+        assert answer.choices[0].finish_reason == "tool_calls"
+        assert [call.function.name for call in answer.choices[0].message.tool_calls] == names
+        asked = server.engine.calls[-1][1].structured_outputs
+        assert ("get_time" in asked.grammar) is (choice == "required")
