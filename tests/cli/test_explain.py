@@ -61,11 +61,15 @@ def test_this_cpu_is_measured(dtype: str, octavo: Octavo) -> None:
 def test_a_plot(octavo: Octavo, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "roofline.png"
-    assert octavo(*SMALL, "--device", "a100", "--plot", str(path)).code == 0
+    drawn = octavo(*SMALL, "--device", "a100", "--plot", str(path))
+    assert drawn.code == 0
+    assert f"wrote {path}" in drawn.err.replace("\n", "")
     assert path.read_bytes().startswith(b"\x89PNG")
     missing = octavo(*SMALL, "--device", "a100", "--plot", str(tmp_path / "no" / "such.png"))
     assert missing.code == 2
     assert "cannot be written" in missing.err
+    for name in (tmp_path, tmp_path / "noext", tmp_path / "a.txt"):
+        assert "does not end in .png" in octavo(*SMALL, "--device", "a100", "--plot", str(name)).err
 
 
 def test_a_plot_without_matplotlib_says_what_to_install() -> None:

@@ -23,6 +23,8 @@ class Device:
     """Between its memory and its processors."""
     sram_bytes: int
     """That one block's work may keep: a processor's shared memory; a core's second cache."""
+    is_measured: bool = False
+    """Peaks as they were reached here; else as published."""
 
     def roofline_s(self, flops: float, hbm_bytes: float, dtype: str, *, is_matmul: bool) -> tuple[float, bool]:
         """max(flops / peak, bytes / bandwidth), and whether the arithmetic is what binds (Williams et al. 2009)."""
@@ -77,6 +79,7 @@ def measure_cpu(dtypes: tuple[str, ...]) -> Device:
         vector_flops=rates["fp32"],  # which the vector units do
         bytes_per_s=_read_bytes_per_s(),
         sram_bytes=_l2_bytes(),
+        is_measured=True,
     )
 
 

@@ -9,7 +9,7 @@ import typer
 
 from octavo.cli.help_page import HelpfulCommand, HelpfulGroup
 from octavo.cli.options import with_options
-from octavo.cli.terminal import plain_table, stdout
+from octavo.cli.terminal import plain_table, stderr, stdout
 from octavo.config.quantities import format_bytes
 from octavo.core.errors import ConfigError
 
@@ -30,6 +30,7 @@ LEAST_OF_MEASURED = {
     "torch SDPA and backward": "FlashAttention-2 and backward",
 }
 MAX_MEASURED_BYTES = 2 << 30
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 explain = typer.Typer(
     cls=HelpfulGroup,
@@ -69,6 +70,8 @@ def attention(
     """
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("device", device, DEVICES)
+    if plot is not None:
+        _check_plot(plot)
     if measure and device != "cpu":
         raise ConfigError(f"--measure times this CPU, and device={device} is another; use device=cpu", param="measure")
     from octavo.bench.attention_costs import AttentionShape, elementwise
@@ -90,6 +93,7 @@ def attention(
     report = [_row(cost, machine, dtype, measured) for cost in (*costs, *elementwise(shape))]
     if plot is not None:
         _draw(plot, machine, dtype, report)
+        stderr().print(f"wrote {plot}", style="dim", soft_wrap=True)
     if as_json:
         blocks = {"FlashAttention-1": blocks_1, "FlashAttention-2": blocks_2}
         facts = {"device": asdict(machine), "shape": asdict(shape), "blocks": blocks, "rows": report}
@@ -101,6 +105,14 @@ def attention(
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ConfigError(f"{name}={value!r} is not one of {', '.join(allowed)}; use one of these", param=name)
+
+
+def _check_plot(path: Path) -> None:
+    """Before anything is measured. Matplotlib would write another file than the one that was named."""
+    if path.suffix not in PLOT_SUFFIXES or path.is_dir():
+        raise ConfigError(
+            f"plot={path} does not end in {', '.join(PLOT_SUFFIXES)}; name a file that does", param="plot"
+        )
 
 
 def _blocks(machine: "Device", shape: "AttentionShape") -> "tuple[Blocks, Blocks]":
@@ -187,9 +199,16 @@ def _print(
             end_section=is_last_algorithm,
         )
     console.print(table)
+    if machine.is_measured:
+        console.print(
+            "\nPeaks are what torch's matrix products and reading reach here now: kernels that use the machine better take less "
+            "than «least», and other programs move both.",
+            style="dim",
+            soft_wrap=True,
+        )
     if measured:
         least_s = {row["name"]: row["roofline_s"] for row in report}
-        times = plain_table("here", "measured", "of the least", right=True)
+        times = plain_table("here", "measured", "of FlashAttention-2's least", right=True)
         for name, seconds in measured.items():
             times.add_row(f"[cyan]{name}[/]", _time(seconds), f"{seconds / least_s[LEAST_OF_MEASURED[name]]:,.1f} ×")
         console.print()
