@@ -1,9 +1,12 @@
 """Attention with every option, against its formula. Legend as attention_problem.py."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ops.attention_bounds import FORWARD, assert_lse_near, assert_near
 from ops.attention_problem import PROBLEMS, Built, Layout, Problem, head_slopes, problems, sinks, with_types
 
 from octavo import ops
@@ -39,24 +42,25 @@ def attend(built: Built) -> tuple[torch.Tensor, torch.Tensor]:
     return o, lse
 
 
-def assert_close(problem: Problem) -> None:
-    """Twice the error of the formula at the types' precision, the coarser of q's and the cache's, and 1e-5."""
+def multiplied_in(built: Built, backend: str) -> torch.dtype:
+    """On tiles the coarser type of q and the cache, or q's if the cache is of bytes and q is bf16; elsewhere fp32."""
+    q_dtype, cache_dtype = built.q.dtype, built.k_cache.dtype
+    if not backend.endswith("amx") or (cache_dtype.itemsize == 1 and q_dtype == torch.float32):
+        return torch.float32
+    return cache_dtype if q_dtype == torch.float32 else q_dtype
+
+
+def assert_close(problem: Problem, backend: str) -> None:
+    """Where tiles are to multiply an fp32 q by keys that are coarser, q has the values of their type, to which it is rounded."""
     built = problem.build()
+    precision = multiplied_in(built, backend)
+    built = replace(built, q=built.q.to(precision).to(built.q.dtype))
     o, lse = attend(built)
     exact, exact_lse = built.formula(torch.float64)
-    precision = built.k_cache.dtype if built.q.dtype == torch.float32 else built.q.dtype
-    if built.k_cache.dtype.itemsize == 1:
-        precision = torch.bfloat16  # which the path on AMX tiles multiplies in
-    plain, plain_lse = built.formula(torch.float32, precision)
-    if not o.numel():
-        return
-    assert (o.double() - exact).abs().max() <= 2 * (plain - exact).abs().max() + 1e-5
-    assert torch.equal(lse == -torch.inf, exact_lse == -torch.inf)
-    seen = exact_lse != -torch.inf
-    if seen.any():
-        bound = 1e-5 * (1 + exact_lse[seen].abs().max()) if precision == torch.float32 else 2e-2
-        error = (lse.double() - exact_lse)[seen].abs().max()
-        assert error <= max(bound, 2 * (plain_lse - exact_lse)[seen].abs().max())
+    same_precision = precision if built.q.dtype == torch.float32 else built.q.dtype
+    plain, _ = built.formula(torch.float32, same_precision)
+    assert_near(o, plain.to(same_precision), exact, FORWARD)
+    assert_lse_near(lse, exact_lse, precision)
 
 
 @pytest.mark.parametrize("types", TYPES, ids=lambda types: " ".join(str(t).removeprefix("torch.") for t in types))
@@ -64,13 +68,13 @@ def assert_close(problem: Problem) -> None:
 def test_options_are_accurate(case, types, backend):
     if backend == "reference" and types != TYPES[0] and types[1].itemsize > 1:
         pytest.skip("the reference computes in fp32 whatever the types")
-    assert_close(with_types(case, *types))
+    assert_close(with_types(case, *types), backend)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problem=problems(), types=st.sampled_from(TYPES))
 def test_any_problem(backend, problem, types):
-    assert_close(with_types(problem, *types))
+    assert_close(with_types(problem, *types), backend)
 
 
 @pytest.mark.parametrize("types", TYPES[:3], ids=str)

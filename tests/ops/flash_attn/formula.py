@@ -86,28 +86,6 @@ def batch_attention(q: Tensor, k: Tensor, v: Tensor, options: Options) -> Result
     )
 
 
-def assert_near(got: Tensor, same_precision: Tensor, exact: Tensor, factor: float, num_roundings: int = 1) -> None:
-    """At most `factor` times the error of the formula in PyTorch at the same precision, or `num_roundings` of the largest
-    value, whichever is more (of few values, PyTorch's may happen to be exact); and 1e-5 for each."""
-    assert got.shape == exact.shape
-    if not exact.numel():
-        return
-    rounding = num_roundings * torch.finfo(same_precision.dtype).eps / 2 * exact.abs().max()
-    error = (same_precision.double() - exact).abs().max()
-    assert (got.double() - exact).abs().max() <= factor * torch.maximum(error, rounding) + num_roundings * 1e-5
-
-
-def assert_lse_near(got: Tensor, exact: Tensor, dtype: torch.dtype) -> None:
-    """To fp32's precision, as parts of its size: of fp16, whose products may leave out 2⁻¹⁸ each, a little less; of bf16,
-    whose probabilities may be rounded before they are summed, to bf16's."""
-    bound = {torch.float32: 1e-5, torch.float16: 4e-5, torch.bfloat16: 4e-3}[dtype]
-    assert got.dtype == torch.float32
-    assert got.shape == exact.shape
-    assert torch.equal(got == -torch.inf, exact == -torch.inf)
-    seen = exact > -torch.inf
-    assert ((got[seen].double() - exact[seen]).abs() <= bound * exact[seen].abs().clamp(min=1)).all()
-
-
 def gradients(out: Tensor, do: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return torch.autograd.grad(out, inputs, do.to(out.dtype))
 

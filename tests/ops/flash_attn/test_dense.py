@@ -6,12 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.flash_attn.formula import Options, assert_lse_near, assert_near, batch_attention, gradients, randn
+from ops.attention_bounds import FORWARD, GRADIENTS, assert_lse_near, assert_near
+from ops.flash_attn.formula import Options, batch_attention, gradients, randn
+from torch import Tensor
 
 from octavo.ops import flash_attn_func, flash_attn_kvpacked_func, flash_attn_qkvpacked_func
 
 PLAIN = Options()
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+ENOUGH = 24
+"""Rows, and keys, of a generated case, for the error of PyTorch not to be luck."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,24 +36,42 @@ class Case:
         v = randn(self.batch, self.num_keys, self.num_kv_heads, self.value_size, seed=3, dtype=self.dtype)
         return q, k, v
 
+    def output_gradient(self):
+        return randn(self.batch, self.num_rows, self.num_heads, self.value_size, seed=4, dtype=self.dtype)
 
-def check(case: Case, gradient_roundings: int = 1) -> None:
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Results:
+    out: Tensor
+    lse: Tensor
+    gradients: tuple[Tensor, ...]
+    """Of q, k and v."""
+
+
+def library(case: Case) -> Results:
     inputs = [x.requires_grad_() for x in case.inputs()]
-    exact_inputs = [x.detach().double().requires_grad_() for x in inputs]
     got = flash_attn_func(*inputs, **case.options.arguments, return_attn_probs=True)
-    same, exact = batch_attention(*inputs, case.options), batch_attention(*exact_inputs, case.options)
-    factor = 2 if case.options.alibi_slopes is None else 5
-    assert got.out.dtype == case.dtype
     assert got.S_dmask.shape == (0,)
-    assert_near(got.out, same.out, exact.out, factor)
-    assert_lse_near(got.softmax_lse, exact.lse, case.dtype)
-    do = randn(*got.out.shape, seed=4, dtype=case.dtype)
-    ours = gradients(got.out, do, inputs)
-    for mine, in_pytorch, want in zip(
-        ours, gradients(same.out, do, inputs), gradients(exact.out, do, exact_inputs), strict=True
-    ):
-        assert mine.dtype == case.dtype
-        assert_near(mine, in_pytorch, want, max(3, factor), gradient_roundings)
+    return Results(out=got.out, lse=got.softmax_lse, gradients=gradients(got.out, case.output_gradient(), inputs))
+
+
+def formula(case: Case, dtype: torch.dtype) -> Results:
+    inputs = [x.to(dtype).requires_grad_() for x in case.inputs()]
+    want = batch_attention(*inputs, case.options)
+    return Results(out=want.out, lse=want.lse, gradients=gradients(want.out, case.output_gradient(), inputs))
+
+
+def assert_results_near(got: Results, same: Results, exact: Results) -> None:
+    assert_near(got.out, same.out, exact.out, FORWARD)
+    assert_lse_near(got.lse, exact.lse, same.out.dtype)
+    for each in zip(got.gradients, same.gradients, exact.gradients, strict=True):
+        assert_near(*each, GRADIENTS)
+
+
+def check(case: Case) -> None:
+    got = library(case)
+    assert all(x.dtype == case.dtype for x in (got.out, *got.gradients))
+    assert_results_near(got, formula(case, case.dtype), formula(case, torch.float64))
 
 
 SLOPES = torch.tensor([0.3, 0.05])
@@ -93,18 +115,39 @@ def test_head_sizes_and_groups(case, backend):
     check(case)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "num_keys, options", [(1, Options()), (20, Options(window_size=(0, 0)))], ids=["one there is", "one in the window"]
+)
+def test_one_key(num_keys, options, dtype, backend, request):
+    """Nothing depends on q and k then: their gradients are 0, and so near it as 1e-5."""
+    if backend.endswith("amx") and dtype == torch.float16:
+        reason = "dP and δ, which cancel, are each 2⁻¹⁸ off: so much may be left of their products, summed in two ways"
+        request.applymarker(pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True))
+    check(Case(num_rows=20, num_keys=num_keys, key_size=64, value_size=64, dtype=dtype, options=options))
+
+
+def test_log_sum_exp_of_a_key_behind_the_first_tile(backend):
+    """It outweighs all keys of the first 128, from which tiles take their maximum."""
+    k = torch.full((1, 129, 1, 1), -20.0, dtype=torch.bfloat16)
+    k[0, 0], k[0, 128] = -5.0, -0.13
+    q, v = torch.ones(1, 1, 1, 1, dtype=torch.bfloat16), torch.zeros_like(k)
+    got = flash_attn_func(q, k, v, softmax_scale=1.0, return_attn_probs=True)
+    assert_lse_near(got.softmax_lse, k.double().flatten().logsumexp(0).view(1, 1, 1), torch.bfloat16)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(1, 3),
     num_rows=st.integers(1, 70),
-    num_keys=st.integers(1, 140),
+    num_keys=st.integers(2, 140),
     num_kv_heads=st.integers(1, 3),
     group=st.integers(1, 3),
     key_size=st.integers(1, 70),
     value_size=st.integers(1, 70),
     dtype=st.sampled_from(DTYPES),
     causal=st.booleans(),
-    left=st.integers(-1, 90),
+    left=st.just(-1) | st.integers(1, 90),
     right=st.integers(-1, 90),
     softcap=st.sampled_from([0.0, 1.5]),
     has_alibi=st.booleans(),
@@ -125,6 +168,7 @@ def test_any_shape(
     has_alibi,
 ):
     num_heads = num_kv_heads * group
+    batch = max(batch, -(-ENOUGH // min(num_rows, num_keys)))
     options = Options(
         causal=causal,
         window_size=(left, right),
@@ -143,7 +187,6 @@ def test_any_shape(
             dtype=dtype,
             options=options,
         ),
-        gradient_roundings=10,
     )
 
 
@@ -238,7 +281,7 @@ def test_log_sum_exp_has_a_gradient(dtype, backend):
     same = torch.autograd.grad((results[0].out, results[0].lse), inputs, (do, dlse.to(dtype)))
     want = torch.autograd.grad((results[1].out, results[1].lse), exact_inputs, (do.double(), dlse.double()))
     for each in zip(mine, same, want, strict=True):
-        assert_near(*each, 3)
+        assert_near(*each, GRADIENTS)
     only_lse = torch.autograd.grad(
         flash_attn_func(*inputs, **case.options.arguments, return_attn_probs=True).softmax_lse, inputs, dlse
     )

@@ -4,7 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.flash_attn.formula import Options, assert_lse_near, assert_near, attention, gradients, randn
+from ops.attention_bounds import FORWARD, GRADIENTS, assert_lse_near, assert_near
+from ops.flash_attn.formula import Options, attention, gradients, randn
 
 from octavo.ops import (
     flash_attn_func,
@@ -57,15 +58,14 @@ def check(row_lens, key_lens, dtype, options, spare=(0, 0), used=None, num_kv_he
     firsts = starts(key_lens).tolist()
     same, _ = ragged_attention(q, k, v, row_lens, used or key_lens, options, firsts)
     exact, exact_lse = ragged_attention(*exact_inputs, row_lens, used or key_lens, options, firsts)
-    factor = 2 if options.alibi_slopes is None else 5
-    assert_near(got.out, same, exact, factor)
+    assert_near(got.out, same, exact, FORWARD)
     assert_lse_near(got.softmax_lse, exact_lse, dtype)
     do = randn(*got.out.shape, seed=4, dtype=dtype)
     ours = gradients(got.out, do, (q, k, v))
     if same.requires_grad:
         others = gradients(same, do, (q, k, v)), gradients(exact, do, exact_inputs)
         for each in zip(ours, *others, strict=True):
-            assert_near(*each, max(3, factor), 10)
+            assert_near(*each, GRADIENTS)
     else:
         assert not any(x.any() for x in ours)
     if spare[0]:
@@ -101,12 +101,17 @@ def test_only_some_of_the_keys_are_used(backend):
     check((5, 2, 9), (20, 6, 30), torch.float32, Options(causal=True), used=(11, 6, 0), spare=(0, 4))
 
 
+def with_enough(lens):
+    """Another request, for the error of PyTorch not to be luck."""
+    return [*lens, (24, 24)]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
-    lens=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 80)), max_size=5),
+    lens=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 80)), max_size=5).map(with_enough),
     dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
     causal=st.booleans(),
-    left=st.integers(-1, 60),
+    left=st.just(-1) | st.integers(1, 60),
     right=st.integers(-1, 60),
     num_kv_heads=st.sampled_from([1, 2, 4]),
     sizes=st.tuples(st.integers(1, 40), st.integers(1, 40)),
