@@ -101,8 +101,8 @@ def attention_backward(
     """dq, dk, dv of `paged_attention`, whose o and lse are given, and their gradients; P is computed again (Dao 2023, algorithm 2).
 
     Of the dtypes and shapes of q and of the caches; a slot that no row sees gets 0. Sums in a fixed order: the same arguments
-    give the same bits. Every slot belongs to one request. No gradients of slopes, bias, sinks and scales.
-    O(T · keys · H · (D + E)), memory O(T + slots). Raises `OpArgumentError`.
+    give the same bits. Every slot belongs to one request, which is checked on a CPU. No gradients of slopes, bias, sinks and
+    scales. O(T · keys · H · (D + E)), memory O(T + slots). Raises `OpArgumentError`.
     """
     num_tokens, num_heads, _ = _check_attention(q_THD, k_cache, v_cache, plan, options)
     shape = (num_tokens, num_heads, v_cache.shape[-1])
@@ -115,6 +115,12 @@ def attention_backward(
         raise OpArgumentError(
             f"k_cache has the wrong dtype for a gradient: got {k_cache.dtype}; allowed q's {q_THD.dtype}",
             param="k_cache",
+        )
+    if q_THD.device.type == "cpu" and plan.are_slots_shared(options.window_left):
+        raise OpArgumentError(
+            "plan.block_tables: got one slot for the keys of two places, whose gradients would be one; allowed a slot for each; "
+            "copy what is shared",
+            param="plan",
         )
     return table.ATTENTION_BACKWARD(do_THE, q_THD, k_cache, v_cache, o_THE, lse_HT, plan, options, dlse_HT=dlse_HT)
 

@@ -74,6 +74,22 @@ class AttentionPlan:
         """Keys of the request that has the most; 0 on a GPU."""
         return 0 if self.num_rows is None or not self.num_requests else int(self.seq_lens.max())
 
+    def are_slots_shared(self, window_left: int | None) -> bool:
+        """Does a slot hold two of the keys that rows see through that window, of two requests or of one? On a CPU.
+        O(blocks · log blocks)."""
+        rows = self.query_starts[1:].long() - self.query_starts[:-1]
+        lens = torch.where(rows > 0, self.seq_lens.long(), 0)
+        unseen = torch.zeros_like(lens) if window_left is None else (lens - rows - window_left).clamp(min=0)
+        offset = 0 if self.key_starts is None else self.key_starts.long()
+        column = torch.arange(self.block_tables.shape[1]) * self.block_size
+        first = torch.maximum(column, (unseen + offset)[:, None])
+        stop = torch.minimum(column + self.block_size, (lens + offset)[:, None])
+        moved = self.block_tables * self.block_size - column
+        is_used = first < stop
+        slots, order = (first + moved)[is_used].sort()
+        ends = (stop + moved)[is_used][order]
+        return bool((slots[1:] < ends[:-1]).any())
+
     def _check_rows(self) -> None:
         starts, seq_lens = self.query_starts.numpy().astype("int64"), self.seq_lens.numpy()  # differences do not wrap
         if starts[0] != 0 or (starts[1:] < starts[:-1]).any() or (seq_lens < 0).any():

@@ -235,3 +235,17 @@ def test_fake_tensors_have_the_shapes_and_strides():
         assert a.shape == b.shape
         assert a.stride() == b.stride()
         assert a.dtype == b.dtype
+
+
+@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
+def test_no_query_heads(dropout_p, backend):
+    q, k, v = (randn(2, 5, h, n, seed=n).requires_grad_() for h, n in ((0, 8), (2, 8), (2, 6)))
+    got = flash_attn_func(q, k, v, dropout_p, return_attn_probs=True)
+    assert got.out.shape == (2, 5, 0, 6)
+    assert got.softmax_lse.shape == (2, 0, 5)
+    for x, grad in zip((q, k, v), gradients(got.out, got.out.detach(), (q, k, v)), strict=True):
+        assert grad.shape == x.shape
+        assert not grad.any()
+    ragged_q, ragged_k, ragged_v = (x[0].detach() for x in (q, k, v))
+    lens = torch.tensor([0, 2, 5])
+    assert flash_attn_varlen_func(ragged_q, ragged_k, ragged_v, lens, lens, 3, 3).shape == (5, 0, 6)

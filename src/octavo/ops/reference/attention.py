@@ -124,7 +124,7 @@ def attention_backward(
         dq[request.rows] = torch.bmm(du_HNM, k_HMD).transpose(0, 1)
         dk_HMD = torch.bmm(du_HNM.transpose(1, 2), q_HND)
         for total, part in ((dk, dk_HMD), (dv, dv_HME)):
-            total[block, offset] += part.unflatten(0, (-1, request.group)).sum(1).transpose(0, 1)
+            total[block, offset] += part.unflatten(0, (request.num_kv_heads, request.group)).sum(1).transpose(0, 1)
     return dq.to(q_THD.dtype), dk.to(k_cache.dtype), dv.to(v_cache.dtype)
 
 
@@ -222,7 +222,8 @@ def _query_tile(
     slot = first_position - tile_start
     q_QHD = q_THD.new_zeros(QUERY_TILE, *q_THD.shape[1:], dtype=torch.float32)
     q_QHD[slot : slot + num_rows] = q_THD
-    q_KGQD = q_QHD.permute(1, 0, 2).reshape(request.num_kv_heads, -1, q_QHD.shape[2])  # (K, G·Q, D)
+    folded = request.group * QUERY_TILE
+    q_KGQD = q_QHD.permute(1, 0, 2).reshape(request.num_kv_heads, folded, q_QHD.shape[2])
 
     m = torch.full((num_heads, QUERY_TILE, 1), -torch.inf, device=device)
     denominator = torch.zeros_like(m)
@@ -240,13 +241,14 @@ def _query_tile(
         p = torch.where(is_started, exp(s - m_new), 0.0)
         denominator = denominator * rescale + tree_sum(p)
         p = p * request.dropout_factors(tile_start, QUERY_TILE, keys_J, num_heads)
-        o = o * rescale + torch.bmm(p.reshape(request.num_kv_heads, -1, KV_TILE), v_KJE).view_as(o)
+        o = o * rescale + torch.bmm(p.reshape(request.num_kv_heads, folded, KV_TILE), v_KJE).view_as(o)
         m = m_new
     if options.sinks is not None:
         sink = options.sinks.float()[:, None, None]
         m_new = torch.maximum(m, sink)
-        rescale = exp(m - m_new)
-        denominator, o, m = denominator * rescale + exp(sink - m_new), o * rescale, m_new
+        shift = torch.where(m_new == -torch.inf, 0.0, m_new)
+        rescale = exp(m - shift)
+        denominator, o, m = denominator * rescale + exp(sink - shift), o * rescale, m_new
     is_empty = denominator == 0
     o = torch.where(is_empty, 0.0, o / denominator)
     if options.v_scales is not None:
