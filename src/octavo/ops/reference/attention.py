@@ -67,7 +67,7 @@ def paged_attention(
     e^sink to the denominator (Xiao et al. 2023, arXiv 2309.17453; learned per head as in gpt-oss).
     O(T · keys · H · (D + E)).
     """
-    for request in _requests(plan, options, q_THD.shape[1], k_cache.shape[2]):
+    for request in requests_of(plan, options, q_THD.shape[1], k_cache.shape[2]):
         start, position = request.rows.start, request.first_position
         while start < request.rows.stop:
             stop = min(start + QUERY_TILE - position % QUERY_TILE, request.rows.stop)
@@ -101,17 +101,13 @@ def attention_backward(
     """
     dq = torch.zeros_like(q_THD, dtype=torch.float32)
     dk, dv = (torch.zeros(x.shape, dtype=torch.float32, device=x.device) for x in (k_cache, v_cache))
-    for request in _requests(plan, options, q_THD.shape[1], k_cache.shape[2]):
+    for request in requests_of(plan, options, q_THD.shape[1], k_cache.shape[2]):
         q_HND, do_HNE, o_HNE = (x[request.rows].transpose(0, 1).float() for x in (q_THD, do_THE, o_THE))
         keys_M = torch.arange(request.num_keys, device=q_THD.device)
         block, offset = request.slots(keys_M)
-        k_HMD, v_HME = (
-            x[block, offset].float().transpose(0, 1).repeat_interleave(request.group, dim=0) for x in (k_cache, v_cache)
-        )
+        k_HMD, v_HME = (request.rows_by_head(cache) for cache in (k_cache, v_cache))
         u_HNM = torch.bmm(q_HND, k_HMD.transpose(1, 2))
-        s_HNM = request.scores(u_HNM, request.first_position, keys_M)
-        lse_HN1 = lse_HT[:, request.rows, None]
-        p_HNM = torch.where(s_HNM == -torch.inf, 0.0, torch.exp(s_HNM - lse_HN1))
+        p_HNM = request.probabilities(u_HNM, lse_HT)
         z_HNM = request.dropout_factors(request.first_position, q_HND.shape[1], keys_M, q_HND.shape[0])
         delta_HN1 = (do_HNE * o_HNE).sum(-1, keepdim=True)
         if dlse_HT is not None:
@@ -129,7 +125,7 @@ def attention_backward(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
+class Request:
     """One request of a plan."""
 
     index: int
@@ -150,6 +146,16 @@ class _Request:
         """Blocks and offsets of keys."""
         token = keys + self.key_start
         return self.block_table[token // self.block_size].long(), token % self.block_size
+
+    def rows_by_head(self, cache: Tensor) -> Tensor:
+        """(H, M, D) of all keys, or values, fp32."""
+        block, offset = self.slots(torch.arange(self.num_keys, device=cache.device))
+        return cache[block, offset].float().transpose(0, 1).repeat_interleave(self.group, dim=0)
+
+    def probabilities(self, u_HNM: Tensor, lse_HT: Tensor) -> Tensor:
+        """Of all rows and keys, from q·k and the log-sum-exps of all requests' rows; before dropout."""
+        s_HNM = self.scores(u_HNM, self.first_position, torch.arange(self.num_keys, device=u_HNM.device))
+        return torch.where(s_HNM == -torch.inf, 0.0, torch.exp(s_HNM - lse_HT[:, self.rows, None]))
 
     def key_range(self, first_position: int, last_position: int) -> range:
         """The keys that rows at those positions see, taken together."""
@@ -195,11 +201,11 @@ class _Request:
         return mask.float() / (1 - dropout.probability)
 
 
-def _requests(plan: AttentionPlan, options: AttentionOptions, num_heads: int, num_kv_heads: int) -> Iterator[_Request]:
+def requests_of(plan: AttentionPlan, options: AttentionOptions, num_heads: int, num_kv_heads: int) -> Iterator[Request]:
     starts, lens = plan.query_starts.tolist(), plan.seq_lens.tolist()
     key_starts = [0] * len(lens) if plan.key_starts is None else plan.key_starts.tolist()
     for index, num_keys in enumerate(lens):
-        yield _Request(
+        yield Request(
             index=index,
             rows=slice(starts[index], starts[index + 1]),
             num_keys=num_keys,
@@ -213,7 +219,7 @@ def _requests(plan: AttentionPlan, options: AttentionOptions, num_heads: int, nu
 
 
 def _query_tile(
-    q_THD: Tensor, first_position: int, k_cache: Tensor, v_cache: Tensor, request: _Request
+    q_THD: Tensor, first_position: int, k_cache: Tensor, v_cache: Tensor, request: Request
 ) -> tuple[Tensor, Tensor]:
     """The rows of one query tile, at `first_position` and after: o (H, Q, E) and lse (H, Q), in fp32."""
     num_rows, num_heads, _ = q_THD.shape
@@ -258,7 +264,7 @@ def _query_tile(
     return o[:, slot : slot + num_rows], lse[:, slot : slot + num_rows, 0]
 
 
-def _gather(cache: Tensor, request: _Request, start: int, seen: range) -> Tensor:
+def _gather(cache: Tensor, request: Request, start: int, seen: range) -> Tensor:
     """Those of the keys or values `seen` that are in the KV tile (K, KV_TILE, D) of `start`, zero elsewhere. fp32."""
     first, stop = max(start, seen.start), min(start + KV_TILE, seen.stop)
     block, offset = request.slots(torch.arange(first, stop, device=cache.device))
