@@ -10,7 +10,15 @@ import pytest
 import torch
 from ops.attention_problem import Layout, Problem
 
-from octavo.ops import AttentionOptions, AttentionPlan, OpArgumentError, table
+from octavo.ops import (
+    AttentionOptions,
+    AttentionPlan,
+    OpArgumentError,
+    flash_attn_varlen_func,
+    flash_attn_with_kvcache,
+    table,
+)
+from octavo.ops.dispatch import Kernel, Op
 from octavo.ops.errors import MissingKernelsError
 from octavo.ops.triton import attention
 from octavo.ops.triton.launch_table import (
@@ -145,3 +153,51 @@ def test_sizes_choose_kernels(rows, hints, kernels):
     o, lse = built.outputs()
     launches = forward_launches(built.q, built.k_cache, built.v_cache, plan, built.options, o, lse, A100)
     assert [launch.kernel.fn.__name__ for launch in launches] == kernels
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The names of the kernels that the calls of attention would launch on an A100."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from octavo.ops.triton.forward import forward_launches
+
+    names = []
+
+    def launch(*arguments, o_THE, lse_HT):
+        names.extend(each.kernel.fn.__name__ for each in forward_launches(*arguments, o_THE, lse_HT, A100))
+
+    monkeypatch.setattr(table, "PAGED_ATTENTION", Op((Kernel("launched", lambda *_, **__: True, launch),)))
+    return names
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "cache_seqlens", "kernels"),
+    [
+        (1, SPLIT_KEYS, ["split_kernel"]),
+        (1, SPLIT_KEYS + 1, ["split_kernel", "merge_kernel"]),
+        (1, None, ["split_kernel", "merge_kernel"]),  # all of the cache
+        (1, torch.tensor([3, 5]), ["split_kernel", "merge_kernel"]),  # on a GPU nobody knows them
+        (40, 100, ["forward_kernel"]),
+    ],
+    ids=str,
+)
+def test_a_cache_says_how_long_its_requests_are(num_rows, cache_seqlens, kernels, launched):
+    q, cache = torch.zeros(2, num_rows, 4, 16), torch.zeros(2, 4 * SPLIT_KEYS, 2, 16)
+    flash_attn_with_kvcache(q, cache, cache, cache_seqlens=cache_seqlens)
+    assert launched == kernels
+
+
+def test_new_keys_count(launched):
+    q, cache, new = torch.zeros(2, 1, 4, 16), torch.zeros(2, 2, 4 * SPLIT_KEYS, 2, 16), torch.zeros(2, 1, 2, 16)
+    for length in (SPLIT_KEYS - 1, SPLIT_KEYS):
+        flash_attn_with_kvcache(q, *cache, new, new, cache_seqlens=length)
+    assert launched == ["split_kernel", "split_kernel", "merge_kernel"]
+
+
+def test_maxima_of_requests_over_blocks_are_heeded(launched):
+    blocks, tables = torch.zeros(64, 64, 2, 16), torch.arange(64, dtype=torch.int32).view(2, 32)
+    for num_rows, num_keys in ((1, 300), (40, 300)):
+        rows, keys = (torch.tensor([0, n, 2 * n], dtype=torch.int32) for n in (num_rows, num_keys))
+        q = torch.zeros(2 * num_rows, 4, 16)
+        flash_attn_varlen_func(q, blocks, blocks, rows, keys, num_rows, num_keys, block_table=tables)
+    assert launched == ["split_kernel", "forward_kernel"]
