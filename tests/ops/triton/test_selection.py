@@ -1,10 +1,8 @@
 """Which tensors go to Triton's kernels, which kernels a plan goes to, and what is said where there is no Triton."""
 
-import logging
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -63,17 +61,21 @@ def test_tensors_on_a_gpu_are_taken(dtype):
     assert not attention.can_attention_backward(here, here, here, here, here, None, None, None, dlse_HT=None)
 
 
-@pytest.mark.parametrize(("shared_bytes", "is_taken"), [(99 << 10, False), (163 << 10, True)])
-def test_large_heads_in_fp32_need_shared_memory(shared_bytes, is_taken, monkeypatch, caplog):
-    properties = SimpleNamespace(shared_memory_per_block_optin=shared_bytes)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    attention._holds_large_heads.cache_clear()
-    q, cache = Elsewhere(torch.float32, (3, 4, 300)), Elsewhere(torch.float32, (2, 16, 2, 300))
-    with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            assert attention.can_attention_backward(q, q, cache, cache, q, None, None, None, dlse_HT=None) is is_taken
-    assert len(caplog.records) == (not is_taken)
-    attention._holds_large_heads.cache_clear()
+def test_large_heads_in_fp32_need_shared_memory(monkeypatch):
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from octavo.ops.triton import kernels
+
+    built = Problem(rows=(3,), keys=(5,), key_size=300).build()
+    o, lse = built.outputs()
+
+    def differentiate(limits):
+        monkeypatch.setattr(kernels, "device_limits", lambda device: limits)
+        monkeypatch.setattr(kernels, "backward_launches", lambda *arguments: [])
+        return kernels.attention_backward(o, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options)
+
+    with pytest.raises(MissingKernelsError, match="got heads of 300; allowed up to 256 .* bf16"):
+        differentiate(L4)
+    assert differentiate(A100)[0].shape == built.q.shape
 
 
 def test_ops_start_without_triton():
