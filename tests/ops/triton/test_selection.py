@@ -73,7 +73,7 @@ def test_large_heads_in_fp32_need_shared_memory(monkeypatch):
         monkeypatch.setattr(kernels, "backward_launches", lambda *arguments: [])
         return kernels.attention_backward(o, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options)
 
-    with pytest.raises(MissingKernelsError, match="got heads of 300; allowed up to 256 .* bf16"):
+    with pytest.raises(MissingKernelsError, match=r"got heads of 300; allowed up to 256 .* bf16"):
         differentiate(L4)
     assert differentiate(A100)[0].shape == built.q.shape
 
