@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -77,18 +78,19 @@ class AttentionPlan:
     def are_slots_shared(self, window_left: int | None) -> bool:
         """Does a slot hold two of the keys that rows see through that window, of two requests or of one? On a CPU.
         O(blocks · log blocks)."""
-        rows = self.query_starts[1:].long() - self.query_starts[:-1]
-        lens = torch.where(rows > 0, self.seq_lens.long(), 0)
-        unseen = torch.zeros_like(lens) if window_left is None else (lens - rows - window_left).clamp(min=0)
-        offset = 0 if self.key_starts is None else self.key_starts.long()
-        column = torch.arange(self.block_tables.shape[1]) * self.block_size
-        first = torch.maximum(column, (unseen + offset)[:, None])
-        stop = torch.minimum(column + self.block_size, (lens + offset)[:, None])
-        moved = self.block_tables * self.block_size - column
+        rows, ends = np.diff(self.query_starts.numpy().astype("int64")), self._key_ends()
+        lens = self.seq_lens.numpy().astype("int64")
+        starts = ends - lens
+        if window_left is not None:
+            starts = starts + np.maximum(lens - rows - window_left, 0)
+        column = np.arange(self.block_tables.shape[1]) * self.block_size
+        first = np.maximum(column, starts[:, None])
+        stop = np.minimum(column + self.block_size, np.where(rows > 0, ends, 0)[:, None])
         is_used = first < stop
-        slots, order = (first + moved)[is_used].sort()
-        ends = (stop + moved)[is_used][order]
-        return bool((slots[1:] < ends[:-1]).any())
+        moved = (self.block_tables.numpy().astype("int64") * self.block_size - column)[is_used]
+        slots, slot_ends = first[is_used] + moved, stop[is_used] + moved
+        order = slots.argsort()
+        return bool((slots[order][1:] < slot_ends[order][:-1]).any())
 
     def _check_rows(self) -> None:
         starts, seq_lens = self.query_starts.numpy().astype("int64"), self.seq_lens.numpy()  # differences do not wrap
