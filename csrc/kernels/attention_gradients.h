@@ -44,8 +44,10 @@ public:
     // Of one key and rows first … stop − 1, whole vectors: products q·k to P ∘ Z, and dO·v to dS, in place. z: Z, or null for ones.
     void differentiate(int64_t key, int64_t first, int64_t stop, float* s, float* dp, const float* z) const {
         const auto zero = V::broadcast(0.0f), scale = V::broadcast(scores_.scale), log2e = V::broadcast(kLog2e);
-        const auto oldest = offset_of(key - scores_.right), newest = offset_of(key + scores_.left);
+        const bool has_left = scores_.left != kNoWindow, has_right = scores_.right != kNoWindow;
+        const auto oldest = offset_of(key - scores_.right), newest = offset_of(key + scores_.left);  // rows that see the key
         for (int64_t i = first; i < stop; i += V::kLanes) {
+            const auto offset = V::load(offset_ + i);
             auto x = V::mul(V::load(s + i), scale);
             auto factor = scale;
             if (scores_.softcap != 0.0f) {
@@ -55,7 +57,7 @@ public:
                 factor = V::mul(factor, V::fma(V::sub(zero, t), t, V::broadcast(1.0f)));
             }
             if (scores_.slopes) {
-                const auto ahead = V::sub(V::broadcast(static_cast<float>(key - position_)), V::load(offset_ + i));
+                const auto ahead = V::sub(V::broadcast(static_cast<float>(key - position_)), offset);
                 x = V::sub(x, V::mul(V::load(slope_ + i), V::max(ahead, V::sub(zero, ahead))));
             }
             if (scores_.bias) x = V::add(x, biases(key, i));
@@ -65,13 +67,17 @@ public:
                 d = V::mul(d, V::load(z + i));
                 kept = V::mul(p, V::load(z + i));
             }
-            const auto seen = [&](typename V::Float y) {
-                if (scores_.right != kNoWindow) y = V::select_less(V::load(offset_ + i), oldest, zero, y);
-                if (scores_.left != kNoWindow) y = V::select_less(newest, V::load(offset_ + i), zero, y);
-                return y;
-            };
-            V::store(s + i, seen(kept));
-            V::store(dp + i, seen(V::mul(V::mul(factor, p), V::sub(d, V::load(delta_ + i)))));
+            auto ds = V::mul(V::mul(factor, p), V::sub(d, V::load(delta_ + i)));
+            if (has_right) {
+                kept = V::select_less(offset, oldest, zero, kept);
+                ds = V::select_less(offset, oldest, zero, ds);
+            }
+            if (has_left) {
+                kept = V::select_less(newest, offset, zero, kept);
+                ds = V::select_less(newest, offset, zero, ds);
+            }
+            V::store(s + i, kept);
+            V::store(dp + i, ds);
         }
     }
 
