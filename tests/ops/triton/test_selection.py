@@ -65,7 +65,7 @@ def test_large_heads_in_fp32_need_shared_memory(monkeypatch):
     pytest.importorskip("triton", reason="Triton is not installed")
     from octavo.ops.triton import kernels
 
-    built = Problem(rows=(3,), keys=(5,), key_size=300).build()
+    built = Problem(requests=((3, 5),), key_size=300).build()
     o, lse = built.outputs()
 
     def differentiate(limits):
