@@ -8,15 +8,16 @@ than a block may have.
 
 import argparse
 import json
-import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 import triton
 from gpu_launches import launches
 
-from octavo.ops.triton.ahead_of_time import ARCHITECTURES, resources
+from octavo.bench.circumstances import software
+from octavo.ops.triton.ahead_of_time import ARCHITECTURES, assembler_version, resources
 from octavo.ops.triton.launch_table import LARGE_FP32_HEAD, LARGE_FP32_SHARED_BYTES
 
 SIZES = (64, 128, 256, 512)
@@ -37,7 +38,7 @@ def main() -> None:
                     for what, launch in launches(size, dtype, limits, is_causal=is_causal):
                         is_large = what == "backward" and name == "fp32" and size > LARGE_FP32_HEAD
                         if is_large and limits.shared_bytes < LARGE_FP32_SHARED_BYTES:
-                            continue  # the reference's
+                            continue  # refused there
                         found = resources(launch, architecture)
                         has_failed |= found.shared_bytes > limits.shared_bytes
                         mask = "causal" if is_causal else "full"
@@ -52,13 +53,11 @@ def main() -> None:
                         )  # fmt: skip
                         print(*rows[-1].values(), flush=True)
     if arguments.json:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
         record = {
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-            "commit": commit,
+            **asdict(software()),
             "triton": triton.__version__,
+            "ptxas": assembler_version(),
             "launches": rows,
         }
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")

@@ -326,7 +326,7 @@ struct AttentionBackwardArguments {
     const float* d_lse;          // (heads, tokens), or null
     float* delta;                // (heads, tokens): rowsum(dO ∘ O) − dLSE, which attention_delta leaves
     std::byte* dq;               // contiguous (tokens, heads, key_size)
-    CacheView dk, dv;
+    CacheView dk, dv;            // keys that no row sees are left as they are
     const GradientTile* tiles;
     int64_t num_tiles;
     int64_t kept_bytes;  // that a thread may keep packed rows in; run() chooses

@@ -413,6 +413,7 @@ void run(const HeadsArguments& a) {
 }
 
 void run(AttentionArguments a) {
+    if (a.heads == 0) return;
     const int64_t group = a.heads / a.kv_heads, wanted_items = num_threads() * kAttentionItemsPerThread;
     const int64_t rows = a.num_requests == 0 ? 0 : a.query_starts[a.num_requests] * group;
     const int64_t rows_per_item = std::clamp(rows * a.kv_heads / wanted_items, kMinAttentionRows, kMaxAttentionRows);
@@ -442,6 +443,7 @@ void run(AttentionArguments a) {
 
 void run(AttentionBackwardArguments a) {
     const AttentionArguments& f = a.forward;
+    if (f.heads == 0) return;
     const int64_t group = f.heads / f.kv_heads;
     parallel_for(num_row_items(f.query_starts[f.num_requests], f.heads * f.value_size), kernels().attention_delta, &a);
     std::vector<GradientTile> tiles;

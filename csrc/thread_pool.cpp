@@ -40,13 +40,17 @@ void relax() {
 class Pool {
 public:
     explicit Pool(int num_workers) : shares_(static_cast<size_t>(num_workers) + 1) {
+        workers_.reserve(static_cast<size_t>(num_workers));
         try {
             for (int i = 0; i < num_workers; ++i) workers_.emplace_back([this, i] { work(static_cast<size_t>(i) + 1); });
         } catch (const std::system_error&) {
-            const std::string started = std::to_string(workers_.size());
+            const size_t started = workers_.size();
             stop();
-            throw std::runtime_error("the system starts only " + started + " of " + std::to_string(num_workers) +
+            throw std::runtime_error("the system starts only " + std::to_string(started) + " of " + std::to_string(num_workers) +
                                      " worker threads; use fewer threads, or raise the limit of processes or memory");
+        } catch (...) {  // no memory
+            stop();
+            throw;
         }
     }
 

@@ -50,7 +50,7 @@ public:
     void run() {
         product_shapes(16, 16, 64).load();
         if (tile_.of_rows) clear(dq_t_, round_up(tile_.stop_row - tile_.first_row, kRows) * key_columns_);
-        const KeyRange seen = seen_by(tile_.first_row, tile_.stop_row);
+        const KeyRange seen = queries_.keys_of_rows(tile_.first_row, tile_.stop_row);
         if (are_rows_kept())
             for (int64_t row = tile_.first_row; row < tile_.stop_row; row += kRows) {
                 use_slot(row);
@@ -58,9 +58,11 @@ public:
             }
         for (int64_t start = tile_.first_key; start < tile_.stop_key; start += chunk_) {
             const int64_t stop = smaller(start + chunk_, tile_.stop_key);
-            take_keys(start, {larger(seen.first, start), smaller(seen.stop, stop)});
+            const KeyRange keys{larger(seen.first, start), smaller(seen.stop, stop)};
+            if (keys.is_empty()) continue;
+            take_keys(start, keys);
             for (int64_t row = tile_.first_row; row < tile_.stop_row; row += kRows) add_rows(start, stop, row);
-            if (tile_.of_keys) write_keys(start, stop);
+            if (tile_.of_keys) write_keys(start, keys);
         }
         asm volatile("tilerelease" ::: "memory");
         if (tile_.of_rows) write_rows();
@@ -89,15 +91,10 @@ private:
 
     static void clear(float* x, int64_t count) { std::memset(x, 0, sizeof(float) * static_cast<size_t>(count)); }
 
-    KeyRange seen_by(int64_t first_row, int64_t stop_row) const {
-        if (first_row >= stop_row) return {0, 0};
-        return queries_.keys(first_row / queries_.group(), (stop_row - 1) / queries_.group() + 1);
-    }
-
     // Keys of the chunk at `start`, zeros but for those that some row of the tile sees.
     void take_keys(int64_t start, KeyRange keys) {
-        const KeyRange own = keys.is_empty() ? KeyRange{0, 0} : KeyRange{keys.first - start, keys.stop - start};
-        CacheRows k = queries_.keys_from(start + own.first), v = queries_.values_from(start + own.first);
+        const KeyRange own{keys.first - start, keys.stop - start};
+        CacheRows k = queries_.keys_from(keys.first), v = queries_.values_from(keys.first);
         for (int64_t first = 0; first < chunk_; first += 32) {
             const std::byte *k_rows[32], *v_rows[32];
             find_keys(k, first, own, k_rows);
@@ -188,7 +185,7 @@ private:
     // multiply for the last 32 and the next.
     void add_rows(int64_t start, int64_t stop, int64_t row) {
         const Rows rows(a_, queries_, row, tile_.stop_row);
-        const KeyRange all = seen_by(row, row + rows.count());
+        const KeyRange all = queries_.keys_of_rows(row, row + rows.count());
         const KeyRange keys{larger(all.first, start), smaller(all.stop, stop)};
         if (keys.is_empty()) return;
         use_slot(row);
@@ -197,8 +194,8 @@ private:
         KeyRange seen[kRows / 32], seen_by_all[kRows / 32];  // by 32 rows
         for (int64_t g = 0; g < num_groups; ++g) {
             const int64_t first = row + 32 * g, end = smaller(first + 32, row + rows.count());
-            seen[g] = seen_by(first, end);
-            seen_by_all[g] = {seen_by(end - 1, end).first, smaller(stop, seen_by(first, first + 1).stop)};
+            seen[g] = queries_.keys_of_rows(first, end);
+            seen_by_all[g] = {queries_.keys_of_rows(end - 1, end).first, smaller(stop, queries_.keys_of_rows(first, first + 1).stop)};
         }
         Block blocks[kGradientKeys / 32];
         int64_t count = 0;
@@ -363,9 +360,9 @@ private:
         for_vectors<Vector>(size, [&](int64_t i, int lanes) { store_as<Vector>(Type, to, i, Vector::load(row_ + i), lanes); });
     }
 
-    void write_keys(int64_t start, int64_t stop) {
-        CacheRows dk = queries_.rows_of(a_.dk, start), dv = queries_.rows_of(a_.dv, start);
-        for (int64_t i = 0; i < stop - start; ++i) {
+    void write_keys(int64_t start, KeyRange keys) {
+        CacheRows dk = queries_.rows_of(a_.dk, keys.first), dv = queries_.rows_of(a_.dv, keys.first);
+        for (int64_t i = keys.first - start; i < keys.stop - start; ++i) {
             unpack_columns(dk_ + i * key_columns_, f_.key_size, row_);
             write_row(dk.next(), f_.key_size);
             unpack_columns(dv_ + i * value_columns_, f_.value_size, row_);

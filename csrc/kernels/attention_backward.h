@@ -40,11 +40,14 @@ public:
 
     void run() {
         if (tile_.of_rows) clear(dq_, (tile_.stop_row - tile_.first_row) * key_lanes_);
+        const KeyRange seen = queries_.keys_of_rows(tile_.first_row, tile_.stop_row);
         for (int64_t start = tile_.first_key; start < tile_.stop_key; start += kGradientKeys) {
             const int64_t stop = smaller(start + kGradientKeys, tile_.stop_key);
-            take_keys(start, stop);
+            const KeyRange keys{larger(seen.first, start), smaller(seen.stop, stop)};
+            if (keys.is_empty()) continue;
+            take_keys(start, keys);
             for (int64_t row = tile_.first_row; row < tile_.stop_row; row += kGradientRows) add_rows(start, stop, row);
-            if (tile_.of_keys) write_keys(start, stop);
+            if (tile_.of_keys) write_keys(start, keys);
         }
         if (!tile_.of_rows) return;
         const int64_t row_bytes = f_.key_size * element_bytes(f_.q_type);
@@ -65,22 +68,23 @@ private:
         for_vectors<V>(size, [&](int64_t i, int lanes) { V::store(to + i, load_as<V>(type, from, i, lanes)); });
     }
 
-    void take_keys(int64_t start, int64_t stop) {
-        CacheRows k = queries_.keys_from(start), v = queries_.values_from(start);
-        for (int64_t key = 0; key < stop - start; ++key) {
-            read_row(f_.type, k.next(), f_.key_size, k_ + key * key_lanes_);
-            read_row(f_.type, v.next(), f_.value_size, v_ + key * value_lanes_);
+    // Those keys of the chunk at `start` that some row of the tile sees.
+    void take_keys(int64_t start, KeyRange keys) {
+        CacheRows k = queries_.keys_from(keys.first), v = queries_.values_from(keys.first);
+        for (int64_t i = keys.first - start; i < keys.stop - start; ++i) {
+            read_row(f_.type, k.next(), f_.key_size, k_ + i * key_lanes_);
+            read_row(f_.type, v.next(), f_.value_size, v_ + i * value_lanes_);
         }
         if (!tile_.of_keys) return;
-        clear(dk_, (stop - start) * key_lanes_);
-        clear(dv_, (stop - start) * value_lanes_);
+        clear(dk_, kGradientKeys * key_lanes_);
+        clear(dv_, kGradientKeys * value_lanes_);
     }
 
-    void write_keys(int64_t start, int64_t stop) const {
-        CacheRows dk = queries_.rows_of(a_.dk, start), dv = queries_.rows_of(a_.dv, start);
-        for (int64_t key = 0; key < stop - start; ++key) {
-            write_row(dk.next(), dk_ + key * key_lanes_, f_.key_size);
-            write_row(dv.next(), dv_ + key * value_lanes_, f_.value_size);
+    void write_keys(int64_t start, KeyRange keys) const {
+        CacheRows dk = queries_.rows_of(a_.dk, keys.first), dv = queries_.rows_of(a_.dv, keys.first);
+        for (int64_t i = keys.first - start; i < keys.stop - start; ++i) {
+            write_row(dk.next(), dk_ + i * key_lanes_, f_.key_size);
+            write_row(dv.next(), dv_ + i * value_lanes_, f_.value_size);
         }
     }
 
@@ -112,8 +116,7 @@ private:
     // Those keys of the chunk that the block of rows from `row` on sees.
     void add_rows(int64_t start, int64_t stop, int64_t row) {
         const GradientRows<V, kGradientRows> rows(a_, queries_, row, tile_.stop_row);
-        const int64_t group = queries_.group(), last = row + rows.count() - 1;
-        const KeyRange seen = queries_.keys(row / group, last / group + 1);
+        const KeyRange seen = queries_.keys_of_rows(row, row + rows.count());
         const int64_t first = larger(seen.first, start), end = smaller(seen.stop, stop), count = end - first;
         if (count <= 0) return;
         take_rows(row, rows.count());

@@ -17,7 +17,8 @@ template <class V, int64_t Rows>
 class GradientRows {
 public:
     GradientRows(const AttentionBackwardArguments& a, const QueryTile& queries, int64_t first_row, int64_t stop_row)
-        : scores_(a.forward.scores), first_(first_row), count_(smaller(Rows, stop_row - first_row)) {
+        : scores_(a.forward.scores), first_(first_row), count_(smaller(Rows, stop_row - first_row)),
+          position_(queries.position(first_row)) {
         const AttentionArguments& f = a.forward;
         const int64_t num_tokens = f.query_starts[f.num_requests];
         for (int64_t lane = 0; lane < Rows; ++lane) {
@@ -26,7 +27,7 @@ public:
             const float lse = lane < count_ ? f.lse[index] : -kInfinity;
             lse_[lane] = lse == -kInfinity ? kInfinity : lse * kLog2e;  // of a row that sees no key: P = e^(… − ∞) = 0
             delta_[lane] = a.delta[index];
-            position_[lane] = static_cast<float>(queries.position(row));
+            offset_[lane] = static_cast<float>(queries.position(row) - position_);
             slope_[lane] = scores_.slopes ? scores_.slopes[queries.request() * scores_.slopes_stride + head] : 0.0f;
             bias_[lane] = !scores_.bias ? nullptr
                                         : scores_.bias + queries.request() * scores_.bias_request_stride +
@@ -43,7 +44,10 @@ public:
     // Of one key and rows first … stop − 1, whole vectors: products q·k to P ∘ Z, and dO·v to dS, in place. z: Z, or null for ones.
     void differentiate(int64_t key, int64_t first, int64_t stop, float* s, float* dp, const float* z) const {
         const auto zero = V::broadcast(0.0f), scale = V::broadcast(scores_.scale), log2e = V::broadcast(kLog2e);
+        const bool has_left = scores_.left != kNoWindow, has_right = scores_.right != kNoWindow;
+        const auto oldest = offset_of(key - scores_.right), newest = offset_of(key + scores_.left);  // rows that see the key
         for (int64_t i = first; i < stop; i += V::kLanes) {
+            const auto offset = V::load(offset_ + i);
             auto x = V::mul(V::load(s + i), scale);
             auto factor = scale;
             if (scores_.softcap != 0.0f) {
@@ -52,8 +56,10 @@ public:
                 x = V::mul(cap, t);
                 factor = V::mul(factor, V::fma(V::sub(zero, t), t, V::broadcast(1.0f)));
             }
-            const auto ahead = V::sub(V::broadcast(static_cast<float>(key)), V::load(position_ + i));
-            if (scores_.slopes) x = V::sub(x, V::mul(V::load(slope_ + i), V::max(ahead, V::sub(zero, ahead))));
+            if (scores_.slopes) {
+                const auto ahead = V::sub(V::broadcast(static_cast<float>(key - position_)), offset);
+                x = V::sub(x, V::mul(V::load(slope_ + i), V::max(ahead, V::sub(zero, ahead))));
+            }
             if (scores_.bias) x = V::add(x, biases(key, i));
             auto p = exp2<V>(V::sub(V::mul(x, log2e), V::load(lse_ + i)));
             auto d = V::load(dp + i), kept = p;
@@ -61,8 +67,17 @@ public:
                 d = V::mul(d, V::load(z + i));
                 kept = V::mul(p, V::load(z + i));
             }
-            V::store(s + i, seen(kept, ahead));
-            V::store(dp + i, seen(V::mul(V::mul(factor, p), V::sub(d, V::load(delta_ + i))), ahead));
+            auto ds = V::mul(V::mul(factor, p), V::sub(d, V::load(delta_ + i)));
+            if (has_right) {
+                kept = V::select_less(offset, oldest, zero, kept);
+                ds = V::select_less(offset, oldest, zero, ds);
+            }
+            if (has_left) {
+                kept = V::select_less(newest, offset, zero, kept);
+                ds = V::select_less(newest, offset, zero, ds);
+            }
+            V::store(s + i, kept);
+            V::store(dp + i, ds);
         }
     }
 
@@ -80,12 +95,9 @@ public:
     }
 
 private:
-    // x of the lanes that see a key so far ahead of them, 0 of the others.
-    typename V::Float seen(typename V::Float x, typename V::Float ahead) const {
-        const auto zero = V::broadcast(0.0f);
-        if (scores_.left != kNoWindow) x = V::select_less(ahead, V::broadcast(-static_cast<float>(scores_.left)), zero, x);
-        if (scores_.right != kNoWindow) x = V::select_less(V::broadcast(static_cast<float>(scores_.right)), ahead, zero, x);
-        return x;
+    // A position as offset_ counts, exact: those before all rows are one number, those behind them another.
+    typename V::Float offset_of(int64_t position) const {
+        return V::broadcast(static_cast<float>(larger(-1, smaller(Rows, position - position_))));
     }
 
     typename V::Float biases(int64_t key, int64_t i) const {
@@ -95,8 +107,8 @@ private:
     }
 
     const AttentionScores& scores_;
-    int64_t first_, count_;
-    alignas(64) float lse_[Rows], delta_[Rows], position_[Rows], slope_[Rows];
+    int64_t first_, count_, position_;  // the first row's
+    alignas(64) float lse_[Rows], delta_[Rows], offset_[Rows], slope_[Rows];  // position − position_
     const float* bias_[Rows];
 };
 

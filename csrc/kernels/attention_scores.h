@@ -23,7 +23,7 @@ public:
     using Float = typename V::Float;
 
     RowScores(const AttentionScores& scores, float scale, int64_t request, int64_t head, int64_t row, int64_t position)
-        : scale_(scale), softcap_(scores.softcap), position_(static_cast<float>(position)),
+        : scale_(scale), softcap_(scores.softcap), position_(position),
           slope_(scores.slopes ? scores.slopes[request * scores.slopes_stride + head] : 0.0f), bias_keys_(scores.bias_keys) {
         if (scores.bias)
             bias_ = scores.bias + request * scores.bias_request_stride + head * scores.bias_head_stride + row * scores.bias_row_stride;
@@ -32,17 +32,6 @@ public:
     // Of keys from `key` on; lanes beyond the bias's keys get any number.
     Float operator()(Float product, int64_t key) const {
         return V::mul(biased(capped(product), key), V::broadcast(kLog2e));
-    }
-
-    // The same in units of e, and the derivative by scale·q·k.
-    Float with_slope_of_cap(Float product, int64_t key, Float& slope) const {
-        const auto s = capped(product);
-        slope = V::broadcast(1.0f);
-        if (softcap_ != 0.0f) {
-            const auto t = V::div(s, V::broadcast(softcap_));
-            slope = V::fma(V::sub(V::broadcast(0.0f), t), t, slope);
-        }
-        return biased(s, key);
     }
 
 private:
@@ -56,7 +45,7 @@ private:
     Float biased(Float s, int64_t key) const {
         if (slope_ != 0.0f) {
             const auto zero = V::broadcast(0.0f);
-            const auto ahead = V::add(V::broadcast(static_cast<float>(key) - position_), V::load(kLaneIndex));
+            const auto ahead = V::add(V::broadcast(static_cast<float>(key - position_)), V::load(kLaneIndex));
             s = V::sub(s, V::mul(V::broadcast(slope_), V::max(ahead, V::sub(zero, ahead))));
         }
         if (bias_ && key < bias_keys_)
@@ -64,7 +53,9 @@ private:
         return s;
     }
 
-    float scale_, softcap_, position_, slope_;
+    float scale_, softcap_;
+    int64_t position_;
+    float slope_;
     int64_t bias_keys_;
     const float* bias_ = nullptr;
 };

@@ -116,8 +116,9 @@ inline void write_outputs(const AttentionArguments& a, const QueryTile& tile, co
         if (scores.sinks) {
             const float sink = scores.sinks[tile.head(row)] * kLog2e;
             max = total.max[row] < sink ? sink : total.max[row];
-            kept = exp2_of<V>(total.max[row] - max);
-            sum = sum * kept + exp2_of<V>(sink - max);
+            const float offset = max == -kInfinity ? 0.0f : max;
+            kept = exp2_of<V>(total.max[row] - offset);
+            sum = sum * kept + exp2_of<V>(sink - offset);
         }
         if (a.lse) {
             const double lse = double{max} * 0.693147180559945309 + std::log(double{sum});

@@ -79,7 +79,12 @@ public:
         return {larger(0, first_position_ + begin - a_.scores.left), smaller(seq_len_, first_position_ + end + a_.scores.right)};
     }
 
-    // Those of them in a KV tile, counted from its start.
+    // Of rows first … stop − 1.
+    KeyRange keys_of_rows(int64_t first, int64_t stop) const {
+        return first < stop ? keys(first / group_, (stop - 1) / group_ + 1) : KeyRange{0, 0};
+    }
+
+    // Those of tokens in a KV tile, counted from its start.
     KeyRange keys(int64_t begin, int64_t end, int64_t start, int64_t size) const {
         const KeyRange all = keys(begin, end);
         return {larger(0, all.first - start), smaller(size, all.stop - start)};

@@ -218,7 +218,8 @@ def _formula_of_request(
 
 
 def sinks(problem: Problem, randn: Randn) -> Tensor:
-    return randn(problem.num_heads)
+    """The first head has none: −∞."""
+    return randn(problem.num_heads).index_fill(0, torch.tensor([0]), -torch.inf)
 
 
 def head_slopes(problem: Problem, randn: Randn) -> Tensor:
@@ -315,5 +316,6 @@ PROBLEMS = (
         requests=((100, 150),), group=3, key_size=96, value_size=40,
         options={"dropout": Dropout(probability=0.5, seed=0)},
     ),
+    Problem(requests=((40, 9), (3, 0)), options={**CAUSAL, "sinks": sinks}),
 )  # fmt: skip
 """Each option, most of them beside others."""

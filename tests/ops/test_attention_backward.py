@@ -168,3 +168,71 @@ def test_memory_that_is_refused_is_an_error_of_that_call():
     done = subprocess.run([sys.executable, "-c", WITHOUT_MEMORY], capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["MemoryError", "RuntimeError"]
+
+
+def first_rows_weights(num_keys, num_rows, left, slope):
+    """Of one head of size 1 whose keys are all 0: what its first row weighs each key with."""
+    q, keys = torch.zeros(num_rows, 1, 1), torch.zeros(1, num_keys, 1, 1)
+    plan = ops.AttentionPlan(
+        query_starts=torch.tensor([0, num_rows], dtype=torch.int32),
+        seq_lens=torch.tensor([num_keys], dtype=torch.int32),
+        block_tables=torch.zeros(1, 1, dtype=torch.int32),
+        block_size=num_keys,
+    )
+    options = ops.AttentionOptions(
+        scale=1.0, window_left=left, window_right=0, alibi_slopes=torch.tensor([slope]) if slope else None
+    )
+    d_o, lse = torch.zeros(num_rows, 1, 1), torch.empty(1, num_rows)
+    d_o[0] = 1.0
+    o = ops.paged_attention(q, keys, keys, plan, options, lse_HT=lse)
+    return ops.attention_backward(d_o, q, keys, keys, o, lse, plan, options)[2].flatten()
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_positions_are_exact_where_fp32_does_not_count(slope, backend):
+    """From 2²⁴ on, fp32 has only even numbers."""
+    if backend == "reference":
+        pytest.skip("stores the matrix of all rows and keys")
+    num_keys, num_rows, left = 2**24 + 64, 8, 4
+    weights = first_rows_weights(num_keys, num_rows, left, slope)
+    position = num_keys - num_rows
+    want = torch.softmax(-slope * torch.arange(left, -1, -1.0), 0)
+    torch.testing.assert_close(weights[position - left : position + 1], want, atol=1e-6, rtol=1e-5)
+    assert weights.count_nonzero() == left + 1
+
+
+def test_windows_that_fp32_does_not_hold_are_exact():
+    weights = first_rows_weights(2**24 + 64, 1, 2**24 + 5, 0.0)
+    assert weights.nonzero().flatten()[[0, -1]].tolist() == [58, 2**24 + 63]
+
+
+def test_slots_of_two_requests_are_refused():
+    """One gradient would be written over the other. Blocks that no row sees are nobody's."""
+    q, k_cache = torch.ones(2, 1, 8), torch.ones(4, 4, 1, 8)
+
+    def dv(tables, lens=(8, 8), key_starts=None, left=None):
+        plan = ops.AttentionPlan(
+            query_starts=torch.tensor([0, 1, 2], dtype=torch.int32),
+            seq_lens=torch.tensor(lens, dtype=torch.int32),
+            block_tables=torch.tensor(tables, dtype=torch.int32),
+            block_size=4,
+            key_starts=None if key_starts is None else torch.tensor(key_starts, dtype=torch.int32),
+        )
+        options = ops.AttentionOptions(scale=1.0, window_left=left)
+        return ops.attention_backward(q, q, k_cache, k_cache, q, torch.zeros(1, 2), plan, options)[2]
+
+    assert dv([[0, 1], [2, 3]]).all()
+    for wrong in (
+        {"tables": [[0, 1], [2, 1]]},
+        {"tables": [[0, 1], [2, 2]]},
+        {"tables": [[0], [0]], "lens": (3, 2), "key_starts": (0, 2)},
+    ):
+        with pytest.raises(OpArgumentError, match="slot"):
+            dv(**wrong)
+    assert dv([[0], [0]], (2, 2), (0, 2))[0].all()
+    behind = dv([[0, 1], [0, 2]], left=3)  # block 0 is the null block, behind the windows
+    assert not behind[0].any()
+    assert behind[1:3].all()
+    another = dv([[3, 1], [0, 3]], left=3)  # request 0's block behind its window is one that request 1 sees
+    assert another[[1, 3]].all()
+    assert not another[[0, 2]].any()

@@ -271,6 +271,33 @@ def test_cache_kernels(dtype, size, block_size, isa):
     _native.force_attention_path("")
 
 
+@pytest.mark.parametrize("path", _native.attention_paths())
+def test_attention_without_query_heads(path):
+    """Nothing is computed, and dk and dv are left as they are."""
+    cache, dk, dv = randn(1, 4, 2, 8), empty(1, 4, 2, 8), empty(1, 4, 2, 8)
+    nothing, starts, lens, table = empty(0), *(torch.tensor(x, dtype=torch.int32) for x in ([0, 3], [4], [0]))
+    plan = _native.AttentionPlan(
+        query_starts=starts.data_ptr(), seq_lens=lens.data_ptr(), block_tables=table.data_ptr(), key_starts=0,
+        num_requests=1, max_blocks=1,
+    )  # fmt: skip
+    _native.force_attention_path(path)
+    forward = _native.AttentionArguments(
+        q=nothing.address, q_type=_native.ElementType.F32, q_token_stride=0, q_head_stride=8, k=view(cache), v=view(cache),
+        type=_native.ElementType.F32, o=nothing.address, o_token_stride=0, o_head_stride=8, lse=nothing.address, plan=plan,
+        block_size=4, heads=0, kv_heads=2, key_size=8, value_size=8, options=scores(-1),
+    )  # fmt: skip
+    _native.run(forward)
+    _native.attention_backward(
+        _native.AttentionBackwardArguments(
+            forward=forward, d_o=nothing.address, d_lse=0, delta=nothing.address, dq=nothing.address, dk=view(dk), dv=view(dv)
+        )
+    )  # fmt: skip
+    _native.force_attention_path("")
+    nothing.assert_whole()
+    for x in (dk, dv):
+        assert x.whole.isnan().all()
+
+
 def scores(right: int) -> _native.AttentionScores:
     return _native.AttentionScores(
         scale=0.3, softcap=0.0, left=-1, right=right, sinks=0, slopes=0, slopes_stride=0, bias=0, bias_request_stride=0,

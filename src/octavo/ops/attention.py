@@ -4,8 +4,6 @@ Legend: T tokens, H query heads, K KV heads, D key size, E value size, R request
 (num_blocks, block_size, K, D or E) of fp32, bf16 or fp16, or of scaled fp8 or int8; slot = block id · block_size + offset.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -18,8 +16,9 @@ from octavo.ops.checks import (
     SCALED_CACHE_DTYPES,
     check_device,
     check_indices,
-    check_positive,
     check_rank_3,
+    check_scale,
+    check_softcap,
     check_tensor,
 )
 from octavo.ops.errors import OpArgumentError
@@ -101,8 +100,8 @@ def attention_backward(
     """dq, dk, dv of `paged_attention`, whose o and lse are given, and their gradients; P is computed again (Dao 2023, algorithm 2).
 
     Of the dtypes and shapes of q and of the caches; a slot that no row sees gets 0. Sums in a fixed order: the same arguments
-    give the same bits. Every slot belongs to one request. No gradients of slopes, bias, sinks and scales.
-    O(T · keys · H · (D + E)), memory O(T + slots). Raises `OpArgumentError`.
+    give the same bits. Every slot belongs to one request, which is checked on a CPU. No gradients of slopes, bias, sinks and
+    scales. O(T · keys · H · (D + E)), memory O(T + slots). Raises `OpArgumentError`.
     """
     num_tokens, num_heads, _ = _check_attention(q_THD, k_cache, v_cache, plan, options)
     shape = (num_tokens, num_heads, v_cache.shape[-1])
@@ -115,6 +114,12 @@ def attention_backward(
         raise OpArgumentError(
             f"k_cache has the wrong dtype for a gradient: got {k_cache.dtype}; allowed q's {q_THD.dtype}",
             param="k_cache",
+        )
+    if q_THD.device.type == "cpu" and plan.are_slots_shared(options.window_left):
+        raise OpArgumentError(
+            "plan.block_tables: got one slot for the keys of two places, whose gradients would be one; allowed a slot for each; "
+            "copy what is shared",
+            param="plan",
         )
     return table.ATTENTION_BACKWARD(do_THE, q_THD, k_cache, v_cache, o_THE, lse_HT, plan, options, dlse_HT=dlse_HT)
 
@@ -141,16 +146,14 @@ def _check_attention(
 def _check_options(
     options: AttentionOptions, plan: AttentionPlan, num_heads: int, num_kv_heads: int, device: torch.device
 ) -> None:
-    if not math.isfinite(options.scale):
-        raise OpArgumentError(f"scale: got {options.scale}; allowed any finite number", param="scale")
+    check_scale("scale", options.scale)
+    check_softcap(options.softcap)
     for name in ("window_left", "window_right"):
         window = getattr(options, name)
         if window is not None and not (isinstance(window, int) and 0 <= window <= _MAX_WINDOW):
             raise OpArgumentError(
                 f"{name}: got {window}; allowed 0 to {_MAX_WINDOW:,}, or None for no bound", param=name
             )
-    if options.softcap != 0.0:
-        check_positive("softcap", options.softcap)
     if options.sinks is not None:
         check_tensor("sinks", options.sinks, (num_heads,), FLOAT_DTYPES, device)
     for name, size in (("alibi_slopes", num_heads), ("k_scales", num_kv_heads), ("v_scales", num_kv_heads)):

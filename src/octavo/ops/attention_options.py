@@ -49,7 +49,3 @@ class AttentionOptions:
     k_scales: Tensor | None = None
     v_scales: Tensor | None = None
     dropout: Dropout | None = None
-
-    @property
-    def is_causal(self) -> bool:
-        return self.window_right == 0

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -73,6 +74,23 @@ class AttentionPlan:
     def longest_keys(self) -> int:
         """Keys of the request that has the most; 0 on a GPU."""
         return 0 if self.num_rows is None or not self.num_requests else int(self.seq_lens.max())
+
+    def are_slots_shared(self, window_left: int | None) -> bool:
+        """Does a slot hold two of the keys that rows see through that window, of two requests or of one? On a CPU.
+        O(blocks · log blocks)."""
+        rows, ends = np.diff(self.query_starts.numpy().astype("int64")), self._key_ends()
+        lens = self.seq_lens.numpy().astype("int64")
+        starts = ends - lens
+        if window_left is not None:
+            starts = starts + np.maximum(lens - rows - window_left, 0)
+        column = np.arange(self.block_tables.shape[1]) * self.block_size
+        first = np.maximum(column, starts[:, None])
+        stop = np.minimum(column + self.block_size, np.where(rows > 0, ends, 0)[:, None])
+        is_used = first < stop
+        moved = (self.block_tables.numpy().astype("int64") * self.block_size - column)[is_used]
+        slots, slot_ends = first[is_used] + moved, stop[is_used] + moved
+        order = slots.argsort()
+        return bool((slots[order][1:] < slot_ends[order][:-1]).any())
 
     def _check_rows(self) -> None:
         starts, seq_lens = self.query_starts.numpy().astype("int64"), self.seq_lens.numpy()  # differences do not wrap

@@ -12,6 +12,7 @@ INDEX_DTYPES = (torch.int32, torch.int64)
 FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 SCALED_CACHE_DTYPES = (torch.float8_e4m3fn, torch.int8)
 CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, *SCALED_CACHE_DTYPES)
+_LEAST_FLOAT32, _LARGEST_FLOAT32 = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
 
 def check_shape(name: str, tensor: Tensor, shape: Sequence[int | None]) -> None:
@@ -84,6 +85,23 @@ def check_row_indices(name: str, indices: Tensor, x: Tensor) -> None:
 def check_positive(name: str, value: float) -> None:
     if not value > 0:
         raise OpArgumentError(f"{name} is out of range: got {value}; allowed any number above 0", param=name)
+
+
+def check_softcap(value: float) -> None:
+    """0, or a number that stays finite and above 0 in fp32."""
+    if value != 0.0 and not _LEAST_FLOAT32 <= value <= _LARGEST_FLOAT32:
+        raise OpArgumentError(
+            f"softcap: got {value}; allowed {_LEAST_FLOAT32:.3g} to {_LARGEST_FLOAT32:.3g}, or 0 for none",
+            param="softcap",
+        )
+
+
+def check_scale(name: str, value: float) -> None:
+    """Finite in fp32."""
+    if not -_LARGEST_FLOAT32 <= value <= _LARGEST_FLOAT32:
+        raise OpArgumentError(
+            f"{name}: got {value}; allowed any number that is finite in fp32, up to {_LARGEST_FLOAT32:.3g}", param=name
+        )
 
 
 def check_rank_3(name: str, tensor: Tensor) -> tuple[int, int, int]:

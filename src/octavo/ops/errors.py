@@ -8,4 +8,4 @@ class OpArgumentError(OctavoError, ValueError):
 
 
 class MissingKernelsError(OctavoError, RuntimeError):
-    """The kernels for a tensor's device need a package that cannot be imported."""
+    """A tensor's device is too old or too small for the kernels, or their package cannot be imported."""

@@ -116,12 +116,21 @@ COMMON = [
     ({"softcap": -1.0}, "softcap: got -1.0"),
     ({"softcap": float("nan")}, "softcap"),
     ({"softcap": float("inf")}, "softcap"),
+    ({"softcap": 1e-50}, "softcap: got 1e-50"),
+    ({"softcap": 1e39}, r"softcap: got 1e\+39"),
+    ({"softmax_scale": 1e39}, r"softmax_scale: got 1e\+39"),
+    ({"softmax_scale": -1e300}, "softmax_scale"),
+    ({"causal": "no"}, "causal: got 'no'; allowed True or False"),
+    ({"causal": None}, "causal: got None"),
     ({"window_size": (-2, 0)}, "window_size: got -2"),
     ({"window_size": (0, -5)}, "window_size: got -5"),
     ({"window_size": (0, 2**31)}, "window_size"),
     ({"window_size": (0.5, 1)}, "window_size: got 0.5; allowed an integer"),
-    ({"window_size": (1,)}, "window_size: got 1 numbers"),
-    ({"window_size": (1, 2, 3)}, "window_size: got 3 numbers"),
+    ({"window_size": (1,)}, r"window_size: got \(1,\); allowed \(left, right\)"),
+    ({"window_size": (1, 2, 3)}, r"window_size: got \(1, 2, 3\)"),
+    ({"window_size": 3}, "window_size: got 3"),
+    ({"window_size": torch.tensor(3)}, "window_size"),
+    ({"window_size": "12"}, "window_size: got '1'; allowed an integer"),
     ({"alibi_slopes": z(3)}, "alibi_slopes has the wrong shape"),
     ({"alibi_slopes": z(3, 4)}, "alibi_slopes has the wrong shape"),
     ({"alibi_slopes": z(2, 4, 1)}, "alibi_slopes has the wrong shape"),
@@ -134,6 +143,8 @@ DROPOUT = [
     ({"dropout_p": 1.0}, "dropout_p: got 1.0"),
     ({"dropout_p": -0.1}, "dropout_p"),
     ({"dropout_p": float("nan")}, "dropout_p"),
+    ({"deterministic": 2}, "deterministic: got 2"),
+    ({"return_attn_probs": "yes"}, "return_attn_probs: got 'yes'"),
 ]
 DENSE = [
     ({"q": z(2, 3, 4)}, r"q has the wrong shape: got \(2, 3, 4\); allowed \(batch, seqlen, heads, head_dim\)"),
@@ -218,6 +229,8 @@ BLOCKS = [
     ({"block_table": ints(0, 1, 2, 4).view(2, 2)}, "block_table is out of range: got 4; allowed 0 to 3"),
     ({"block_table": ints(-1, 1, 2, 3).view(2, 2)}, "block_table is out of range: got -1"),
     ({"block_table": ints(0, 2).view(2, 1)}, "got 7 keys; allowed up to 4"),
+    ({"k": z(0, 4, 2, 8), "v": z(0, 4, 2, 6)}, "got 7 keys; allowed up to 0"),
+    ({"k": z(4, 0, 2, 8), "v": z(4, 0, 2, 6)}, "got 7 keys; allowed up to 0"),
     ({"cu_seqlens_k": None}, "cu_seqlens_k: got None"),
     ({"k": z(4, 4, 2, 8).requires_grad_()}, "k: got a tensor that requires a gradient, and attention through a block"),
     ({"q": z(9, 4, 8).requires_grad_()}, "q: got a tensor that requires a gradient"),
@@ -240,6 +253,7 @@ def test_blocks(changes, match, no_kernels):
     refuse(flash_attn_varlen_func, match, **{**good, **changes})
 
 
+SHARED = z(3, 9, 2, 6)
 CACHE = [
     ({"q": z(2, 3, 4)}, "q has the wrong shape"),
     ({"q": z(2, 3, 4, 8).double()}, "q has the wrong dtype: got torch.float64"),
@@ -296,6 +310,11 @@ CACHE = [
     ({"rotary_cos": z(6, 4), "rotary_sin": z(6, 4)}, "rotary_cos: got 6 positions; allowed 7 or more"),
     ({"num_splits": 2}, "num_splits: got 2; allowed 0 or 1"),
     ({"num_splits": -1}, "num_splits"),
+    ({"rotary_interleaved": "no"}, "rotary_interleaved: got 'no'"),
+    ({"return_softmax_lse": 1.0}, "return_softmax_lse: got 1.0"),
+    ({"k_cache": z(1, 9, 2, 8).expand(3, -1, -1, -1)}, r"k_cache: got .*expanded"),
+    ({"v_cache": z(3, 9, 1, 6).expand(-1, -1, 2, -1)}, r"v_cache: got .*expanded"),
+    ({"k": z(2, 3, 2, 6), "q": z(2, 3, 4, 6), "k_cache": SHARED, "v_cache": SHARED}, "v_cache: got k_cache's memory"),
     ({"k_descale": z(2), "v_descale": z(2)}, "k_descale: got scales for a cache of torch.float32"),
 ]
 
@@ -365,9 +384,10 @@ def test_what_flash_attn_takes_is_taken():
     q, k = z(2, 3, 4, 8), z(2, 5, 2, 8)
     flash_attn_func(q, k, k, window_size=torch.tensor([3, 1]), causal=True, deterministic=True)
     flash_attn_func(q, k, k, alibi_slopes=z(2, 4), softmax_scale=1)
+    assert torch.equal(flash_attn_func(q, k, k, window_size=None), flash_attn_func(q, k, k))
     cache = z(3, 9, 2, 8)
     shared = ints(0, 1, 0, 2).view(2, 2)  # a whole block of both, which nobody writes to
-    flash_attn_with_kvcache(q, cache, cache, k, k, block_table=shared, cache_seqlens=ints(9, 10))
+    flash_attn_with_kvcache(q, cache, cache.clone(), k, k, block_table=shared, cache_seqlens=ints(9, 10))
     flash_attn_with_kvcache(q, cache, cache, cache_batch_idx=ints(1, 1), cache_seqlens=ints(3, 9), num_splits=1)
     with torch.no_grad():
         flash_attn_with_kvcache(q.clone().requires_grad_(), cache, cache)

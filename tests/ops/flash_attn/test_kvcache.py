@@ -276,15 +276,15 @@ def test_blocks_of_the_padding_may_be_anything(backend):
 
 
 def test_nothing_to_do(backend):
-    for batch, num_rows, capacity in ((0, 2, 5), (2, 0, 5), (2, 3, 0)):
+    for batch, num_rows, num_heads, capacity in ((0, 2, 2, 5), (2, 0, 2, 5), (2, 3, 0, 5), (2, 3, 2, 0)):
         q, k, v = (
-            randn(batch, num_rows, 2, 8, seed=0),
+            randn(batch, num_rows, num_heads, 8, seed=0),
             randn(2, capacity, 2, 8, seed=1),
             randn(2, capacity, 2, 4, seed=2),
         )
         out, lse = flash_attn_with_kvcache(q, k, v, return_softmax_lse=True)
-        assert out.shape == (batch, num_rows, 2, 4)
-        assert lse.shape == (batch, 2, num_rows)
+        assert out.shape == (batch, num_rows, num_heads, 4)
+        assert lse.shape == (batch, num_heads, num_rows)
         if capacity == 0:
             assert not out.any()
             assert (lse == -torch.inf).all()

@@ -43,6 +43,11 @@ def test_rows_that_saw_nothing():
     out = randn(1, 2, 1, 3, seed=0)
     zero, nothing = torch.zeros_like(out), torch.full((1, 1, 2), -torch.inf)
     lse = randn(1, 1, 2, seed=1)
+    for empty in (nothing, -nothing):  # flash-attn's kernels leave +∞
+        merged = merge_attn_states(out, lse, zero, empty)
+        assert torch.equal(merged.out, out)
+        assert torch.equal(merged.softmax_lse, lse)
+    assert torch.equal(merge_attn_states(zero, -nothing, zero, -nothing).softmax_lse, nothing)
     assert torch.equal(merge_attn_states(out, lse, zero, nothing).out, out)
     assert torch.equal(merge_attn_states(zero, nothing, out, lse).out, out)
     merged = merge_attn_states(zero, nothing, zero, nothing)

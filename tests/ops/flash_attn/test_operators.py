@@ -16,6 +16,7 @@ from octavo.ops import (
     flash_attn_varlen_qkvpacked_func,
     flash_attn_with_kvcache,
 )
+from octavo.ops.flash_attn.rotary import apply_rotary_emb
 
 SCALARS = (0.25, 9, 0, 2.0)
 ROWS, KEYS = torch.tensor([0, 3, 3, 8]), torch.tensor([0, 5, 6, 12], dtype=torch.int32)
@@ -64,7 +65,7 @@ def calls():
     )
     new = randn(2, 3, 2, 8, seed=5), randn(2, 3, 2, 6, seed=6)
     tables = randn(20, 4, seed=7), randn(20, 4, seed=8)
-    where = LENGTHS, None, None, TABLE, slopes, None, None
+    where = LENGTHS, 6, None, None, TABLE, slopes, None, None
     probabilities = *constants((q, k)), lse.detach(), slopes, seed
     probabilities_varlen = *constants(varlen[:2]), lse_varlen.detach(), *lengths, slopes, seed, 5, 6
     return {
@@ -235,3 +236,56 @@ def test_fake_tensors_have_the_shapes_and_strides():
         assert a.shape == b.shape
         assert a.stride() == b.stride()
         assert a.dtype == b.dtype
+
+
+@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
+def test_no_query_heads(dropout_p, backend):
+    q, k, v = (randn(2, 5, h, n, seed=n).requires_grad_() for h, n in ((0, 8), (2, 8), (2, 6)))
+    got = flash_attn_func(q, k, v, dropout_p, return_attn_probs=True)
+    assert got.out.shape == (2, 5, 0, 6)
+    assert got.softmax_lse.shape == (2, 0, 5)
+    for x, grad in zip((q, k, v), gradients(got.out, got.out.detach(), (q, k, v)), strict=True):
+        assert grad.shape == x.shape
+        assert not grad.any()
+    ragged_q, ragged_k, ragged_v = (x[0].detach() for x in (q, k, v))
+    lens = torch.tensor([0, 2, 5])
+    assert flash_attn_varlen_func(ragged_q, ragged_k, ragged_v, lens, lens, 3, 3).shape == (5, 0, 6)
+
+
+def counting_graphs():
+    """A backend of torch.compile, and the list of what it compiled."""
+    graphs = []
+
+    def compile_graph(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    return compile_graph, graphs
+
+
+def test_lengths_are_not_compiled_one_by_one():
+    """A number of 13 values is compiled for itself once, and then for any."""
+
+    def varlen(q, k, lens, longest):
+        return flash_attn_varlen_func(q, k, k, lens, lens, longest, longest, causal=True)
+
+    def kvcache(q, cache, length):
+        return flash_attn_with_kvcache(q, cache, cache, cache_seqlens=length, window_size=(length, 0))
+
+    def rotary(x, angles, offset):
+        return apply_rotary_emb(x, angles, angles, seqlen_offsets=offset)
+
+    q, k, cache, angles = (
+        randn(9, 4, 8, seed=0),
+        randn(9, 2, 8, seed=1),
+        randn(2, 30, 2, 8, seed=2),
+        randn(30, 4, seed=3),
+    )
+    lens, rows = torch.tensor([0, 5, 9]), randn(2, 3, 4, 8, seed=4)
+    for function, arguments in ((varlen, (q, k, lens)), (kvcache, (rows, cache)), (rotary, (rows, angles))):
+        torch._dynamo.reset()
+        backend, graphs = counting_graphs()
+        compiled = torch.compile(function, fullgraph=True, backend=backend)
+        for length in range(5, 18):
+            assert torch.equal(compiled(*arguments, length), function(*arguments, length))
+        assert len(graphs) <= 2, function

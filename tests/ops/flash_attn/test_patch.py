@@ -141,10 +141,22 @@ def test_names_are_found(patch):
         from flash_attn.flash_attn_interface import _flash_attn_forward  # noqa: F401
 
 
-def test_it_is_undone_and_done_once():
+def test_it_stays_until_the_last_call_is_undone():
+    first = patch_flash_attn()
+    with patch_flash_attn() as second:
+        first.unpatch()
+        first.unpatch()
+        importlib.import_module("flash_attn.layers.rotary")
+        third = patch_flash_attn()
+    second.unpatch()
+    importlib.import_module("flash_attn.layers.rotary")
+    third.unpatch()
+    assert find_spec("flash_attn") is None
+
+
+def test_it_is_undone():
     real_check, path = import_utils.is_flash_attn_2_available, list(sys.meta_path)
     first = patch_flash_attn()
-    assert patch_flash_attn() is first
     assert import_utils.is_flash_attn_2_available()
     models()
     assert modeling_flash_attention_utils._loaded_implementation == "flash_attention_2"

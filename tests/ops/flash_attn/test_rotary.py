@@ -58,6 +58,10 @@ def test_it_has_a_gradient():
         {"x": torch.zeros(4, 2, 6)},
         {"x": torch.zeros(4, 2, 6), "cu_seqlens": torch.tensor([0, 5])},
         {"x": torch.zeros(4, 2, 6), "cu_seqlens": torch.tensor([0, 3, 2])},
+        {"x": torch.zeros(4, 2, 6), "cu_seqlens": torch.tensor([0])},
+        {"x": torch.zeros(0, 2, 6), "cu_seqlens": torch.tensor([], dtype=torch.int32)},
+        {"x": torch.zeros(4, 2, 6), "cu_seqlens": torch.tensor([0, 1, 4]), "max_seqlen": 2},
+        {"interleaved": "no"},
         {"x": torch.zeros(1, 4, 2, 6).requires_grad_(), "inplace": True},
     ],
 )

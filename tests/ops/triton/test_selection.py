@@ -1,16 +1,22 @@
 """Which tensors go to Triton's kernels, which kernels a plan goes to, and what is said where there is no Triton."""
 
-import logging
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 from ops.attention_problem import Layout, Problem
 
-from octavo.ops import AttentionOptions, AttentionPlan, OpArgumentError, table
+from octavo.ops import (
+    AttentionOptions,
+    AttentionPlan,
+    OpArgumentError,
+    flash_attn_varlen_func,
+    flash_attn_with_kvcache,
+    table,
+)
+from octavo.ops.dispatch import Kernel, Op
 from octavo.ops.errors import MissingKernelsError
 from octavo.ops.triton import attention
 from octavo.ops.triton.launch_table import (
@@ -55,17 +61,21 @@ def test_tensors_on_a_gpu_are_taken(dtype):
     assert not attention.can_attention_backward(here, here, here, here, here, None, None, None, dlse_HT=None)
 
 
-@pytest.mark.parametrize(("shared_bytes", "is_taken"), [(99 << 10, False), (163 << 10, True)])
-def test_large_heads_in_fp32_need_shared_memory(shared_bytes, is_taken, monkeypatch, caplog):
-    properties = SimpleNamespace(shared_memory_per_block_optin=shared_bytes)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    attention._holds_large_heads.cache_clear()
-    q, cache = Elsewhere(torch.float32, (3, 4, 300)), Elsewhere(torch.float32, (2, 16, 2, 300))
-    with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            assert attention.can_attention_backward(q, q, cache, cache, q, None, None, None, dlse_HT=None) is is_taken
-    assert len(caplog.records) == (not is_taken)
-    attention._holds_large_heads.cache_clear()
+def test_large_heads_in_fp32_need_shared_memory(monkeypatch):
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from octavo.ops.triton import kernels
+
+    built = Problem(requests=((3, 5),), key_size=300).build()
+    o, lse = built.outputs()
+
+    def differentiate(limits):
+        monkeypatch.setattr(kernels, "device_limits", lambda device: limits)
+        monkeypatch.setattr(kernels, "backward_launches", lambda *arguments: [])
+        return kernels.attention_backward(o, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options)
+
+    with pytest.raises(MissingKernelsError, match=r"got heads of 300; allowed up to 256 .* bf16"):
+        differentiate(L4)
+    assert differentiate(A100)[0].shape == built.q.shape
 
 
 def test_ops_start_without_triton():
@@ -145,3 +155,51 @@ def test_sizes_choose_kernels(rows, hints, kernels):
     o, lse = built.outputs()
     launches = forward_launches(built.q, built.k_cache, built.v_cache, plan, built.options, o, lse, A100)
     assert [launch.kernel.fn.__name__ for launch in launches] == kernels
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The names of the kernels that the calls of attention would launch on an A100."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from octavo.ops.triton.forward import forward_launches
+
+    names = []
+
+    def launch(*arguments, o_THE, lse_HT):
+        names.extend(each.kernel.fn.__name__ for each in forward_launches(*arguments, o_THE, lse_HT, A100))
+
+    monkeypatch.setattr(table, "PAGED_ATTENTION", Op((Kernel("launched", lambda *_, **__: True, launch),)))
+    return names
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "cache_seqlens", "kernels"),
+    [
+        (1, SPLIT_KEYS, ["split_kernel"]),
+        (1, SPLIT_KEYS + 1, ["split_kernel", "merge_kernel"]),
+        (1, None, ["split_kernel", "merge_kernel"]),  # all of the cache
+        (1, torch.tensor([3, 5]), ["split_kernel", "merge_kernel"]),  # on a GPU nobody knows them
+        (40, 100, ["forward_kernel"]),
+    ],
+    ids=str,
+)
+def test_a_cache_says_how_long_its_requests_are(num_rows, cache_seqlens, kernels, launched):
+    q, cache = torch.zeros(2, num_rows, 4, 16), torch.zeros(2, 4 * SPLIT_KEYS, 2, 16)
+    flash_attn_with_kvcache(q, cache, cache, cache_seqlens=cache_seqlens)
+    assert launched == kernels
+
+
+def test_new_keys_count(launched):
+    q, cache, new = torch.zeros(2, 1, 4, 16), torch.zeros(2, 2, 4 * SPLIT_KEYS, 2, 16), torch.zeros(2, 1, 2, 16)
+    for length in (SPLIT_KEYS - 1, SPLIT_KEYS):
+        flash_attn_with_kvcache(q, *cache, new, new, cache_seqlens=length)
+    assert launched == ["split_kernel", "split_kernel", "merge_kernel"]
+
+
+def test_maxima_of_requests_over_blocks_are_heeded(launched):
+    blocks, tables = torch.zeros(64, 64, 2, 16), torch.arange(64, dtype=torch.int32).view(2, 32)
+    for num_rows, num_keys in ((1, 300), (40, 300)):
+        rows, keys = (torch.tensor([0, n, 2 * n], dtype=torch.int32) for n in (num_rows, num_keys))
+        q = torch.zeros(2 * num_rows, 4, 16)
+        flash_attn_varlen_func(q, blocks, blocks, rows, keys, num_rows, num_keys, block_table=tables)
+    assert launched == ["split_kernel", "forward_kernel"]

@@ -23,7 +23,7 @@ def check_queries(name: str, q: Tensor, layout: Sequence[str]) -> None:
         raise OpArgumentError(
             f"{name} is on the wrong device: got {q.device}; allowed {', '.join(DEVICES)}; move it there", param=name
         )
-    check_tensor(name, q, (None,) * len(layout), DTYPES, q.device)
+    check_traceable_tensor(name, q, (None,) * len(layout), DTYPES, q.device)
     _check_head_size(name, q)
 
 
@@ -42,8 +42,8 @@ def check_keys_and_values(
     for name, x in ((k_name, k), (v_name, v)):
         _check_layout(name, x, layout)
     shape = (num_requests, *(None,) * (len(layout) - 2), q.shape[-1])
-    check_tensor(k_name, k, shape, dtypes or (q.dtype,), q.device)
-    check_tensor(v_name, v, (*k.shape[:-1], None), (k.dtype,), q.device)
+    check_traceable_tensor(k_name, k, shape, dtypes or (q.dtype,), q.device)
+    check_traceable_tensor(v_name, v, (*k.shape[:-1], None), (k.dtype,), q.device)
     _check_head_size(v_name, v)
     num_heads, num_kv_heads = q.shape[-2], k.shape[-2]
     if num_kv_heads == 0 or num_heads % num_kv_heads:
@@ -59,7 +59,7 @@ def check_alibi_slopes(alibi_slopes: Tensor | None, q: Tensor, num_requests: int
     check_is_tensor("alibi_slopes", alibi_slopes)
     num_heads = q.shape[-2]
     shape = (num_heads,) if alibi_slopes.dim() == 1 else (num_requests, num_heads)
-    check_tensor("alibi_slopes", alibi_slopes, shape, (torch.float32,), q.device)
+    check_traceable_tensor("alibi_slopes", alibi_slopes, shape, (torch.float32,), q.device)
     if needs_gradient(alibi_slopes):
         raise OpArgumentError(
             "alibi_slopes: got a tensor that requires a gradient; allowed constants; call detach() on it",
@@ -69,7 +69,7 @@ def check_alibi_slopes(alibi_slopes: Tensor | None, q: Tensor, num_requests: int
 
 def check_integers(name: str, x: Tensor, shape: Sequence[int | None], device: torch.device) -> None:
     """int32 or int64."""
-    check_tensor(name, x, shape, INDEX_DTYPES, device)
+    check_traceable_tensor(name, x, shape, INDEX_DTYPES, device)
 
 
 def check_packed(name: str, x: Tensor, layout: Sequence[str], count: int) -> None:
@@ -83,7 +83,7 @@ def check_is_tensor(name: str, x: object) -> None:
         raise OpArgumentError(f"{name}: got {type(x).__name__}; allowed a tensor", param=name)
 
 
-def check_tensor(
+def check_traceable_tensor(
     name: str, x: Tensor, shape: Sequence[int | None], dtypes: Sequence[torch.dtype], device: torch.device
 ) -> None:
     """As `octavo.ops.checks.check_tensor`, but torch.compile can trace it: operators get negated views resolved."""

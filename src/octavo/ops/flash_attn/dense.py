@@ -16,7 +16,7 @@ from octavo.ops.flash_attn.checks import (
 from octavo.ops.flash_attn.dense_ops import flash_attn
 from octavo.ops.flash_attn.probabilities import dense_probabilities
 from octavo.ops.flash_attn.results import AttentionAndProbabilities, AttentionResult
-from octavo.ops.flash_attn.settings import draw_seed, resolve_settings
+from octavo.ops.flash_attn.settings import check_flags, draw_seed, resolve_settings
 
 _LAYOUT = ("batch", "seqlen", "heads", "head_dim")
 
@@ -28,7 +28,7 @@ def flash_attn_func(
     dropout_p: float = 0.0,
     softmax_scale: float | None = None,
     causal: bool = False,
-    window_size: Sequence[int] = (-1, -1),
+    window_size: Sequence[int] | None = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Tensor | None = None,
     deterministic: bool = False,
@@ -50,6 +50,7 @@ def flash_attn_func(
     check_queries("q", q, _LAYOUT)
     check_keys_and_values(q, k, v, (*_LAYOUT[:2], "KV heads", "head_dim"), num_requests=q.shape[0])
     check_alibi_slopes(alibi_slopes, q, q.shape[0])
+    check_flags(deterministic=deterministic, return_attn_probs=return_attn_probs)
     settings = resolve_settings(
         q.shape[-1],
         softmax_scale=softmax_scale,
@@ -75,7 +76,7 @@ def flash_attn_qkvpacked_func(
     dropout_p: float = 0.0,
     softmax_scale: float | None = None,
     causal: bool = False,
-    window_size: Sequence[int] = (-1, -1),
+    window_size: Sequence[int] | None = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Tensor | None = None,
     deterministic: bool = False,
@@ -105,7 +106,7 @@ def flash_attn_kvpacked_func(
     dropout_p: float = 0.0,
     softmax_scale: float | None = None,
     causal: bool = False,
-    window_size: Sequence[int] = (-1, -1),
+    window_size: Sequence[int] | None = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Tensor | None = None,
     deterministic: bool = False,

@@ -14,8 +14,6 @@ from octavo.ops.flash_attn.attend import Problem
 from octavo.ops.flash_attn.plans import dense_plan
 from octavo.ops.flash_attn.settings import Settings
 
-NUM_SCALARS = len(Settings._fields)
-
 
 @custom_op("octavo::flash_attn", mutates_args=())
 def flash_attn(
@@ -98,17 +96,17 @@ def refuse_second_derivative(ctx: Any, *gradients: Tensor | None) -> tuple[None,
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.set_materialize_grads(False)
-    num_tensors = len(inputs) - NUM_SCALARS
-    ctx.scalars = inputs[num_tensors:]
-    ctx.save_for_backward(*inputs[:3], *output, *inputs[3:num_tensors])
+    q, k, v, alibi_slopes, seed, *settings = inputs
+    ctx.settings = settings
+    ctx.save_for_backward(q, k, v, *output, alibi_slopes, seed)
 
 
 def _backward(ctx: Any, dout: Tensor | None, dlse: Tensor | None) -> tuple[Tensor | None, ...]:
     q, k, v, out, lse, alibi_slopes, seed = ctx.saved_tensors
     if dout is None:
         dout = torch.zeros_like(out)
-    gradients = flash_attn_backward(dout, dlse, q, k, v, out, lse, alibi_slopes, seed, *ctx.scalars)
-    return *gradients, None, None, *(None,) * NUM_SCALARS
+    gradients = flash_attn_backward(dout, dlse, q, k, v, out, lse, alibi_slopes, seed, *ctx.settings)
+    return *gradients, None, None, *(None,) * len(ctx.settings)
 
 
 flash_attn.register_autograd(_backward, setup_context=_save)

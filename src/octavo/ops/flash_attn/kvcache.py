@@ -4,6 +4,7 @@ Legend: B batch, S rows, N new keys, C tokens of the cache, H query heads, K KV 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,13 +17,13 @@ from octavo.ops.flash_attn.checks import (
     check_is_tensor,
     check_keys_and_values,
     check_queries,
-    check_tensor,
+    check_traceable_tensor,
     refuse_gradient,
 )
 from octavo.ops.flash_attn.kvcache_ops import flash_attn_append_kvcache, flash_attn_kvcache
 from octavo.ops.flash_attn.results import AttentionAndLse
 from octavo.ops.flash_attn.rotary import check_rotary_tables
-from octavo.ops.flash_attn.settings import index, resolve_settings
+from octavo.ops.flash_attn.settings import check_flags, index, resolve_settings
 
 _LAYOUT = ("batch", "seqlen", "heads", "head_dim")
 _NEW_LAYOUT = ("batch", "new tokens", "KV heads", "head_dim")
@@ -44,7 +45,7 @@ def flash_attn_with_kvcache(
     block_table: Tensor | None = None,
     softmax_scale: float | None = None,
     causal: bool = False,
-    window_size: Sequence[int] = (-1, -1),
+    window_size: Sequence[int] | None = (-1, -1),
     softcap: float = 0.0,
     rotary_interleaved: bool = True,
     alibi_slopes: Tensor | None = None,
@@ -85,18 +86,32 @@ def flash_attn_with_kvcache(
             "results do not depend on a count",
             param="num_splits",
         )
-    settings = resolve_settings(
+    check_flags(rotary_interleaved=rotary_interleaved, return_softmax_lse=return_softmax_lse)
+    scale, window_left, window_right, softcap, _ = resolve_settings(
         q.shape[-1], softmax_scale=softmax_scale, causal=causal, window_size=window_size, softcap=softcap
     )
     tables = {"rotary_cos": rotary_cos, "rotary_sin": rotary_sin, "k_descale": k_descale, "v_descale": v_descale}
     refuse_gradient("attention over a KV cache", q=q, k_cache=k_cache, v_cache=v_cache, k=k, v=v, **tables)
-    lens = _lengths(q, k_cache, cache_seqlens, block_table, is_appending=k is not None)
-    tokens = lens, cache_batch_idx, cache_leftpad, block_table
-    numbers = settings[:4]
+    lengths = _lengths(q, k_cache, cache_seqlens, block_table, is_appending=k is not None)
     if k is None or v is None:
         if k is not v or rotary_cos is not None or rotary_sin is not None:
             raise OpArgumentError("k and v: got one of them, or rotary_cos without them; allowed both", param="k")
-        out, lse_HT = flash_attn_kvcache(q, k_cache, v_cache, *tokens, alibi_slopes, k_descale, v_descale, *numbers)
+        out, lse_HT = flash_attn_kvcache(
+            q,
+            k_cache,
+            v_cache,
+            *lengths,
+            cache_batch_idx,
+            cache_leftpad,
+            block_table,
+            alibi_slopes,
+            k_descale,
+            v_descale,
+            scale,
+            window_left,
+            window_right,
+            softcap,
+        )
     else:
         _check_new(q, k_cache, v_cache, k, v, rotary_cos, rotary_sin)
         out, lse_HT = flash_attn_append_kvcache(
@@ -107,11 +122,17 @@ def flash_attn_with_kvcache(
             v,
             rotary_cos,
             rotary_sin,
-            *tokens,
+            *lengths,
+            cache_batch_idx,
+            cache_leftpad,
+            block_table,
             alibi_slopes,
             k_descale,
             v_descale,
-            *numbers,
+            scale,
+            window_left,
+            window_right,
+            softcap,
             rotary_interleaved,
         )
     if not return_softmax_lse:
@@ -119,13 +140,19 @@ def flash_attn_with_kvcache(
     return AttentionAndLse(out, lse_HT.unflatten(1, q.shape[:2]).transpose(0, 1).contiguous())
 
 
+class _Lengths(NamedTuple):
+    """How many tokens of each request the cache held before, (B,), and of the longest; None: known on the device only."""
+
+    cache_seqlens: Tensor
+    longest: int | None
+
+
 def _lengths(
     q: Tensor, k_cache: Tensor, cache_seqlens: int | Tensor | None, block_table: Tensor | None, *, is_appending: bool
-) -> Tensor:
-    """(B,): how many tokens of each request the cache held before."""
+) -> _Lengths:
     if isinstance(cache_seqlens, Tensor):
         check_integers("cache_seqlens", cache_seqlens, (q.shape[0],), q.device)
-        return cache_seqlens
+        return _Lengths(cache_seqlens, None)
     if cache_seqlens is None:
         if is_appending:
             raise OpArgumentError(
@@ -133,7 +160,8 @@ def _lengths(
                 param="cache_seqlens",
             )
         cache_seqlens = k_cache.shape[1] * (1 if block_table is None else block_table.shape[1])
-    return torch.full((q.shape[0],), index("cache_seqlens", cache_seqlens), dtype=torch.int64, device=q.device)
+    length = index("cache_seqlens", cache_seqlens)
+    return _Lengths(torch.full((q.shape[0],), length, dtype=torch.int64, device=q.device), length)
 
 
 def _check_which_tokens(
@@ -171,8 +199,8 @@ def _check_new(
     rotary_sin: Tensor | None,
 ) -> None:
     check_keys_and_values(q, k, v, _NEW_LAYOUT, num_requests=q.shape[0])
-    check_tensor("k", k, (None, None, k_cache.shape[-2], None), (q.dtype,), q.device)
-    check_tensor("v", v, (None, None, None, v_cache.shape[-1]), (q.dtype,), q.device)
+    check_traceable_tensor("k", k, (None, None, k_cache.shape[-2], None), (q.dtype,), q.device)
+    check_traceable_tensor("v", v, (None, None, None, v_cache.shape[-1]), (q.dtype,), q.device)
     if rotary_cos is None and rotary_sin is None:
         return
     check_is_tensor("rotary_cos", rotary_cos)
@@ -196,4 +224,4 @@ def _check_scales(q: Tensor, k_cache: Tensor, k_descale: Tensor | None, v_descal
             check_is_tensor(name, scales)
             num_kv_heads = k_cache.shape[-2]
             shape = (num_kv_heads,) if scales.dim() == 1 else (q.shape[0], num_kv_heads)
-            check_tensor(name, scales, shape, (torch.float32,), q.device)
+            check_traceable_tensor(name, scales, shape, (torch.float32,), q.device)

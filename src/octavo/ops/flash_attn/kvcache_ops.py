@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from octavo.ops.attention import store_kv
+from octavo.ops.errors import OpArgumentError
 from octavo.ops.flash_attn.attend import Problem
 from octavo.ops.flash_attn.plans import CacheIndex, check_cache_lengths, check_positions, check_scale_values
 from octavo.ops.flash_attn.rotary import rotate
@@ -23,6 +24,7 @@ def flash_attn_kvcache(
     k_cache: Tensor,
     v_cache: Tensor,
     cache_seqlens: Tensor,
+    longest: int | None,
     cache_batch_idx: Tensor | None,
     cache_leftpad: Tensor | None,
     block_table: Tensor | None,
@@ -34,11 +36,13 @@ def flash_attn_kvcache(
     window_right: int | None,
     softcap: float,
 ) -> tuple[Tensor, Tensor]:
-    """(B, S, H, E) of q's dtype, and the log-sum-exp, fp32 (H, B·S), over the first cache_seqlens keys of each request."""
+    """(B, S, H, E) of q's dtype, and the log-sum-exp, fp32 (H, B·S), over the first cache_seqlens keys of each request, which
+    are `longest` at most."""
     cache = _Cache(
         k=k_cache,
         v=v_cache,
         seqlens=cache_seqlens,
+        longest=longest,
         batch_idx=cache_batch_idx,
         leftpad=cache_leftpad,
         block_table=block_table,
@@ -64,6 +68,7 @@ def flash_attn_append_kvcache(
     rotary_cos: Tensor | None,
     rotary_sin: Tensor | None,
     cache_seqlens: Tensor,
+    longest: int | None,
     cache_batch_idx: Tensor | None,
     cache_leftpad: Tensor | None,
     block_table: Tensor | None,
@@ -84,12 +89,14 @@ def flash_attn_append_kvcache(
         k=k_cache,
         v=v_cache,
         seqlens=cache_seqlens,
+        longest=longest,
         batch_idx=cache_batch_idx,
         leftpad=cache_leftpad,
         block_table=block_table,
         k_descale=k_descale,
         v_descale=v_descale,
     )
+    cache.check_is_writable()
     settings = Settings(scale, window_left, window_right, softcap)
     num_rows, num_new = q.shape[1], k.shape[1]
     problem = cache.problem(q, num_new, settings, alibi_slopes)
@@ -119,6 +126,8 @@ class _Cache:
     k: Tensor
     v: Tensor
     seqlens: Tensor
+    longest: int | None
+    """No length is greater; None: unknown."""
     batch_idx: Tensor | None
     leftpad: Tensor | None
     block_table: Tensor | None
@@ -142,15 +151,34 @@ class _Cache:
         for name, scales in (("k_descale", self.k_descale), ("v_descale", self.v_descale)):
             if scales is not None:
                 check_scale_values(name, scales)
-        is_empty = num_requests == 0 or index.capacity == 0
-        starts = torch.arange(num_requests + 1, device=q.device) * num_rows
+        plan = index.plan(
+            torch.arange(num_requests + 1, device=q.device) * num_rows,
+            self.seqlens.long() + num_new,
+            self.leftpad,
+            max_query_rows=num_rows,
+            max_keys=index.capacity if self.longest is None else self.longest + num_new,
+        )
         return Problem(
             k_cache=self.k,
             v_cache=self.v,
-            plan=None if is_empty else index.plan(starts, self.seqlens.long() + num_new, self.leftpad),
+            plan=plan,
             options=settings.options(alibi_slopes, None, self.k_descale, self.v_descale),
             num_rows=num_requests * num_rows,
         )
+
+    def check_is_writable(self) -> None:
+        """Does every element have memory of its own? Else what is written to one would be read from another."""
+        for name, cache in (("k_cache", self.k), ("v_cache", self.v)):
+            if any(size > 1 and stride == 0 for size, stride in zip(cache.shape, cache.stride(), strict=True)):
+                raise OpArgumentError(
+                    f"{name}: got one expanded along a dimension, strides {cache.stride()}, for new keys; allowed memory for "
+                    "each element; call contiguous() on it",
+                    param=name,
+                )
+        if self.k.data_ptr() == self.v.data_ptr() and self.k.numel() > 0:
+            raise OpArgumentError(
+                "v_cache: got k_cache's memory, for new keys; allowed memory of its own; clone it", param="v_cache"
+            )
 
     def append(self, k: Tensor, v: Tensor, slots: Tensor) -> None:
         """Writes k and v to the slots, in place."""

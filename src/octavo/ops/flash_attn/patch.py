@@ -57,27 +57,53 @@ def patch_flash_attn(*, replace: bool = False) -> "FlashAttnPatch":
 
     There are flash_attn, .flash_attn_interface, .bert_padding and .layers.rotary (apply_rotary_emb); what they lack is an
     ImportError. Package metadata name flash-attn 2.8.3+octavo. Modules that imported names of the real package before keep them.
-    Returns what undoes it, with `unpatch()` or as a context; a second call returns the same. Raises `OpArgumentError` where the
-    real package is installed, unless `replace`.
+    Returns what undoes it, with `unpatch()` or as a context; of several calls, the last to be undone undoes it. Raises
+    `OpArgumentError` where the real package is installed, unless `replace`.
     """
     for finder in sys.meta_path:
-        if isinstance(finder, FlashAttnPatch):
-            return finder
+        if isinstance(finder, _Replacement):
+            return FlashAttnPatch(finder)
     if not replace and (PACKAGE in sys.modules or find_spec(PACKAGE) is not None):
         raise OpArgumentError(
             "flash_attn: got a real one, installed here; allowed none; use that, or call patch_flash_attn(replace=True)",
             param="replace",
         )
-    patch = FlashAttnPatch()
-    patch.apply()
-    return patch
+    replacement = _Replacement()
+    replacement.apply()
+    return FlashAttnPatch(replacement)
 
 
-class FlashAttnPatch(DistributionFinder):
+class FlashAttnPatch:
+    """One call's hold on the replacement, which stays for as long as somebody has one."""
+
+    def __init__(self, replacement: "_Replacement") -> None:
+        self._replacement: _Replacement | None = replacement
+        replacement.num_holders += 1
+
+    def unpatch(self) -> None:
+        """Everything as it was, unless another call still needs it; a second time does nothing."""
+        replacement, self._replacement = self._replacement, None
+        if replacement is None:
+            return
+        replacement.num_holders -= 1
+        if replacement.num_holders == 0:
+            replacement.undo()
+
+    def __enter__(self) -> "FlashAttnPatch":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.unpatch()
+
+
+class _Replacement(DistributionFinder):
     """Owns what was replaced, and gives it back. Among `sys.meta_path` it answers for the package's metadata, and sees
     transformers being imported."""
 
     def __init__(self) -> None:
+        self.num_holders = 0
         self._real_modules: dict[str, ModuleType] = {}
         self._real_check: Callable[..., bool] | None = None
 
@@ -87,10 +113,7 @@ class FlashAttnPatch(DistributionFinder):
         sys.meta_path.insert(0, self)
         self.teach_transformers()
 
-    def unpatch(self) -> None:
-        """Everything as it was; a second call does nothing."""
-        if self not in sys.meta_path:
-            return
+    def undo(self) -> None:
         sys.meta_path.remove(self)
         for name in [name for name in sys.modules if _is_in(name, PACKAGE)]:
             del sys.modules[name]
@@ -110,14 +133,6 @@ class FlashAttnPatch(DistributionFinder):
             logger.warning("this version of transformers has no %s: its attention was not patched", _AVAILABLE)
             return
         _swap(self._real_check, _is_available)
-
-    def __enter__(self) -> "FlashAttnPatch":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.unpatch()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -151,9 +166,9 @@ class _Metadata(Distribution):
 class _TeachingLoader(Loader):
     """Loads a module of transformers, and then has the patch look at it."""
 
-    def __init__(self, inner: Loader, patch: FlashAttnPatch) -> None:
+    def __init__(self, inner: Loader, replacement: _Replacement) -> None:
         self.inner = inner
-        self.patch = patch
+        self.replacement = replacement
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.inner.create_module(spec)
@@ -163,7 +178,7 @@ class _TeachingLoader(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self.inner
         self.inner.exec_module(module)
-        self.patch.teach_transformers()
+        self.replacement.teach_transformers()
 
 
 def _is_available(kernels_fallback_ok: bool = False) -> bool:

@@ -42,15 +42,22 @@ class Ragged:
         """k is (total, K, D), or with a block table (num_blocks, block_size, K, D). None: there is nothing to attend to."""
         check_starts("cu_seqlens_q", self.cu_seqlens_q, num_rows)
         query_lens = self.cu_seqlens_q.diff()
-        _check_longest("max_seqlen_q", query_lens, self.max_seqlen_q)
+        check_longest("max_seqlen_q", query_lens, self.max_seqlen_q)
         seq_lens = self._seq_lens(k.shape[0] if self.block_table is None else None)
-        _check_longest("max_seqlen_k", seq_lens, self.max_seqlen_k)
-        if len(seq_lens) == 0 or k.shape[:-2].numel() == 0:
-            return None
+        check_longest("max_seqlen_k", seq_lens, self.max_seqlen_k)
         if self.block_table is not None:
             cache = CacheIndex(tables=self.block_table, num_blocks=k.shape[0], block_size=k.shape[1])
-            return cache.plan(self.cu_seqlens_q, seq_lens, None, length_name="seqused_k or cu_seqlens_k")
+            return cache.plan(
+                self.cu_seqlens_q,
+                seq_lens,
+                None,
+                max_query_rows=self.max_seqlen_q,
+                max_keys=self.max_seqlen_k,
+                length_name="seqused_k or cu_seqlens_k",
+            )
         assert self.cu_seqlens_k is not None
+        if len(seq_lens) == 0 or k.shape[0] == 0:
+            return None
         return AttentionPlan(
             query_starts=self.cu_seqlens_q.int(),
             seq_lens=seq_lens.int(),
@@ -92,25 +99,39 @@ class CacheIndex:
     @property
     def capacity(self) -> int:
         """Tokens that a table has blocks for."""
-        return self.tables.shape[1] * self.block_size
+        return self.tables.shape[1] * self.block_size if self.num_blocks else 0
 
     def plan(
-        self, query_starts: Tensor, ends: Tensor, key_starts: Tensor | None, length_name: str = "cache_seqlens"
-    ) -> AttentionPlan:
-        """Request r's keys are the tokens key_starts[r] … ends[r] − 1 of its table; entries of other blocks may be anything."""
+        self,
+        query_starts: Tensor,
+        ends: Tensor,
+        key_starts: Tensor | None,
+        *,
+        max_query_rows: int,
+        max_keys: int,
+        length_name: str = "cache_seqlens",
+    ) -> AttentionPlan | None:
+        """Request r's keys are the tokens key_starts[r] … ends[r] − 1 of its table; entries of other blocks may be anything.
+
+        No request has more rows or keys than the two maxima. None: there is nothing to attend to.
+        """
         first = torch.zeros_like(ends) if key_starts is None else key_starts
         if _has_values(ends) and int(ends.max()) > self.capacity:
             raise OpArgumentError(
-                f"{length_name}: got {int(ends.max())} keys; allowed up to {self.capacity}, which {self.tables.shape[1]} "
-                f"blocks of {self.block_size} hold; give more blocks to the request",
+                f"{length_name}: got {int(ends.max())} keys; allowed up to {self.capacity}, which a request's blocks of "
+                f"{self.block_size} hold; give more blocks to the request",
                 param=length_name,
             )
+        if len(ends) == 0 or self.capacity == 0:
+            return None
         return AttentionPlan(
             query_starts=query_starts.int(),
             seq_lens=(ends - first).int(),
             block_tables=self._used(first, ends),
             block_size=self.block_size,
             key_starts=None if key_starts is None else key_starts.int(),
+            max_query_rows=max_query_rows,
+            max_keys=min(max_keys, self.capacity),
         )
 
     def new_slots(self, first: Tensor | None, lens: Tensor, num_new: int) -> Tensor:
@@ -205,7 +226,7 @@ def _check_range(name: str, x: Tensor, lowest: int, highest: int | None) -> None
         raise OpArgumentError(f"{name} is out of range: got {worst}; allowed {allowed}", param=name)
 
 
-def _check_longest(name: str, lens: Tensor, longest: int) -> None:
+def check_longest(name: str, lens: Tensor, longest: int) -> None:
     if _has_values(lens) and int(lens.max()) > longest:
         raise OpArgumentError(
             f"{name}: got {longest}; allowed {int(lens.max())} or more, the longest request's", param=name

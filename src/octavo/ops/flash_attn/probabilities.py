@@ -1,6 +1,6 @@
 """The probabilities of attention with their dropout, as a matrix: for tests only, since it is what attention never stores.
 
-Legend: B requests, S rows, M keys of the longest, N rows and J keys of one, H query heads, K KV heads, D key size.
+Legend: B requests, S rows, M keys of the longest or of one, N rows of one, H query heads, D key size.
 """
 
 from typing import Any
@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from octavo.ops.attention_options import AttentionOptions
-from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.flash_attn.attend import Problem
 from octavo.ops.flash_attn.dense_ops import dense_problem
 from octavo.ops.flash_attn.plans import Ragged
 from octavo.ops.flash_attn.settings import Settings
 from octavo.ops.flash_attn.varlen_ops import varlen_problem
-from octavo.ops.reference.philox import keep_mask
+from octavo.ops.reference.attention import requests_of
 
 
 def signed_probabilities(problem: Problem, q_THD: Tensor, lse_HT: Tensor, num_rows: int, num_keys: int) -> Tensor:
@@ -29,43 +27,14 @@ def signed_probabilities(problem: Problem, q_THD: Tensor, lse_HT: Tensor, num_ro
     result = q_THD.new_zeros(num_requests, q_THD.shape[1], num_rows, num_keys)
     if plan is None:
         return result
-    starts, lens = plan.query_starts.tolist(), plan.seq_lens.tolist()
-    for request, num_request_keys in enumerate(lens):
-        rows = slice(starts[request], starts[request + 1])
-        k_JKD = _keys(problem.k_cache, plan, request)
-        p_HNJ = _probabilities(q_THD[rows], k_JKD, lse_HT[:, rows], problem.options, request)
-        result[request, :, : rows.stop - rows.start, :num_request_keys] = p_HNJ
+    for request in requests_of(plan, problem.options, q_THD.shape[1], problem.k_cache.shape[2]):
+        q_HND = q_THD[request.rows].transpose(0, 1).float()
+        u_HNM = torch.bmm(q_HND, request.rows_by_head(problem.k_cache).transpose(1, 2))
+        p_HNM = request.probabilities(u_HNM, lse_HT)
+        keys = torch.arange(request.num_keys, device=q_THD.device)
+        z_HNM = request.dropout_factors(request.first_position, q_HND.shape[1], keys, q_HND.shape[0])
+        result[request.index, :, : q_HND.shape[1], : request.num_keys] = torch.where(z_HNM == 0, -p_HNM, p_HNM)
     return result
-
-
-def _keys(k_cache: Tensor, plan: AttentionPlan, request: int) -> Tensor:
-    """(J, K, D): as they lie in the blocks of the request."""
-    first = 0 if plan.key_starts is None else int(plan.key_starts[request])
-    token = torch.arange(first, first + int(plan.seq_lens[request]), device=k_cache.device)
-    block = plan.block_tables[request].long()[token // plan.block_size]
-    return k_cache[block, token % plan.block_size]
-
-
-def _probabilities(q_NHD: Tensor, k_JKD: Tensor, lse_HN: Tensor, options: AttentionOptions, request: int) -> Tensor:
-    (num_rows, num_heads, _), num_keys = q_NHD.shape, k_JKD.shape[0]
-    k_JHD = k_JKD.repeat_interleave(num_heads // k_JKD.shape[1], dim=1)
-    s_HNJ = torch.einsum("nhd,jhd->hnj", q_NHD.float(), k_JHD.float()) * options.scale
-    if options.softcap:
-        s_HNJ = options.softcap * torch.tanh(s_HNJ / options.softcap)
-    rows, keys = (torch.arange(size, device=q_NHD.device) for size in (num_rows, num_keys))
-    distance_NJ = (rows + num_keys - num_rows)[:, None] - keys
-    if options.alibi_slopes is not None:
-        slopes = options.alibi_slopes
-        s_HNJ = s_HNJ - (slopes if slopes.dim() == 1 else slopes[request])[:, None, None] * distance_NJ.abs()
-    p_HNJ = torch.where(lse_HN[..., None] == -torch.inf, 0.0, torch.exp(s_HNJ - lse_HN[..., None]))
-    if options.window_left is not None:
-        p_HNJ = torch.where(distance_NJ > options.window_left, 0.0, p_HNJ)
-    if options.window_right is not None:
-        p_HNJ = torch.where(-distance_NJ > options.window_right, 0.0, p_HNJ)
-    if options.dropout is not None:
-        heads = torch.arange(num_heads, device=q_NHD.device)
-        p_HNJ = torch.where(keep_mask(options.dropout, request, heads, rows, keys), p_HNJ, -p_HNJ)
-    return p_HNJ.to(q_NHD.dtype)
 
 
 @custom_op("octavo::flash_attn_probabilities", mutates_args=())
@@ -119,6 +88,18 @@ def varlen_probabilities(
 
 
 @varlen_probabilities.register_fake
-def _(q: Tensor, k: Tensor, lse: Tensor, cu_seqlens_q: Tensor, *others: Any) -> Tensor:
-    max_seqlen_q, max_seqlen_k = others[5:7]
+def _(
+    q: Tensor,
+    k: Tensor,
+    lse: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor | None,
+    seqused_k: Tensor | None,
+    block_table: Tensor | None,
+    alibi_slopes: Tensor | None,
+    seed: Tensor | None,
+    max_seqlen_q: int,
+    max_seqlen_k: int,
+    *settings: Any,
+) -> Tensor:
     return q.new_empty(cu_seqlens_q.shape[0] - 1, q.shape[1], max_seqlen_q, max_seqlen_k)

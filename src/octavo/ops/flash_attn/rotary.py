@@ -8,9 +8,9 @@ from torch import Tensor
 
 from octavo.ops.checks import check_indices, check_shape
 from octavo.ops.errors import OpArgumentError
-from octavo.ops.flash_attn.checks import check_integers, check_queries, check_tensor, needs_gradient
-from octavo.ops.flash_attn.plans import check_starts
-from octavo.ops.flash_attn.settings import index
+from octavo.ops.flash_attn.checks import check_integers, check_queries, check_traceable_tensor, needs_gradient
+from octavo.ops.flash_attn.plans import check_longest, check_starts
+from octavo.ops.flash_attn.settings import check_flags, index
 
 _RAGGED_LAYOUT = ("total tokens", "heads", "head_dim")
 
@@ -48,6 +48,7 @@ def apply_rotary_emb(
     """
     check_queries("x", x, ("batch", "seqlen", "heads", "head_dim") if cu_seqlens is None else _RAGGED_LAYOUT)
     check_rotary_tables(x, cos, sin)
+    check_flags(interleaved=interleaved, inplace=inplace)
     positions = _positions(x, seqlen_offsets, cu_seqlens, max_seqlen)
     if not torch.compiler.is_compiling():
         check_indices("position in cos and sin", positions, cos.shape[0])
@@ -62,7 +63,7 @@ def apply_rotary_emb(
 def check_rotary_tables(x: Tensor, cos: Tensor, sin: Tensor, names: tuple[str, str] = ("cos", "sin")) -> None:
     """(P, R/2) of x's dtype, with R up to the head size."""
     for name, table in zip(names, (cos, sin), strict=True):
-        check_tensor(name, table, (None, None), (x.dtype,), x.device)
+        check_traceable_tensor(name, table, (None, None), (x.dtype,), x.device)
     check_shape(names[1], sin, cos.shape)
     if 2 * cos.shape[1] > x.shape[-1]:
         raise OpArgumentError(
@@ -76,20 +77,25 @@ def _positions(x: Tensor, offsets: int | Tensor, cu_seqlens: Tensor | None, max_
     if cu_seqlens is not None:
         check_integers("cu_seqlens", cu_seqlens, (None,), x.device)
         num_requests = cu_seqlens.shape[0] - 1
+        if num_requests < min(1, x.shape[0]):
+            raise OpArgumentError(
+                f"cu_seqlens: got {cu_seqlens.shape[0]} numbers for {x.shape[0]} rows; allowed one more than requests, to "
+                "which the rows belong",
+                param="cu_seqlens",
+            )
     if isinstance(offsets, Tensor):
         check_integers("seqlen_offsets", offsets, (num_requests,), x.device)
         offset = offsets.long()
     else:
         offset = torch.full((num_requests,), index("seqlen_offsets", offsets), device=x.device)
     if cu_seqlens is None:
-        longest, positions = x.shape[1], torch.arange(x.shape[1], device=x.device) + offset[:, None]
-    else:
-        token = torch.arange(x.shape[0], device=x.device)
-        if not torch.compiler.is_compiling():
-            check_starts("cu_seqlens", cu_seqlens, x.shape[0])
-        request = torch.searchsorted(cu_seqlens[1:], token, right=True).clamp(max=num_requests - 1)
-        positions = token - cu_seqlens[request] + offset[request]
-        longest = 0
-    if max_seqlen is not None and max_seqlen < longest:
-        raise OpArgumentError(f"max_seqlen: got {max_seqlen}; allowed {longest} or more", param="max_seqlen")
-    return positions
+        if max_seqlen is not None and max_seqlen < x.shape[1]:
+            raise OpArgumentError(f"max_seqlen: got {max_seqlen}; allowed {x.shape[1]} or more", param="max_seqlen")
+        return torch.arange(x.shape[1], device=x.device) + offset[:, None]
+    if not torch.compiler.is_compiling():
+        check_starts("cu_seqlens", cu_seqlens, x.shape[0])
+        if max_seqlen is not None:
+            check_longest("max_seqlen", cu_seqlens.diff(), max_seqlen)
+    token = torch.arange(x.shape[0], device=x.device)
+    request = torch.searchsorted(cu_seqlens[1:], token, right=True).clamp(max=num_requests - 1)
+    return token - cu_seqlens[request] + offset[request]

@@ -1,14 +1,14 @@
 """What a call asks of attention, beside its tensors."""
 
-import math
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple, SupportsIndex
+from typing import NamedTuple, SupportsIndex, cast
 
 import torch
 from torch import Tensor
 
 from octavo.ops.attention_options import AttentionOptions, Dropout
+from octavo.ops.checks import check_scale, check_softcap
 from octavo.ops.errors import OpArgumentError
 
 _MAX_INT = 2**31 - 1
@@ -55,19 +55,16 @@ def resolve_settings(
     *,
     softmax_scale: float | None,
     causal: bool,
-    window_size: Sequence[int],
+    window_size: Sequence[int] | None,
     softcap: float,
     dropout_p: float = 0.0,
 ) -> Settings:
     """The scale is 1/√head_size where none is given. Raises `OpArgumentError` for a number out of its range."""
     scale = head_size**-0.5 if softmax_scale is None else _number("softmax_scale", softmax_scale)
-    if not -math.inf < scale < math.inf:  # unlike isfinite, torch.compile can trace it
-        raise OpArgumentError(f"softmax_scale: got {scale}; allowed any finite number", param="softmax_scale")
+    check_scale("softmax_scale", scale)
     softcap = _number("softcap", softcap)
-    if not 0.0 <= softcap < math.inf:
-        raise OpArgumentError(
-            f"softcap: got {softcap}; allowed any finite number above 0, or 0 for none", param="softcap"
-        )
+    check_softcap(softcap)
+    check_flags(causal=causal)
     dropout_p = _number("dropout_p", dropout_p)
     if not 0.0 <= dropout_p < 1.0:
         raise OpArgumentError(f"dropout_p: got {dropout_p}; allowed 0 up to but not 1", param="dropout_p")
@@ -76,11 +73,7 @@ def resolve_settings(
             f"dropout_p: got {dropout_p} without gradients; allowed 0; dropout is of training only, so pass 0 in evaluation",
             param="dropout_p",
         )
-    if len(window_size) != 2:
-        raise OpArgumentError(
-            f"window_size: got {len(window_size)} numbers; allowed (left, right)", param="window_size"
-        )
-    left, right = _window(window_size[0]), _window(window_size[1])
+    left, right = _windows(window_size)
     return Settings(
         scale=scale,
         window_left=left,
@@ -97,12 +90,31 @@ def draw_seed(settings: Settings) -> Tensor | None:
     return torch.randint(0, 2**63 - 1, (), dtype=torch.int64)
 
 
+def check_flags(**flags: object) -> None:
+    """A string, say, is no answer, though Python takes it for yes."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise OpArgumentError(f"{name}: got {flag!r}; allowed True or False; call bool() on it", param=name)
+
+
 def index(name: str, value: SupportsIndex) -> int:
-    """A count, also of a tensor or array of one integer."""
+    """A count, also of a tensor or array of one integer. A compiled call's, which may stand for any, is left as it is."""
+    if isinstance(value, (int, torch.SymInt)):
+        return cast("int", value)
     try:
         return operator.index(value)
     except TypeError as error:
         raise OpArgumentError(f"{name}: got {value!r}; allowed an integer", param=name) from error
+
+
+def _windows(window_size: Sequence[int] | Tensor | None) -> tuple[int | None, int | None]:
+    """None is no bound on either side, as in vLLM."""
+    if window_size is None:
+        return None, None
+    is_sequence = isinstance(window_size, Sequence) or (isinstance(window_size, Tensor) and window_size.dim() == 1)
+    if not is_sequence or len(window_size) != 2:
+        raise OpArgumentError(f"window_size: got {window_size!r}; allowed (left, right), or None", param="window_size")
+    return _window(window_size[0]), _window(window_size[1])
 
 
 def _window(value: SupportsIndex) -> int | None:

@@ -14,12 +14,12 @@ from octavo.ops.flash_attn.checks import (
     check_keys_and_values,
     check_packed,
     check_queries,
-    check_tensor,
+    check_traceable_tensor,
     refuse_gradient,
 )
 from octavo.ops.flash_attn.probabilities import varlen_probabilities
 from octavo.ops.flash_attn.results import AttentionAndLse, AttentionAndProbabilities, AttentionResult
-from octavo.ops.flash_attn.settings import draw_seed, index, resolve_settings
+from octavo.ops.flash_attn.settings import check_flags, draw_seed, index, resolve_settings
 from octavo.ops.flash_attn.varlen_ops import flash_attn_varlen, flash_attn_varlen_out
 
 _LAYOUT = ("total tokens", "heads", "head_dim")
@@ -38,7 +38,7 @@ def flash_attn_varlen_func(
     dropout_p: float = 0.0,
     softmax_scale: float | None = None,
     causal: bool = False,
-    window_size: Sequence[int] = (-1, -1),
+    window_size: Sequence[int] | None = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Tensor | None = None,
     deterministic: bool = False,
@@ -67,6 +67,7 @@ def flash_attn_varlen_func(
     num_requests = _check_requests(q, cu_seqlens_q, cu_seqlens_k, seqused_k, block_table)
     check_alibi_slopes(alibi_slopes, q, num_requests)
     maxima = index("max_seqlen_q", max_seqlen_q), index("max_seqlen_k", max_seqlen_k)
+    check_flags(deterministic=deterministic, return_attn_probs=return_attn_probs, return_softmax_lse=return_softmax_lse)
     settings = resolve_settings(
         q.shape[-1],
         softmax_scale=softmax_scale,
@@ -88,7 +89,9 @@ def flash_attn_varlen_func(
             raise OpArgumentError(
                 f"dropout_p: got {dropout_p} with out; allowed 0; training needs a result of its own", param="dropout_p"
             )
-        o_THE, lse_HT = out, flash_attn_varlen_out(out, q, k, v, *lengths, *maxima, *settings[:4])
+        scale, window_left, window_right, softcap, _ = settings
+        o_THE = out
+        lse_HT = flash_attn_varlen_out(out, q, k, v, *lengths, *maxima, scale, window_left, window_right, softcap)
     if return_attn_probs:
         if seed is None:
             return AttentionAndProbabilities(o_THE, lse_HT, q.new_empty(0))
@@ -105,7 +108,7 @@ def flash_attn_varlen_qkvpacked_func(
     dropout_p: float = 0.0,
     softmax_scale: float | None = None,
     causal: bool = False,
-    window_size: Sequence[int] = (-1, -1),
+    window_size: Sequence[int] | None = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Tensor | None = None,
     deterministic: bool = False,
@@ -143,7 +146,7 @@ def flash_attn_varlen_kvpacked_func(
     dropout_p: float = 0.0,
     softmax_scale: float | None = None,
     causal: bool = False,
-    window_size: Sequence[int] = (-1, -1),
+    window_size: Sequence[int] | None = (-1, -1),
     softcap: float = 0.0,
     alibi_slopes: Tensor | None = None,
     deterministic: bool = False,
@@ -198,4 +201,4 @@ def _check_requests(
 
 
 def _check_out(out: Tensor, q: Tensor, v: Tensor) -> None:
-    check_tensor("out", out, (*q.shape[:-1], v.shape[-1]), (q.dtype,), q.device)
+    check_traceable_tensor("out", out, (*q.shape[:-1], v.shape[-1]), (q.dtype,), q.device)

@@ -10,11 +10,9 @@ from torch import Tensor
 from torch.library import custom_op
 
 from octavo.ops.flash_attn.attend import Problem
-from octavo.ops.flash_attn.dense_ops import NUM_SCALARS, refuse_second_derivative
+from octavo.ops.flash_attn.dense_ops import refuse_second_derivative
 from octavo.ops.flash_attn.plans import Ragged
 from octavo.ops.flash_attn.settings import Settings
-
-NUM_MAXIMA = 2
 
 
 @custom_op("octavo::flash_attn_varlen", mutates_args=())
@@ -139,9 +137,8 @@ def varlen_problem(
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.set_materialize_grads(False)
-    num_tensors = len(inputs) - NUM_MAXIMA - NUM_SCALARS
-    ctx.numbers = inputs[num_tensors:]
-    q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, _, alibi_slopes, seed = inputs[:num_tensors]
+    q, k, v, cu_seqlens_q, cu_seqlens_k, seqused_k, _, alibi_slopes, seed, *numbers = inputs
+    ctx.numbers = numbers
     ctx.save_for_backward(q, k, v, *output, cu_seqlens_q, cu_seqlens_k, seqused_k, alibi_slopes, seed)
 
 
@@ -150,7 +147,7 @@ def _backward(ctx: Any, dout: Tensor | None, dlse: Tensor | None) -> tuple[Tenso
     if dout is None:
         dout = torch.zeros_like(out)
     gradients = flash_attn_varlen_backward(dout, dlse, q, k, v, out, *others, *ctx.numbers)
-    return *gradients, *(None,) * (6 + NUM_MAXIMA + NUM_SCALARS)
+    return *gradients, *(None,) * (6 + len(ctx.numbers))
 
 
 flash_attn_varlen.register_autograd(_backward, setup_context=_save)

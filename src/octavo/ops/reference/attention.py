@@ -67,7 +67,7 @@ def paged_attention(
     e^sink to the denominator (Xiao et al. 2023, arXiv 2309.17453; learned per head as in gpt-oss).
     O(T · keys · H · (D + E)).
     """
-    for request in _requests(plan, options, q_THD.shape[1], k_cache.shape[2]):
+    for request in requests_of(plan, options, q_THD.shape[1], k_cache.shape[2]):
         start, position = request.rows.start, request.first_position
         while start < request.rows.stop:
             stop = min(start + QUERY_TILE - position % QUERY_TILE, request.rows.stop)
@@ -101,17 +101,13 @@ def attention_backward(
     """
     dq = torch.zeros_like(q_THD, dtype=torch.float32)
     dk, dv = (torch.zeros(x.shape, dtype=torch.float32, device=x.device) for x in (k_cache, v_cache))
-    for request in _requests(plan, options, q_THD.shape[1], k_cache.shape[2]):
+    for request in requests_of(plan, options, q_THD.shape[1], k_cache.shape[2]):
         q_HND, do_HNE, o_HNE = (x[request.rows].transpose(0, 1).float() for x in (q_THD, do_THE, o_THE))
         keys_M = torch.arange(request.num_keys, device=q_THD.device)
         block, offset = request.slots(keys_M)
-        k_HMD, v_HME = (
-            x[block, offset].float().transpose(0, 1).repeat_interleave(request.group, dim=0) for x in (k_cache, v_cache)
-        )
+        k_HMD, v_HME = (request.rows_by_head(cache) for cache in (k_cache, v_cache))
         u_HNM = torch.bmm(q_HND, k_HMD.transpose(1, 2))
-        s_HNM = request.scores(u_HNM, request.first_position, keys_M)
-        lse_HN1 = lse_HT[:, request.rows, None]
-        p_HNM = torch.where(s_HNM == -torch.inf, 0.0, torch.exp(s_HNM - lse_HN1))
+        p_HNM = request.probabilities(u_HNM, lse_HT)
         z_HNM = request.dropout_factors(request.first_position, q_HND.shape[1], keys_M, q_HND.shape[0])
         delta_HN1 = (do_HNE * o_HNE).sum(-1, keepdim=True)
         if dlse_HT is not None:
@@ -124,12 +120,12 @@ def attention_backward(
         dq[request.rows] = torch.bmm(du_HNM, k_HMD).transpose(0, 1)
         dk_HMD = torch.bmm(du_HNM.transpose(1, 2), q_HND)
         for total, part in ((dk, dk_HMD), (dv, dv_HME)):
-            total[block, offset] += part.unflatten(0, (-1, request.group)).sum(1).transpose(0, 1)
+            total[block, offset] += part.unflatten(0, (request.num_kv_heads, request.group)).sum(1).transpose(0, 1)
     return dq.to(q_THD.dtype), dk.to(k_cache.dtype), dv.to(v_cache.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
+class Request:
     """One request of a plan."""
 
     index: int
@@ -150,6 +146,16 @@ class _Request:
         """Blocks and offsets of keys."""
         token = keys + self.key_start
         return self.block_table[token // self.block_size].long(), token % self.block_size
+
+    def rows_by_head(self, cache: Tensor) -> Tensor:
+        """(H, M, D) of all keys, or values, fp32."""
+        block, offset = self.slots(torch.arange(self.num_keys, device=cache.device))
+        return cache[block, offset].float().transpose(0, 1).repeat_interleave(self.group, dim=0)
+
+    def probabilities(self, u_HNM: Tensor, lse_HT: Tensor) -> Tensor:
+        """Of all rows and keys, from q·k and the log-sum-exps of all requests' rows; before dropout."""
+        s_HNM = self.scores(u_HNM, self.first_position, torch.arange(self.num_keys, device=u_HNM.device))
+        return torch.where(s_HNM == -torch.inf, 0.0, torch.exp(s_HNM - lse_HT[:, self.rows, None]))
 
     def key_range(self, first_position: int, last_position: int) -> range:
         """The keys that rows at those positions see, taken together."""
@@ -195,11 +201,11 @@ class _Request:
         return mask.float() / (1 - dropout.probability)
 
 
-def _requests(plan: AttentionPlan, options: AttentionOptions, num_heads: int, num_kv_heads: int) -> Iterator[_Request]:
+def requests_of(plan: AttentionPlan, options: AttentionOptions, num_heads: int, num_kv_heads: int) -> Iterator[Request]:
     starts, lens = plan.query_starts.tolist(), plan.seq_lens.tolist()
     key_starts = [0] * len(lens) if plan.key_starts is None else plan.key_starts.tolist()
     for index, num_keys in enumerate(lens):
-        yield _Request(
+        yield Request(
             index=index,
             rows=slice(starts[index], starts[index + 1]),
             num_keys=num_keys,
@@ -213,7 +219,7 @@ def _requests(plan: AttentionPlan, options: AttentionOptions, num_heads: int, nu
 
 
 def _query_tile(
-    q_THD: Tensor, first_position: int, k_cache: Tensor, v_cache: Tensor, request: _Request
+    q_THD: Tensor, first_position: int, k_cache: Tensor, v_cache: Tensor, request: Request
 ) -> tuple[Tensor, Tensor]:
     """The rows of one query tile, at `first_position` and after: o (H, Q, E) and lse (H, Q), in fp32."""
     num_rows, num_heads, _ = q_THD.shape
@@ -222,7 +228,8 @@ def _query_tile(
     slot = first_position - tile_start
     q_QHD = q_THD.new_zeros(QUERY_TILE, *q_THD.shape[1:], dtype=torch.float32)
     q_QHD[slot : slot + num_rows] = q_THD
-    q_KGQD = q_QHD.permute(1, 0, 2).reshape(request.num_kv_heads, -1, q_QHD.shape[2])  # (K, G·Q, D)
+    folded = request.group * QUERY_TILE
+    q_KGQD = q_QHD.permute(1, 0, 2).reshape(request.num_kv_heads, folded, q_QHD.shape[2])
 
     m = torch.full((num_heads, QUERY_TILE, 1), -torch.inf, device=device)
     denominator = torch.zeros_like(m)
@@ -240,13 +247,14 @@ def _query_tile(
         p = torch.where(is_started, exp(s - m_new), 0.0)
         denominator = denominator * rescale + tree_sum(p)
         p = p * request.dropout_factors(tile_start, QUERY_TILE, keys_J, num_heads)
-        o = o * rescale + torch.bmm(p.reshape(request.num_kv_heads, -1, KV_TILE), v_KJE).view_as(o)
+        o = o * rescale + torch.bmm(p.reshape(request.num_kv_heads, folded, KV_TILE), v_KJE).view_as(o)
         m = m_new
     if options.sinks is not None:
         sink = options.sinks.float()[:, None, None]
         m_new = torch.maximum(m, sink)
-        rescale = exp(m - m_new)
-        denominator, o, m = denominator * rescale + exp(sink - m_new), o * rescale, m_new
+        shift = torch.where(m_new == -torch.inf, 0.0, m_new)
+        rescale = exp(m - shift)
+        denominator, o, m = denominator * rescale + exp(sink - shift), o * rescale, m_new
     is_empty = denominator == 0
     o = torch.where(is_empty, 0.0, o / denominator)
     if options.v_scales is not None:
@@ -256,7 +264,7 @@ def _query_tile(
     return o[:, slot : slot + num_rows], lse[:, slot : slot + num_rows, 0]
 
 
-def _gather(cache: Tensor, request: _Request, start: int, seen: range) -> Tensor:
+def _gather(cache: Tensor, request: Request, start: int, seen: range) -> Tensor:
     """Those of the keys or values `seen` that are in the KV tile (K, KV_TILE, D) of `start`, zero elsewhere. fp32."""
     first, stop = max(start, seen.start), min(start + KV_TILE, seen.stop)
     block, offset = request.slots(torch.arange(first, stop, device=cache.device))

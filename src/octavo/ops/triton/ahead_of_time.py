@@ -60,6 +60,14 @@ class _Target:
         return torch.device("cpu")
 
 
+def assembler_version() -> str:
+    """Of Triton's ptxas, which gives out the registers."""
+    said = subprocess.run([str(_TOOLS / "ptxas"), "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"V(\d+\.\d+\.\d+)", said)
+    assert found is not None, said
+    return found[1]
+
+
 @contextmanager
 def compiling_for(architecture: int) -> Iterator[None]:
     """Within, launches of tensors on a CPU compile for sm_`architecture`. They cannot run."""

@@ -3,8 +3,6 @@
 Legend: T tokens, H query heads, K KV heads, D key size, E value size.
 """
 
-import logging
-from functools import cache
 from types import ModuleType
 
 import torch
@@ -13,9 +11,7 @@ from torch import Tensor
 from octavo.ops.attention_options import AttentionOptions
 from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.errors import MissingKernelsError
-from octavo.ops.triton.launch_table import LARGE_FP32_HEAD, LARGE_FP32_SHARED_BYTES
 
-logger = logging.getLogger(__name__)
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -44,22 +40,7 @@ def can_attention_backward(
     *,
     dlse_HT: Tensor | None,
 ) -> bool:
-    if q_THD.device.type != "cuda" or q_THD.dtype not in _DTYPES:
-        return False
-    is_large = q_THD.dtype == torch.float32 and max(k_cache.shape[3], v_cache.shape[3]) > LARGE_FP32_HEAD
-    return not is_large or _holds_large_heads(q_THD.device)
-
-
-@cache
-def _holds_large_heads(device: torch.device) -> bool:
-    shared_bytes: int = torch.cuda.get_device_properties(device).shared_memory_per_block_optin  # type: ignore[attr-defined]
-    if shared_bytes < LARGE_FP32_SHARED_BYTES:
-        logger.warning(
-            "gradients of attention in fp32 with heads above %d run on the reference, which is slow: a block needs %d bytes "
-            "of shared memory and %s has %d; use bf16 or fp16",
-            *(LARGE_FP32_HEAD, LARGE_FP32_SHARED_BYTES, device, shared_bytes),
-        )
-    return shared_bytes >= LARGE_FP32_SHARED_BYTES
+    return q_THD.device.type == "cuda" and q_THD.dtype in _DTYPES
 
 
 def paged_attention(
@@ -100,7 +81,7 @@ def _kernels(device: torch.device) -> ModuleType:
         from octavo.ops.triton import kernels
     except ImportError as error:
         raise MissingKernelsError(
-            f"attention on {device} runs on Triton, which cannot be imported ({error}); run pip install 'triton>=3.6', "
+            f"attention on {device} runs on Triton, which cannot be imported ({error}); run pip install 'triton>=3.7', "
             "or set OCTAVO_OPS=reference for plain PyTorch, which is slow",
             param="q",
         ) from error

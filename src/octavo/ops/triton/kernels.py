@@ -11,7 +11,7 @@ from octavo.ops.errors import MissingKernelsError
 from octavo.ops.triton.arguments import is_addressable
 from octavo.ops.triton.backward import backward_launches
 from octavo.ops.triton.forward import forward_launches
-from octavo.ops.triton.launch_table import DeviceLimits
+from octavo.ops.triton.launch_table import LARGE_FP32_HEAD, LARGE_FP32_SHARED_BYTES, DeviceLimits
 
 _INTERPRETED = DeviceLimits(capability=(8, 0), shared_bytes=163 << 10)
 _FIRST_CAPABILITY = (8, 0)
@@ -47,7 +47,9 @@ def attention_backward(
     options: AttentionOptions,
     dlse_HT: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of no request get 0."""
+    """Rows of no request get 0. Raises `MissingKernelsError` where a block's memory is too small."""
+    limits = device_limits(q_THD.device)
+    _check_memory(q_THD, max(k_cache.shape[3], v_cache.shape[3]), limits)
     dq, dk, dv = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (q_THD, k_cache, v_cache))
     launches = backward_launches(
         do_THE,
@@ -59,7 +61,7 @@ def attention_backward(
         plan,
         options,
         (dq, dk, dv),
-        device_limits(q_THD.device),
+        limits,
         dlse_HT,
     )
     for launch in launches:
@@ -84,6 +86,17 @@ def device_limits(device: torch.device) -> DeviceLimits:
         capability=capability,
         shared_bytes=properties.shared_memory_per_block_optin,  # type: ignore[attr-defined]  # missing in torch's stub
     )
+
+
+def _check_memory(q_THD: Tensor, head_size: int, limits: DeviceLimits) -> None:
+    is_large = q_THD.dtype == torch.float32 and head_size > LARGE_FP32_HEAD
+    if is_large and limits.shared_bytes < LARGE_FP32_SHARED_BYTES:
+        raise MissingKernelsError(
+            f"gradients of attention in fp32: got heads of {head_size}; allowed up to {LARGE_FP32_HEAD} on {q_THD.device}, since a "
+            f"block has {limits.shared_bytes:,} bytes of shared memory there and larger ones need {LARGE_FP32_SHARED_BYTES:,}; "
+            "use bf16 or fp16, or set OCTAVO_OPS=reference for plain PyTorch, which is slow",
+            param="q",
+        )
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
