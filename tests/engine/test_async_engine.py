@@ -17,6 +17,7 @@ from octavo.core.errors import (
     InvalidRequestError,
     ModelNotFoundError,
     QueueFullError,
+    ShuttingDownError,
 )
 from octavo.core.outputs import RequestDelta
 
@@ -140,7 +141,7 @@ def test_shutdown_lets_open_requests_finish(tiny: Callable[[str], Path]) -> None
             await until(lambda: bool(started._queues))
             stopping = asyncio.create_task(started.shutdown(drain_s=30))
             await asyncio.sleep(0)
-            with pytest.raises(EngineDeadError, match="shutting down"):
+            with pytest.raises(ShuttingDownError, match="shutting down"):
                 await collect(started.generate([3], LONG, request_id="new"))
             deltas = await open_request
             assert sum(len(piece.token_ids) for delta in deltas for piece in delta.outputs) == 200
