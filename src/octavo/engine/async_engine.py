@@ -16,6 +16,7 @@ import zmq.asyncio
 
 from octavo.config import EngineConfig
 from octavo.config.env import cache_directory
+from octavo.config.server_config import STALL_TIMEOUT_S
 from octavo.core.errors import EngineDeadError, EngineStalledError, ShuttingDownError
 from octavo.core.messages import AbortRequest, EngineStats, OutputBatch
 from octavo.core.outputs import RequestDelta
@@ -26,7 +27,7 @@ from octavo.engine.front_end import FrontEnd, load_front_end
 from octavo.engine.grammar_check import GrammarChecker
 from octavo.engine.info import EngineInfo, OnPhase
 from octavo.engine.input_processor import Prompt, check_text
-from octavo.engine.liveness import STALL_TIMEOUT_S, EngineState, Pulse, log_stalls
+from octavo.engine.liveness import EngineState, Pulse, log_stalls
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.wire import (
     Abort,
@@ -106,7 +107,8 @@ class AsyncEngine:
     ) -> "AsyncEngine":
         """Start the engine process and wait until it is ready.
 
-        A step that takes longer than `stall_timeout_s` makes it `EngineState.STALLED`. Raises what `build_engine` raises, and `EngineDeadError` if the process ends without a word.
+        A step that takes longer than `stall_timeout_s` makes it `EngineState.STALLED`.
+        Raises what `build_engine` raises, and `EngineDeadError` if the process ends without a word.
         """
         engine = cls(config, _socket_directory(), stall_timeout_s)
         try:

@@ -12,8 +12,6 @@ BEAT_S = 0.5
 """An idle step loop gives a sign this often; a busy one gives one with each step."""
 IDLE_SILENCE_S = 5.0
 """Ten beats: an idle loop has no reason to be silent for longer."""
-STALL_TIMEOUT_S = 120.0
-"""A step of 2,048 prompt tokens at 17 tokens/s, about what 8 billion weights leave two cores, is still legal."""
 
 
 class EngineState(Enum):
