@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -18,13 +18,14 @@ from octavo.server.app import build_app
 from octavo.server.context import ServerContext, make_context
 from octavo.server.drain import StopSignals, serve_until_stopped
 from octavo.server.listener import HttpServer
+from octavo.server.request_record import Reporter
 from octavo.server.startup import Console
 
 MODEL = "fake-model"
 
 
-def make_server_context(engine: Any, **options: Any) -> ServerContext:
-    return make_context(engine, ServerConfig(**options))
+def make_server_context(engine: Any, reporters: Sequence[Reporter] = (), **options: Any) -> ServerContext:
+    return make_context(engine, ServerConfig(**options), reporters)
 
 
 class InProcess:
