@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-import msgspec
 import zmq
 import zmq.asyncio
 
@@ -22,22 +21,19 @@ from octavo.core.messages import AbortRequest, EngineStats, OutputBatch
 from octavo.core.outputs import RequestDelta
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.admission import Admission, Places
-from octavo.engine.child import child_command
 from octavo.engine.front_end import FrontEnd, load_front_end
 from octavo.engine.grammar_check import GrammarChecker
 from octavo.engine.info import EngineInfo, OnPhase
 from octavo.engine.input_processor import Prompt, check_text
 from octavo.engine.liveness import EngineState, Pulse, log_stalls
 from octavo.engine.output_processor import OutputProcessor
+from octavo.engine.spawn import give_options, socket_directory, spawn_engine, until_ready
 from octavo.engine.wire import (
     Abort,
     Add,
     Beat,
     Output,
-    Phase,
-    Ready,
     Shutdown,
-    StartFailed,
     ToEngine,
     encoder,
     from_engine_decoder,
@@ -49,8 +45,6 @@ logger = logging.getLogger(__name__)
 Observer = Callable[[OutputBatch, list[RequestDelta]], None]
 """Told of each step: what the engine published and what became of it."""
 
-MAX_SOCKET_PATH = 90
-"""Bytes that a socket's path may have, less the name in it; the system allows 107."""
 TOKENIZER_THREADS = 2
 STOP_TIMEOUT_S = 10.0
 
@@ -110,7 +104,7 @@ class AsyncEngine:
         A step that takes longer than `stall_timeout_s` makes it `EngineState.STALLED`.
         Raises what `build_engine` raises, and `EngineDeadError` if the process ends without a word.
         """
-        engine = cls(config, _socket_directory(), stall_timeout_s)
+        engine = cls(config, socket_directory(), stall_timeout_s)
         try:
             await engine._start(on_phase, log_level, log_format)
         except BaseException:
@@ -124,16 +118,13 @@ class AsyncEngine:
         for socket, address in zip((self._outbox, self._inbox), addresses, strict=True):
             socket.set_hwm(0)
             socket.bind(address)
-        command = child_command("octavo.engine.process", *addresses)
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+        self._process = await spawn_engine(addresses)
         options = {**asdict(self.config), "log_level": log_level, "log_format": log_format}
-        assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(options) + b"\n")
-        await self._process.stdin.drain()
+        await give_options(self._process, options)
         loading = asyncio.get_running_loop().run_in_executor(
             self._executor, load_front_end, self.config, path, cache_directory()
         )
-        self.info = await self._until_ready(on_phase)
+        self.info = await until_ready(self._process, self._inbox, on_phase)
         self.front_end = await loading
         self.admission = Admission(
             max_num_seqs=self.info.max_num_seqs, max_num_queued_reqs=self.info.max_num_queued_reqs
@@ -143,25 +134,6 @@ class AsyncEngine:
         self._is_ready = True
         self.pulse.beat(is_busy=False)
         self._tasks = [asyncio.create_task(life) for life in (self._receive(), self._watch(), log_stalls(self.pulse))]
-
-    async def _until_ready(self, on_phase: OnPhase) -> EngineInfo:
-        exited = asyncio.create_task(self._process.wait())
-        try:
-            while True:
-                received = asyncio.ensure_future(self._inbox.recv())
-                await asyncio.wait((received, exited), return_when=asyncio.FIRST_COMPLETED)
-                if not received.done() and not await self._inbox.poll(100):  # its last words may still be on the way
-                    received.cancel()
-                    raise EngineDeadError(f"the engine process ended with code {exited.result()} while starting")
-                message = from_engine_decoder.decode(await received)
-                if isinstance(message, Phase):
-                    on_phase(message.name, message.share)
-                elif isinstance(message, StartFailed):
-                    raise message.error()
-                elif isinstance(message, Ready):
-                    return message.info
-        finally:
-            exited.cancel()
 
     async def shutdown(self, *, drain_s: float = 0.0) -> None:
         """Let open requests finish for up to `drain_s` seconds, then end the process. Idempotent."""
@@ -356,12 +328,3 @@ class AsyncEngine:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         finally:
             self.num_tokenizer_jobs -= 1
-
-
-def _socket_directory() -> "tempfile.TemporaryDirectory[str]":
-    """A private directory whose path is short enough for a socket in it."""
-    directory = tempfile.TemporaryDirectory(prefix="octavo-")
-    if len(directory.name.encode()) <= MAX_SOCKET_PATH:
-        return directory
-    directory.cleanup()
-    return tempfile.TemporaryDirectory(prefix="octavo-", dir="/tmp")
