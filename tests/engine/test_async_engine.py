@@ -137,6 +137,23 @@ def test_a_dead_engine_is_reported_and_nobody_hangs(tiny: Callable[[str], Path])
     run(scenario)
 
 
+def test_the_start_is_told_phase_by_phase(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        config = EngineConfig(model=str(tiny("llama")), skip_tokenizer_init=True, kv_cache_memory="4M")
+        done: list[str] = []
+        started = await AsyncEngine.start(config, lambda phase, share: done.append(phase) if share >= 1.0 else None)
+        await started.shutdown()
+        assert list(dict.fromkeys(done)) == [
+            "find model",
+            "start process",
+            "open model",
+            "load weights",
+            "make KV cache",
+        ]
+
+    run(scenario)
+
+
 def test_death_is_told_apart_from_an_end_that_was_asked_for(tiny: Callable[[str], Path]) -> None:
     async def scenario() -> None:
         async with engine(tiny("llama")) as started:

@@ -14,7 +14,7 @@ from octavo.core.errors import ConfigError, EngineDeadError
 from octavo.engine.liveness import EngineState
 from octavo.server import drain
 from octavo.server.app import build_app
-from octavo.server.listener import HttpServer, bound_socket
+from octavo.server.listener import HttpServer, bound_socket, raise_file_limit
 
 CHAT = "/v1/chat/completions"
 
@@ -190,6 +190,15 @@ def test_a_port_taken_between_binding_and_listening_is_named() -> None:
                 await HttpServer(build_app(context), context.config, listener).start()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("hard", "is_warned"), [(1024, True), (4096, True), (1 << 20, False), (-1, False)])
+def test_a_file_limit_below_the_connections_is_told(
+    hard: int, is_warned: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (hard, hard))
+    raise_file_limit(4096)
+    assert ("ulimit -n" in caplog.text) is is_warned
 
 
 def test_an_address_that_is_not_here_is_named() -> None:

@@ -113,7 +113,9 @@ class AsyncEngine:
         return engine
 
     async def _start(self, on_phase: OnPhase, log_level: str, log_format: str) -> None:
+        on_phase("find model", 0.0)
         path = await asyncio.to_thread(resolve_model, self.config.model, cache_dir=cache_directory())
+        on_phase("find model", 1.0)
         addresses = [f"ipc://{self._directory.name}/{name}" for name in ("requests", "outputs")]
         for socket, address in zip((self._outbox, self._inbox), addresses, strict=True):
             socket.set_hwm(0)

@@ -16,6 +16,7 @@ from octavo.engine.wire import Phase, Ready, StartFailed, from_engine_decoder
 
 MAX_SOCKET_PATH = 90
 """Bytes that a socket's path may have, less the name in it; the system allows 107."""
+PROCESS_PHASE = "start process"
 _LAST_WORDS_MS = 100
 
 
@@ -40,7 +41,12 @@ async def give_options(process: Process, options: dict[str, Any]) -> None:
 
 
 async def until_ready(process: Process, inbox: zmq.asyncio.Socket, on_phase: OnPhase) -> EngineInfo:
-    """Raises what `build_engine` raised there, and `EngineDeadError` if the process ends without a word."""
+    """What the engine tells of itself. Its phases are passed on, after one for the process's own start.
+
+    Raises what `build_engine` raised there, and `EngineDeadError` if the process ends without a word.
+    """
+    on_phase(PROCESS_PHASE, 0.0)
+    is_first = True
     exited = asyncio.create_task(process.wait())
     try:
         while True:
@@ -50,6 +56,9 @@ async def until_ready(process: Process, inbox: zmq.asyncio.Socket, on_phase: OnP
                 received.cancel()
                 raise EngineDeadError(f"the engine process ended with code {exited.result()} while starting")
             message = from_engine_decoder.decode(await received)
+            if is_first:
+                on_phase(PROCESS_PHASE, 1.0)
+                is_first = False
             if isinstance(message, Phase):
                 on_phase(message.name, message.share)
             elif isinstance(message, StartFailed):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import logging
 import resource
 import socket
 from collections.abc import Iterator
@@ -14,18 +15,29 @@ from octavo.config.server_config import ServerConfig
 from octavo.core.errors import ConfigError
 from octavo.server.protocol import MAX_HEADER_BYTES, bounded_protocol
 
+logger = logging.getLogger(__name__)
+
 BACKLOG = 2048
+OTHER_FILES = 128
+"""Files that the server has open beside its connections, and some to spare."""
 LAST_WORDS_S = 5.0
 """How long the errors that an end leaves behind may take to reach their clients."""
 _FORCED_EXIT_S = 1.0
 _POLL_S = 0.02
 
 
-def raise_file_limit() -> None:
+def raise_file_limit(max_connections: int) -> None:
     """A connection is a file descriptor: take as many as the system lets this process have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < max_connections + OTHER_FILES:
+        logger.warning(
+            "this process may open %d files, which max_connections=%d and its own need more than; "
+            "raise the limit (ulimit -n), or set a lower --max-connections",
+            hard,
+            max_connections,
+        )
 
 
 @contextlib.contextmanager

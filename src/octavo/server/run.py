@@ -32,7 +32,7 @@ def serve_forever(config: EngineConfig, server_config: ServerConfig) -> None:
     """See `octavo.server.run`."""
     set_up_logging(server_config.log_level, server_config.log_format)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    raise_file_limit()
+    raise_file_limit(server_config.max_connections)
     try:
         check_client_header(config, server_config, len(load_keys(server_config)))
         with bound_socket(server_config.host, server_config.port) as listener:
