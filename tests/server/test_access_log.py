@@ -87,6 +87,6 @@ def test_a_client_that_goes_away_is_an_entry(is_streamed: bool, access_log: list
         await soon(lambda: bool(access_log))
         assert access_log[0]["is_disconnected"] and access_log[0]["request_id"] == "gone"
         assert "the client went away" in access_log[0]["message"]
-        assert engine.aborted[0].startswith("gone:")  # the engine's name for it
+        assert engine.aborted[0].endswith("@gone")  # the engine's name for it
 
     serving(test)

@@ -76,7 +76,7 @@ async def generate_all(context: ServerContext, call: GenerationCall) -> AsyncGen
 async def _pump(
     context: ServerContext, call: GenerationCall, index: int, news: "asyncio.Queue[PromptDelta | Exception]"
 ) -> None:
-    request_id = f"{current_record.get().id}:{call.id}-{index}"
+    request_id = f"{call.id}-{index}@{current_record.get().id}"
     context.metrics.begin(request_id)
     try:
         async for delta in context.engine.generate(
