@@ -56,9 +56,7 @@ class ServerConfig:
         choices=("auto", "none", "think"),
     )
     log_format: str = option_field("text", "Lines for people, or one JSON object a line.", choices=LOG_FORMATS)
-    otlp_traces_endpoint: str | None = option_field(
-        None, "Send a trace of each request to this URL, OTLP over HTTP: http://localhost:4318/v1/traces."
-    )
+    otlp_traces_endpoint: str | None = option_field(None, "Send a trace of each request to this URL, OTLP over HTTP.")
     allowed_hosts: tuple[str, ...] = option_field(
         (), "Names that requests may call this server, beside localhost and addresses; default: any, but on loopback."
     )
