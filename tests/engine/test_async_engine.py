@@ -1,6 +1,7 @@
 """`AsyncEngine`: the engine's process, streams, aborts, death, drain."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,11 +15,14 @@ from octavo.core.errors import (
     ConfigError,
     ContextLengthError,
     EngineDeadError,
+    EngineStalledError,
     InvalidRequestError,
     ModelNotFoundError,
     QueueFullError,
+    ShuttingDownError,
 )
 from octavo.core.outputs import RequestDelta
+from octavo.engine.liveness import EngineState
 
 LONG = SamplingParams(max_tokens=200, ignore_eos=True, seed=1)
 
@@ -28,10 +32,10 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 @asynccontextmanager
-async def engine(path: Path, **options: Any) -> AsyncIterator[AsyncEngine]:
+async def engine(path: Path, *, stall_timeout_s: float = 60.0, **options: Any) -> AsyncIterator[AsyncEngine]:
     options = {"kv_cache_memory": "4M", "threads": 1} | options
     config = EngineConfig(model=str(path), skip_tokenizer_init=True, **options)
-    started = await AsyncEngine.start(config)
+    started = await AsyncEngine.start(config, stall_timeout_s=stall_timeout_s)
     try:
         yield started
     finally:
@@ -133,6 +137,78 @@ def test_a_dead_engine_is_reported_and_nobody_hangs(tiny: Callable[[str], Path])
     run(scenario)
 
 
+def test_the_start_is_told_phase_by_phase(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        config = EngineConfig(model=str(tiny("llama")), skip_tokenizer_init=True, kv_cache_memory="4M")
+        done: list[str] = []
+        started = await AsyncEngine.start(config, lambda phase, share: done.append(phase) if share >= 1.0 else None)
+        await started.shutdown()
+        assert list(dict.fromkeys(done)) == [
+            "find model",
+            "start process",
+            "open model",
+            "load weights",
+            "make KV cache",
+        ]
+
+    run(scenario)
+
+
+def test_death_is_told_apart_from_an_end_that_was_asked_for(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        async with engine(tiny("llama")) as started:
+            assert started.state is EngineState.RUNNING
+            started._process.kill()
+            await started.wait_until_dead()
+            assert started.state is EngineState.DEAD
+        assert started.state is EngineState.DEAD
+        async with engine(tiny("llama")) as started:
+            stream = started.generate([3, 4], LONG, request_id="cut off")
+            await anext(stream)
+            await started.shutdown()
+            assert started.state is EngineState.STOPPING
+            failure = (await collect(stream))[-1].error
+            assert failure is not None and "shut down" in failure.message
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_a_process_that_is_stopped_is_stalled_until_it_goes_on(tiny: Callable[[str], Path], is_busy: bool) -> None:
+    async def scenario() -> None:
+        async with engine(tiny("llama"), stall_timeout_s=1.5) as started:
+            stream = started.generate([3, 4], LONG, request_id="waits")
+            if is_busy:
+                await anext(stream)
+            started._process.send_signal(signal.SIGSTOP)
+            await until(lambda: started.state is EngineState.STALLED)
+            assert started.is_healthy  # it may recover
+            with pytest.raises(EngineStalledError, match="again later"):
+                await collect(started.generate([3], LONG, request_id="late"))
+            started._process.send_signal(signal.SIGCONT)
+            await until(lambda: started.state is EngineState.RUNNING)
+            assert (await collect(stream))[-1].error is None
+
+    run(scenario)
+
+
+def test_an_idle_engine_and_one_in_a_long_step_are_alive(tiny: Callable[[str], Path]) -> None:
+    async def scenario() -> None:
+        async with engine(tiny("llama")) as started:
+            beats: list[bool] = []
+            beat = started.pulse.beat
+            started.pulse.beat = lambda *, is_busy: (beats.append(is_busy), beat(is_busy=is_busy))  # type: ignore
+            await until(lambda: len(beats) >= 2)
+            assert not any(beats)
+            beats.clear()
+            deltas = await collect(started.generate([3], SamplingParams(max_tokens=5, seed=1), request_id="a"))
+            assert deltas[-1].is_finished
+            assert beats[0] and not beats[-1]  # before the first step, and after the last
+            assert len(beats) >= 6
+
+    run(scenario)
+
+
 def test_shutdown_lets_open_requests_finish(tiny: Callable[[str], Path]) -> None:
     async def scenario() -> None:
         async with engine(tiny("llama")) as started:
@@ -140,7 +216,7 @@ def test_shutdown_lets_open_requests_finish(tiny: Callable[[str], Path]) -> None
             await until(lambda: bool(started._queues))
             stopping = asyncio.create_task(started.shutdown(drain_s=30))
             await asyncio.sleep(0)
-            with pytest.raises(EngineDeadError, match="shutting down"):
+            with pytest.raises(ShuttingDownError, match="shutting down"):
                 await collect(started.generate([3], LONG, request_id="new"))
             deltas = await open_request
             assert sum(len(piece.token_ids) for delta in deltas for piece in delta.outputs) == 200
@@ -263,8 +339,6 @@ def test_a_long_temporary_directory(
 
 
 def test_signals_to_the_whole_group_leave_the_engine_to_its_parent(tiny: Callable[[str], Path]) -> None:
-    import signal
-
     async def scenario() -> None:
         async with engine(tiny("llama")) as started:
             started._process.send_signal(signal.SIGTERM)

@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -13,15 +13,19 @@ import pytest
 from server.fake_engine import FakeEngine
 
 from octavo.config.server_config import ServerConfig
+from octavo.core.errors import EngineDeadError
 from octavo.server.app import build_app
 from octavo.server.context import ServerContext, make_context
-from octavo.server.run import StopSignals, serve_until_stopped
+from octavo.server.drain import StopSignals, serve_until_stopped
+from octavo.server.listener import HttpServer
+from octavo.server.request_record import Reporter
+from octavo.server.startup import Console
 
 MODEL = "fake-model"
 
 
-def make_server_context(engine: Any, **options: Any) -> ServerContext:
-    return make_context(engine, ServerConfig(**options))
+def make_server_context(engine: Any, reporters: Sequence[Reporter] = (), **options: Any) -> ServerContext:
+    return make_context(engine, ServerConfig(**options), reporters)
 
 
 class InProcess:
@@ -37,7 +41,7 @@ class InProcess:
 
     async def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, **request)
 
     def get(self, path: str, **request: Any) -> httpx.Response:
@@ -93,14 +97,36 @@ async def listening(context: ServerContext) -> AsyncIterator[tuple[str, StopSign
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     stop = StopSignals()
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    task = asyncio.create_task(serve_until_stopped(context, listener, stop, 0.0))
+    http = HttpServer(build_app(context), context.config, listener)
+    await http.start()
+    task = asyncio.create_task(serve_until_stopped(context, http, stop, Console()))
     try:
-        yield url, stop, task
+        yield http.url, stop, task
     finally:
         stop.ask()
         stop.ask()
-        await task
+        with contextlib.suppress(EngineDeadError):
+            await task
+
+
+async def soon(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that events in this loop bring about."""
+    deadline = asyncio.get_running_loop().time() + 5
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.002)
+
+
+def serving(test: Callable[..., Awaitable[None]], **options: Any) -> None:
+    """Run `test(url, engine, stop, task, context)` beside a server."""
+
+    async def main() -> None:
+        engine = FakeEngine()
+        context = make_server_context(engine, **options)
+        async with listening(context) as (url, stop, task):
+            await test(url, engine, stop, task, context)
+
+    asyncio.run(main())
 
 
 class SocketServer:

@@ -5,6 +5,7 @@ rank = (token + position) mod 256 + 1, logprob = -rank / 8, in a prompt as in an
 """
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,14 @@ from typing import Any
 
 import msgspec
 
-from octavo.core.errors import EngineDeadError
+from octavo.core.errors import EngineDeadError, EngineStalledError
 from octavo.core.messages import EngineStats, OutputBatch, SequenceEvent, TokenLogprobs
 from octavo.core.outputs import RequestDelta
 from octavo.core.request import FinishReason, RequestFailure
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.admission import Admission, Places
 from octavo.engine.input_processor import InputProcessor
+from octavo.engine.liveness import EngineState, Pulse
 from octavo.engine.output_processor import OutputProcessor
 from octavo.tokenizer.chat_template import ChatTemplate
 
@@ -120,7 +122,10 @@ class FakeEngine:
             self.tokenizer, ChatTemplate(TEMPLATE), frozenset((EOS,)), sampling_defaults or {}
         )
         self.stats: EngineStats | None = None
-        self.is_healthy = True
+        self.state = EngineState.RUNNING
+        self.pulse = Pulse(60.0)
+        self.num_tokenizer_jobs = 0
+        self.pid = os.getpid()
         self.reply: Callable[[list[int], int], str] = lambda prompt, sample: REPLY
         self.tokens_per_step = 1
         self.fails_after: int | None = None
@@ -140,7 +145,7 @@ class FakeEngine:
         self.has_aborted = asyncio.Event()
         self._observers: list[Any] = []
         self._step = 0
-        self._died = asyncio.Event()
+        self._ended = asyncio.Event()
         self._input = InputProcessor(
             self.tokenizer,  # type: ignore[arg-type]
             vocab_size=self.info.vocab_size,
@@ -159,12 +164,25 @@ class FakeEngine:
     def subscribe(self, observer: Any) -> None:
         self._observers.append(observer)
 
+    @property
+    def is_healthy(self) -> bool:
+        return not self._ended.is_set()
+
     def die(self) -> None:
-        self.is_healthy = False
-        self._died.set()
+        self._end(EngineState.DEAD)
 
     async def shutdown(self, *, drain_s: float = 0.0) -> None:
-        self.die()
+        if self.is_healthy:
+            self._end(EngineState.STOPPING)
+
+    async def wait_until_dead(self) -> None:
+        await self._ended.wait()
+        if self.state is not EngineState.DEAD:
+            await asyncio.Event().wait()
+
+    def _end(self, state: EngineState) -> None:
+        self.state = state
+        self._ended.set()
 
     async def generate(
         self,
@@ -177,6 +195,8 @@ class FakeEngine:
         client: str = "",
         places: Places | None = None,
     ) -> AsyncIterator[RequestDelta]:
+        if self.state is EngineState.STALLED:
+            raise EngineStalledError("the engine has given no sign of life; send the request again later")
         if not self.is_healthy:
             raise EngineDeadError("the engine has died; restart the server")
         places = places or self.admission.take(params.n)
@@ -197,7 +217,7 @@ class FakeEngine:
                 await self._wait_turn(num_steps)
                 num_steps += 1
                 batch = self._batch(events)
-                if self._died.is_set():
+                if not self.is_healthy:
                     deltas = [output.fail(request_id, "the engine process died with code -9")]
                 else:
                     deltas, _ = output.process(batch)
@@ -220,7 +240,7 @@ class FakeEngine:
 
     async def _wait_turn(self, num_steps: int) -> None:
         await asyncio.sleep(0)
-        while self.is_held and num_steps >= self.hold_after and not self._died.is_set():
+        while self.is_held and num_steps >= self.hold_after and self.is_healthy:
             await asyncio.sleep(0.002)
 
     def _steps(

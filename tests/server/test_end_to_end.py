@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,10 @@ pytestmark = pytest.mark.skipif(
 class Served:
     """The server's process, from its ready line to its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         path = os.pathsep.join((str(SOURCE), os.environ.get("PYTHONPATH", "")))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "octavo.cli", "serve", MODEL, *OPTIONS],
+            [sys.executable, "-m", "octavo.cli", "serve", MODEL, *OPTIONS, *options],
             env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
             stderr=subprocess.PIPE,
             text=True,
@@ -58,6 +59,10 @@ class Served:
     def _read_on(self) -> None:
         assert self.process.stderr is not None
         self.lines.extend(self.process.stderr)
+
+    def join(self) -> None:
+        """Wait until all that it wrote has been read."""
+        self._reader.join(10)
 
     def engine_pid(self) -> int:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
@@ -237,16 +242,29 @@ def test_sigterm_lets_the_stream_finish_and_leaves_no_process() -> None:
 
 
 def test_a_killed_engine_is_seen() -> None:
-    server = Served()
+    """Figure 8; the server ends by itself, with an error, so that whoever started it starts it again."""
+    server = Served("--log-format", "json", "--log-level", "debug")
     try:
         with httpx.stream("POST", f"{server.url}/v1/completions", json={**LONG, "stream": True}, timeout=60) as reply:
             pieces = reply.iter_raw()
             data = next(pieces)
+            killed_s = time.monotonic()
             os.kill(server.engine_pid(), signal.SIGKILL)
+            while httpx.get(f"{server.url}/health").status_code == 200:
+                assert time.monotonic() - killed_s < 2
             data += b"".join(pieces)
+        assert time.monotonic() - killed_s < 5
         assert json.loads(sse_events(data)[-1])["error"]["code"] == "engine_dead"
-        assert httpx.get(f"{server.url}/health").status_code == 503
+        assert httpx.get(f"{server.url}/health").json()["error"]["code"] == "engine_dead"
         reply = httpx.post(f"{server.url}/v1/completions", json=LONG)
         assert reply.status_code == 503 and reply.headers["x-should-retry"] == "false"
+        assert server.process.wait(20) == 1
     finally:
-        assert server.end() == 0
+        server.process.kill()
+    server.join()
+    entries = [json.loads(line) for line in server.lines]
+    assert all(entry.keys() >= {"ts", "level", "logger", "message"} for entry in entries)
+    assert any("died with code -9" in entry["message"] for entry in entries)
+    loggers = {entry["logger"] for entry in entries}
+    assert loggers >= {"octavo.engine.process", "octavo.server.access_log", "octavo.server.startup"}
+    assert any(entry.get("phase") == "load weights" for entry in entries)

@@ -3,38 +3,20 @@
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
-from server.conftest import chat_body, listening, make_server_context, sse_events
+from server.conftest import chat_body, make_server_context, serving, soon, sse_events
 from server.fake_engine import REPLY, FakeEngine
 
-from octavo.core.errors import ConfigError
-from octavo.server.run import PhasePrinter, StopSignals, bound_socket, serve_until_stopped
+from octavo.core.errors import ConfigError, EngineDeadError
+from octavo.engine.liveness import EngineState
+from octavo.server import drain
+from octavo.server.app import build_app
+from octavo.server.listener import HttpServer, bound_socket, raise_file_limit
 
 CHAT = "/v1/chat/completions"
-
-
-async def soon(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that events in this loop bring about."""
-    deadline = asyncio.get_running_loop().time() + 5
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline
-        await asyncio.sleep(0.002)
-
-
-def serving(test: Callable[..., Awaitable[None]], **options: Any) -> None:
-    """Run `test(url, engine, stop, task, context)` beside a server."""
-
-    async def main() -> None:
-        engine = FakeEngine()
-        context = make_server_context(engine, **options)
-        async with listening(context) as (url, stop, task):
-            await test(url, engine, stop, task, context)
-
-    asyncio.run(main())
 
 
 @pytest.mark.parametrize("is_streamed", [True, False])
@@ -100,7 +82,54 @@ def test_health_is_503_and_open_requests_end_when_the_engine_dies() -> None:
             last = json.loads(sse_events((await streamed).content)[-1])
             assert last["error"]["code"] == "engine_dead"
             assert (await whole).status_code == 503
-            assert (await client.get(url + "/health")).status_code == 503
+            for path in ("/health", "/health/ready"):
+                assert (await client.get(url + path)).json()["error"]["code"] == "engine_dead"
+            assert not task.done()
+
+    serving(test)
+
+
+def test_the_server_ends_with_an_error_when_its_engine_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "DEAD_GRACE_S", 0.0)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        engine.die()
+        with pytest.raises(EngineDeadError, match="restart"):
+            await asyncio.wait_for(task, 5)
+
+    serving(test)
+
+
+def test_an_engine_that_dies_while_the_server_ends_is_an_error() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        engine.is_held = True
+        async with httpx.AsyncClient() as client:
+            request = asyncio.create_task(client.post(url + CHAT, json=chat_body("Hi")))
+            await soon(lambda: bool(engine.open_ids))
+            stop.ask()
+            await soon(lambda: context.gate.is_closed)
+            engine.die()
+            assert (await request).json()["error"]["code"] == "engine_dead"
+        with pytest.raises(EngineDeadError):
+            await asyncio.wait_for(task, 5)
+
+    serving(test)
+
+
+def test_a_stalled_engine_takes_no_requests_until_it_goes_on() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        async with httpx.AsyncClient() as client:
+            engine.state = EngineState.STALLED
+            for reply in (
+                await client.get(url + "/health"),
+                await client.get(url + "/health/ready"),
+                await client.post(url + CHAT, json=chat_body("Hi")),
+            ):
+                assert reply.status_code == 503 and reply.headers["retry-after"]
+                assert reply.json()["error"]["code"] == "engine_stalled"
+            engine.state = EngineState.RUNNING
+            assert (await client.get(url + "/health/ready")).json() == {"status": "ok"}
+            assert (await client.post(url + CHAT, json=chat_body("Hi"))).status_code == 200
 
     serving(test)
 
@@ -114,11 +143,11 @@ def test_the_first_signal_lets_accepted_requests_finish() -> None:
             stop.ask()
             await soon(lambda: context.gate.is_closed)
             assert engine.is_healthy and not task.done()
-            with pytest.raises(httpx.TransportError):
-                for _ in range(200):  # the listener closes at the server's next tick; until then it is 503
-                    refused = await client.get(url + "/v1/models", headers={"connection": "close"})
-                    assert refused.status_code == 503
-                    await asyncio.sleep(0.01)
+            refused = await client.post(url + CHAT, json=chat_body("Hi"))
+            assert refused.status_code == 503 and refused.headers["retry-after"]
+            assert refused.json()["error"]["code"] == "shutting_down"
+            assert (await client.get(url + "/health")).json() == {"status": "draining"}
+            assert (await client.get(url + "/health/ready")).status_code == 503
             engine.is_held = False
             assert sse_events((await request).content)[-1] == "[DONE]"
         await asyncio.wait_for(task, 5)
@@ -138,74 +167,10 @@ def test_the_second_signal_or_the_bound_ends_requests_with_an_error(is_urgent: b
             if is_urgent:
                 stop.ask()
             events = sse_events((await request).content)
-        assert json.loads(events[-1])["error"]["code"] == "engine_dead"
+        assert json.loads(events[-1])["error"]["code"] == "shutting_down"
         await asyncio.wait_for(task, 5)
 
     serving(test, drain_timeout_s=60.0 if is_urgent else 0.05)
-
-
-async def raw(url: str, data: bytes, *, is_ended: bool = False) -> bytes:
-    """What the server sends until it closes the connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-    writer.write(data)
-    if is_ended:
-        writer.write_eof()
-    try:
-        return await asyncio.wait_for(reader.read(), 5)
-    finally:
-        writer.close()
-
-
-@pytest.mark.parametrize("data", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nhost: x\r\n"])
-def test_slow_headers_are_cut(data: bytes) -> None:
-    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
-        assert await raw(url, data) == b""
-
-    serving(test, header_timeout_s=0.1)
-
-
-def test_slow_bodies_are_cut() -> None:
-    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
-        head = b"POST /tokenize HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
-        reply = await raw(url, head + b"content-length: 100\r\n\r\n{")
-        assert reply.startswith(b"HTTP/1.1 408")
-        assert b'"code":"request_timeout"' in reply
-        assert not context.gate.num_inside
-
-    serving(test, body_timeout_s=0.1)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"nonsense\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nhost: x\r\nhost : y\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nx: " + b"x" * 100_000,
-        b"POST /tokenize HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n",
-    ],
-    ids=["nonsense", "header", "long header", "length"],
-)
-def test_what_is_not_http_gets_the_envelope(data: bytes) -> None:
-    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
-        reply = await raw(url, data)
-        assert reply.startswith(b"HTTP/1.1 400")
-        error = json.loads(reply.partition(b"\r\n\r\n")[2])["error"]
-        assert error["code"] == "invalid_http"
-        async with httpx.AsyncClient() as client:
-            assert (await client.get(url + "/health")).status_code == 200
-
-    serving(test)
-
-
-def test_connections_are_kept_between_requests_and_headers_are_lean() -> None:
-    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
-        async with httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as client:
-            for _ in range(5):
-                reply = await client.post(url + CHAT, json=chat_body("Hi"))
-                assert reply.status_code == 200
-            assert "server" not in reply.headers
-
-    serving(test, header_timeout_s=0.3)
 
 
 def test_a_port_in_use_is_named() -> None:
@@ -216,15 +181,24 @@ def test_a_port_in_use_is_named() -> None:
     assert raised.value.param == "port"
 
 
-def test_a_port_taken_while_the_model_was_loaded_is_named() -> None:
+def test_a_port_taken_between_binding_and_listening_is_named() -> None:
     async def main() -> None:
         context = make_server_context(FakeEngine())
         with bound_socket("127.0.0.1", 0) as listener, bound_socket("127.0.0.1", listener.getsockname()[1]) as other:
             other.listen()
             with pytest.raises(ConfigError, match="in use"):
-                await serve_until_stopped(context, listener, StopSignals(), 0.0)
+                await HttpServer(build_app(context), context.config, listener).start()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("hard", "is_warned"), [(1024, True), (4096, True), (1 << 20, False), (-1, False)])
+def test_a_file_limit_below_the_connections_is_told(
+    hard: int, is_warned: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda which: (hard, hard))
+    raise_file_limit(4096)
+    assert ("ulimit -n" in caplog.text) is is_warned
 
 
 def test_an_address_that_is_not_here_is_named() -> None:
@@ -236,26 +210,3 @@ def test_an_address_that_is_not_here_is_named() -> None:
 def test_a_free_port_is_taken_but_not_yet_listened_on() -> None:
     with bound_socket("127.0.0.1", 0) as listener, pytest.raises(ConnectionRefusedError):
         socket.create_connection(listener.getsockname(), timeout=1)
-
-
-def test_phases_are_printed_once_with_their_times(capsys: pytest.CaptureFixture[str]) -> None:
-    printer = PhasePrinter()
-    for share in (0.0, 1.0):
-        printer.report("open model", share)
-    for share in (0.5, 1.0, 1.0):
-        printer.report("load weights", share)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.split()[:2] for line in lines] == [["open", "model"], ["load", "weights"]]
-    assert all(line.endswith(" s") for line in lines)
-
-
-def test_the_ready_line_has_the_url_and_a_command(capsys: pytest.CaptureFixture[str]) -> None:
-    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
-        async with httpx.AsyncClient() as client:
-            await client.get(url + "/health")
-
-    serving(test, api_key=("secret-key",))
-    printed = capsys.readouterr().err
-    assert "serves fake-model at http://127.0.0.1:" in printed
-    assert "curl http://127.0.0.1:" in printed
-    assert "secret-key" not in printed

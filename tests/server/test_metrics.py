@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.conftest import MODEL, InProcess
 from server.fake_engine import REPLY, FakeEngine
 
+from octavo.engine.liveness import EngineState
 from octavo.server.metric_buckets import token_buckets
 
 LABELS = {"model_name": MODEL, "engine": "0"}
@@ -18,6 +19,15 @@ COUNTERS = (
     "prefix_cache_queries",
     "prefix_cache_hits",
 )
+OWN = {
+    "octavo:kv_blocks",
+    "octavo:step_seconds_bucket",
+    "octavo:event_loop_lag_seconds_bucket",
+    "octavo:event_loop_lag_max_seconds",
+    "octavo:tokenizer_queue",
+    "octavo:engine_silence_seconds",
+    "octavo:engine_up",
+}
 HISTOGRAMS = (
     "time_to_first_token_seconds",
     "inter_token_latency_seconds",
@@ -51,9 +61,42 @@ def test_every_series_is_there_before_the_first_request(server: InProcess) -> No
     expected = {f"vllm:{name}" for name in GAUGES}
     expected |= {f"vllm:{name}_total" for name in COUNTERS}
     expected |= {f"vllm:{name}_{part}" for name in HISTOGRAMS for part in ("bucket", "sum", "count")}
-    expected |= {"vllm:request_success_total", "vllm:cache_config_info", "octavo:kv_blocks"}
+    expected |= {"vllm:request_success_total", "vllm:cache_config_info"}
     assert expected <= found
-    assert all(labels.items() >= LABELS.items() for labels in (dict(pairs) for _, pairs in samples(server)))
+    assert expected == {name for name in found if name.startswith("vllm:") and not name.endswith("_created")}
+    for name, pairs in samples(server):
+        if name.startswith(("vllm:", "octavo:")):
+            assert dict(pairs).items() >= LABELS.items()
+
+
+def test_what_the_server_keeps_of_itself(server: InProcess) -> None:
+    found = {name for name, _ in samples(server)}
+    assert found >= OWN
+    for prefix in ("process", "octavo_engine_process"):
+        assert samples(server)[f"{prefix}_resident_memory_bytes", ()] > 1e6
+        assert samples(server)[f"{prefix}_open_fds", ()] > 2
+
+
+def test_replies_are_counted_by_status(server: InProcess) -> None:
+    server.complete("Hi", max_tokens=1)
+    server.get("/nowhere")
+    server.get("/nowhere")
+    assert value(server, "octavo:http_responses_total", status="404") == 2
+    assert value(server, "octavo:http_responses_total", status="200") >= 1
+
+
+def test_the_engine_is_up_until_it_is_not(server: InProcess) -> None:
+    assert value(server, "octavo:engine_up") == 1
+    for state in (EngineState.STALLED, EngineState.DEAD):
+        server.engine.state = state
+        assert value(server, "octavo:engine_up") == 0
+    server.engine.num_tokenizer_jobs = 3
+    assert value(server, "octavo:tokenizer_queue") == 3
+
+
+def test_steps_are_timed(server: InProcess) -> None:
+    server.complete("Hi", max_tokens=3)
+    assert value(server, "octavo:step_seconds_count") == 3
 
 
 def test_counts_of_two_requests(server: InProcess) -> None:

@@ -1,5 +1,8 @@
 """Models, tokens, status, keys and request ids."""
 
+import base64
+import hashlib
+
 import pytest
 from server.conftest import MODEL, InProcess, chat_body
 from server.fake_engine import BOS, FakeEngine
@@ -109,7 +112,28 @@ def test_tokenize_refuses(server: InProcess, path: str, body: dict[str, object],
 def test_status(server: InProcess) -> None:
     assert server.get("/health").json() == {"status": "ok"}
     assert server.get("/version").json() == {"version": octavo.__version__}
-    assert "swagger" in server.get("/docs").text
+    assert server.get("/health/ready").json() == {"status": "ok"}
+
+
+def test_the_documentation_needs_nothing_from_outside_and_runs_nothing(server: InProcess) -> None:
+    page = server.get("/docs")
+    assert "POST /v1/chat/completions" in page.text and "max_tokens" in page.text
+    assert "<script" not in page.text and "//" not in page.text.replace("<!doctype", "")
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    style = page.text.partition("<style>")[2].partition("</style>")[0]
+    assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/metrics", "/docs", "/nowhere"])
+def test_head_is_get_without_a_body(server: InProcess, path: str) -> None:
+    head, get = server.request("HEAD", path), server.get(path)
+    assert (head.status_code, head.headers["content-type"]) == (get.status_code, get.headers["content-type"])
+    assert head.content == b"" and get.content
+
+
+def test_head_of_a_route_that_has_no_get_is_refused(server: InProcess) -> None:
+    assert server.request("HEAD", "/v1/chat/completions").status_code == 405
 
 
 def test_openapi_document_describes_every_route(server: InProcess) -> None:
@@ -122,6 +146,7 @@ def test_openapi_document_describes_every_route(server: InProcess) -> None:
         "/tokenize",
         "/detokenize",
         "/health",
+        "/health/ready",
         "/version",
         "/metrics",
     }
@@ -157,8 +182,9 @@ def test_two_keys_are_none(locked: InProcess) -> None:
     check_envelope(locked.request("GET", "/v1/models", headers=headers), 401)
 
 
-def test_health_needs_no_key(locked: InProcess) -> None:
-    assert locked.get("/health").status_code == 200
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+def test_health_needs_no_key(locked: InProcess, path: str) -> None:
+    assert locked.get(path).status_code == 200
 
 
 def test_request_id_is_echoed_or_made(server: InProcess) -> None:
@@ -179,7 +205,8 @@ def test_a_closed_gate_refuses_all_but_what_is_inside(server: InProcess) -> None
     reply = server.post("/v1/chat/completions", chat_body())
     check_envelope(reply, 503, code="shutting_down")
     assert "retry-after" in reply.headers
-    check_envelope(server.get("/health"), 503)
+    check_envelope(server.get("/health/ready"), 503, code="shutting_down")
+    assert server.get("/health").json() == {"status": "draining"}
 
 
 def test_fingerprint_follows_weights_types_and_isa(tmp_path) -> None:  # type: ignore[no-untyped-def]

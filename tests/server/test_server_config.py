@@ -19,7 +19,9 @@ from octavo.core.errors import ConfigError
         ("served_model_name", "x"), ("served_model_name", ("",)), ("served_model_name", ("a", "a")),
         ("served_model_name", (1,)), ("log_level", "loud"), ("max_body_bytes", "lots"), ("max_body_bytes", 10),
         ("header_timeout_s", 0), ("body_timeout_s", -1.0), ("keep_alive_s", float("nan")), ("drain_timeout_s", -1),
-        ("drain_timeout_s", float("inf")),
+        ("drain_timeout_s", float("inf")), ("stall_timeout_s", 0.0), ("log_format", "xml"), ("max_connections", 0),
+        ("allowed_hosts", ("",)), ("allowed_hosts", ("http://x",)), ("allowed_hosts", ("x:80",)),
+        ("otlp_traces_endpoint", "localhost:4318"), ("otlp_traces_endpoint", "file:///x"),
     ],
 )  # fmt: skip
 def test_bad_values_are_named(name: str, value: Any) -> None:

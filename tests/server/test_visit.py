@@ -22,6 +22,7 @@ from octavo.config.server_config import ServerConfig
 from octavo.core.errors import DeadlineExceededError
 from octavo.server.app import build_app
 from octavo.server.generation import GenerationCall, generate_all
+from octavo.server.request_record import RequestRecord, current_record
 from octavo.server.visit import Visit
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -76,6 +77,7 @@ def test_tokenising_counts(path: str) -> None:
 
 def test_a_reader_that_stops_reading_does_not_stop_the_deadline() -> None:
     async def main() -> None:
+        current_record.set(RequestRecord("POST", CHAT, {}))
         engine = FakeEngine()
         engine.is_held, engine.hold_after = True, 1
         visit = Visit("")
@@ -112,6 +114,7 @@ def test_the_engine_frees_what_ran_out_of_time_and_never_runs_what_waited(tiny: 
     """With the engine's own process: one request runs, one waits for its seat until its deadline."""
 
     async def main() -> None:
+        current_record.set(RequestRecord("POST", CHAT, {}))
         config = EngineConfig(
             model=str(tiny("llama")),
             skip_tokenizer_init=True,
@@ -122,7 +125,7 @@ def test_the_engine_frees_what_ran_out_of_time_and_never_runs_what_waited(tiny: 
         )
         engine = await AsyncEngine.start(config)
         metrics = SimpleNamespace(begin=lambda request_id: None, end=lambda request_id: None)
-        context: Any = SimpleNamespace(engine=engine, metrics=metrics)
+        context: Any = SimpleNamespace(engine=engine, metrics=metrics, model_names=("tiny",))
         seen = Counter[str]()
         engine.subscribe(
             lambda batch, deltas: seen.update(event.request_id.partition("-")[0] for event in batch.events)
@@ -207,7 +210,7 @@ def test_those_that_are_tokenised_have_places() -> None:
 
         engine.render_chat = slow_render  # type: ignore[method-assign]
         transport = httpx.ASGITransport(build_app(make_server_context(engine)), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             accepted = [asyncio.create_task(client.post(CHAT, json=chat_body())) for _ in range(2)]
             while len(renders) < 2:
                 await asyncio.sleep(0)
@@ -228,7 +231,7 @@ def test_ten_times_what_fits() -> None:
         engine.is_held = True
         transport = httpx.ASGITransport(build_app(make_server_context(engine)), raise_app_exceptions=False)
         rng = random.Random(0)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=30) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30) as client:
             tasks = []
             for index in range(80):
                 body: dict[str, Any] = {"max_tokens": 5, "stream": rng.random() < 0.5, "n": rng.choice([1, 1, 2, 3])}

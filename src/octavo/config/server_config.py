@@ -7,12 +7,16 @@ from dataclasses import dataclass, fields
 from octavo.config.options import check_option, option_field
 from octavo.config.quantities import parse_quantity
 from octavo.core.errors import ConfigError
+from octavo.core.logs import LOG_FORMATS
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _KEY = re.compile(r"[!-~]{1,1024}")
 _MODEL_NAME = re.compile(r"[!-~]{1,256}")
 MOST_SECONDS = 86_400.0
+_TRACES_URL = re.compile(r"https?://[!-~]{1,2000}")
+STALL_TIMEOUT_S = 120.0
+"""A step of 2,048 prompt tokens at 17 tokens/s, about what 8 billion weights leave two cores, is still legal."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +55,12 @@ class ServerConfig:
         "Split what stands between <think> and </think> from the answer; auto: where the model knows these.",
         choices=("auto", "none", "think"),
     )
+    log_format: str = option_field("text", "Lines for people, or one JSON object a line.", choices=LOG_FORMATS)
+    otlp_traces_endpoint: str | None = option_field(None, "Send a trace of each request to this URL, OTLP over HTTP.")
+    allowed_hosts: tuple[str, ...] = option_field(
+        (), "Names that requests may call this server, beside localhost and addresses; default: any, but on loopback."
+    )
+    max_connections: int = option_field(4096, "Connections beyond these are answered with 503.")
     max_body_bytes: int | str = option_field("16M", "Largest request body.")
     header_timeout_s: float = option_field(
         10.0, "A connection that has begun a request must send its headers in this time."
@@ -58,6 +68,10 @@ class ServerConfig:
     body_timeout_s: float = option_field(30.0, "A request's body must arrive in this time.")
     keep_alive_s: float = option_field(30.0, "An idle connection is closed after this time.")
     drain_timeout_s: float = option_field(30.0, "How long accepted requests may go on after SIGINT or SIGTERM.")
+
+    stall_timeout_s: float = option_field(
+        STALL_TIMEOUT_S, "A step of the engine that takes longer makes /health 503 until it ends."
+    )
 
     def __post_init__(self) -> None:
         for option in fields(self):
@@ -81,6 +95,10 @@ class ServerConfig:
         except ValueError:
             return self.host == "localhost"
 
+    @property
+    def is_log_json(self) -> bool:
+        return self.log_format == "json"
+
     def _check_names(self) -> None:
         if not _is_host(self.host):
             raise ConfigError(
@@ -90,6 +108,17 @@ class ServerConfig:
         if self.client_header is not None and not _HEADER_NAME.fullmatch(self.client_header):
             raise ConfigError(
                 f"client_header={self.client_header!r} is not a header's name; write X-Client-Id", param="client_header"
+            )
+        for host in self.allowed_hosts:
+            if not _HOST_NAME.fullmatch(host):
+                raise ConfigError(
+                    f"allowed_hosts has {host!r}; names are like example.org, without port", param="allowed_hosts"
+                )
+        if self.otlp_traces_endpoint is not None and not _TRACES_URL.fullmatch(self.otlp_traces_endpoint):
+            raise ConfigError(
+                f"otlp_traces_endpoint={self.otlp_traces_endpoint!r} is not an http URL; "
+                "write http://localhost:4318/v1/traces",
+                param="otlp_traces_endpoint",
             )
         for name in self.served_model_name:
             if not isinstance(name, str) or not _MODEL_NAME.fullmatch(name):
@@ -102,8 +131,9 @@ class ServerConfig:
 
     def _check_numbers(self) -> None:
         _within("port", self.port, 0, 65_535)
+        _within("max_connections", self.max_connections, 1, 1 << 20)
         _within("max_body_bytes", self.body_limit_bytes, 1024, 1 << 30)
-        for name in ("header_timeout_s", "body_timeout_s", "keep_alive_s"):
+        for name in ("header_timeout_s", "body_timeout_s", "keep_alive_s", "stall_timeout_s"):
             _within(name, getattr(self, name), 0.1, MOST_SECONDS)
         if self.request_timeout is not None:
             _within("request_timeout", self.request_timeout, 0.001, MOST_SECONDS)

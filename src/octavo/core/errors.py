@@ -58,5 +58,13 @@ class DeadlineExceededError(OctavoError):
     """The request did not finish in the time it was given (HTTP 504)."""
 
 
+class ShuttingDownError(OctavoError):
+    """The server was asked to end, and takes no more requests (HTTP 503, retry elsewhere or later)."""
+
+
+class EngineStalledError(OctavoError):
+    """The engine's step loop gives no sign of life, but may recover (HTTP 503, retry later)."""
+
+
 class EngineDeadError(OctavoError, RuntimeError):
     """The engine stopped; no further request can be answered."""

@@ -172,6 +172,8 @@ class OutputBatch(_Message, frozen=True):
 
     events: list[SequenceEvent]
     stats: EngineStats
+    step_s: float = 0.0
+    """How long the step took."""
 
 
 def sequence_id(request_id: str, index: int) -> str:

@@ -10,31 +10,30 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-import msgspec
 import zmq
 import zmq.asyncio
 
 from octavo.config import EngineConfig
 from octavo.config.env import cache_directory
-from octavo.core.errors import EngineDeadError
+from octavo.config.server_config import STALL_TIMEOUT_S
+from octavo.core.errors import EngineDeadError, EngineStalledError, ShuttingDownError
 from octavo.core.messages import AbortRequest, EngineStats, OutputBatch
 from octavo.core.outputs import RequestDelta
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.admission import Admission, Places
-from octavo.engine.child import child_command
 from octavo.engine.front_end import FrontEnd, load_front_end
 from octavo.engine.grammar_check import GrammarChecker
 from octavo.engine.info import EngineInfo, OnPhase
 from octavo.engine.input_processor import Prompt, check_text
+from octavo.engine.liveness import EngineState, Pulse, log_stalls
 from octavo.engine.output_processor import OutputProcessor
+from octavo.engine.spawn import give_options, socket_directory, spawn_engine, until_ready
 from octavo.engine.wire import (
     Abort,
     Add,
+    Beat,
     Output,
-    Phase,
-    Ready,
     Shutdown,
-    StartFailed,
     ToEngine,
     encoder,
     from_engine_decoder,
@@ -46,8 +45,6 @@ logger = logging.getLogger(__name__)
 Observer = Callable[[OutputBatch, list[RequestDelta]], None]
 """Told of each step: what the engine published and what became of it."""
 
-MAX_SOCKET_PATH = 90
-"""Bytes that a socket's path may have, less the name in it; the system allows 107."""
 TOKENIZER_THREADS = 2
 STOP_TIMEOUT_S = 10.0
 
@@ -63,9 +60,17 @@ class AsyncEngine:
     front_end: FrontEnd
     admission: Admission
 
-    def __init__(self, config: EngineConfig, directory: "tempfile.TemporaryDirectory[str]") -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        directory: "tempfile.TemporaryDirectory[str]",
+        stall_timeout_s: float = STALL_TIMEOUT_S,
+    ) -> None:
         self.config = config
         self.stats: EngineStats | None = None
+        self.pulse = Pulse(stall_timeout_s)
+        self.num_tokenizer_jobs = 0
+        """Tokenisations and renderings that run or wait for a thread."""
         self._directory = directory
         self._context = zmq.asyncio.Context()
         self._inbox: zmq.asyncio.Socket = self._context.socket(zmq.PULL)
@@ -80,41 +85,48 @@ class AsyncEngine:
         self._is_ready = False
         self._is_dead = False
         self._is_stopping = False
+        self._has_died = asyncio.Event()
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────
 
     @classmethod
     async def start(
-        cls, config: EngineConfig, on_phase: OnPhase = lambda phase, share: None, *, log_level: str = "WARNING"
+        cls,
+        config: EngineConfig,
+        on_phase: OnPhase = lambda phase, share: None,
+        *,
+        log_level: str = "WARNING",
+        log_format: str = "text",
+        stall_timeout_s: float = STALL_TIMEOUT_S,
     ) -> "AsyncEngine":
         """Start the engine process and wait until it is ready.
 
+        A step that takes longer than `stall_timeout_s` makes it `EngineState.STALLED`.
         Raises what `build_engine` raises, and `EngineDeadError` if the process ends without a word.
         """
-        engine = cls(config, _socket_directory())
+        engine = cls(config, socket_directory(), stall_timeout_s)
         try:
-            await engine._start(on_phase, log_level)
+            await engine._start(on_phase, log_level, log_format)
         except BaseException:
             await engine._stop()
             raise
         return engine
 
-    async def _start(self, on_phase: OnPhase, log_level: str) -> None:
+    async def _start(self, on_phase: OnPhase, log_level: str, log_format: str) -> None:
+        on_phase("find model", 0.0)
         path = await asyncio.to_thread(resolve_model, self.config.model, cache_dir=cache_directory())
+        on_phase("find model", 1.0)
         addresses = [f"ipc://{self._directory.name}/{name}" for name in ("requests", "outputs")]
         for socket, address in zip((self._outbox, self._inbox), addresses, strict=True):
             socket.set_hwm(0)
             socket.bind(address)
-        command = child_command("octavo.engine.process", *addresses)
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
-        options = {**asdict(self.config), "log_level": log_level}
-        assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(options) + b"\n")
-        await self._process.stdin.drain()
+        self._process = await spawn_engine(addresses)
+        options = {**asdict(self.config), "log_level": log_level, "log_format": log_format}
+        await give_options(self._process, options)
         loading = asyncio.get_running_loop().run_in_executor(
             self._executor, load_front_end, self.config, path, cache_directory()
         )
-        self.info = await self._until_ready(on_phase)
+        self.info = await until_ready(self._process, self._inbox, on_phase)
         self.front_end = await loading
         self.admission = Admission(
             max_num_seqs=self.info.max_num_seqs, max_num_queued_reqs=self.info.max_num_queued_reqs
@@ -122,26 +134,8 @@ class AsyncEngine:
         self._input = self.front_end.input_processor(self.info)
         self._output = OutputProcessor(self.front_end.tokenizer)
         self._is_ready = True
-        self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._watch())]
-
-    async def _until_ready(self, on_phase: OnPhase) -> EngineInfo:
-        exited = asyncio.create_task(self._process.wait())
-        try:
-            while True:
-                received = asyncio.ensure_future(self._inbox.recv())
-                await asyncio.wait((received, exited), return_when=asyncio.FIRST_COMPLETED)
-                if not received.done() and not await self._inbox.poll(100):  # its last words may still be on the way
-                    received.cancel()
-                    raise EngineDeadError(f"the engine process ended with code {exited.result()} while starting")
-                message = from_engine_decoder.decode(await received)
-                if isinstance(message, Phase):
-                    on_phase(message.name, message.share)
-                elif isinstance(message, StartFailed):
-                    raise message.error()
-                elif isinstance(message, Ready):
-                    return message.info
-        finally:
-            exited.cancel()
+        self.pulse.beat(is_busy=False)
+        self._tasks = [asyncio.create_task(life) for life in (self._receive(), self._watch(), log_stalls(self.pulse))]
 
     async def shutdown(self, *, drain_s: float = 0.0) -> None:
         """Let open requests finish for up to `drain_s` seconds, then end the process. Idempotent."""
@@ -152,7 +146,7 @@ class AsyncEngine:
         await self._stop()
 
     async def _stop(self) -> None:
-        self._fail_open("the engine was shut down")
+        self._fail_open("the server was shut down before the request had finished; send it again elsewhere or later")
         for task in self._tasks:
             task.cancel()
         process = getattr(self, "_process", None)
@@ -176,6 +170,25 @@ class AsyncEngine:
     @property
     def is_healthy(self) -> bool:
         return not self._is_dead and self._process.returncode is None
+
+    @property
+    def state(self) -> EngineState:
+        if self._has_died.is_set():
+            return EngineState.DEAD
+        if self._is_stopping:
+            return EngineState.STOPPING
+        if not self.is_healthy:
+            return EngineState.DEAD
+        return EngineState.STALLED if self.pulse.is_stalled else EngineState.RUNNING
+
+    @property
+    def pid(self) -> int:
+        """The engine process's."""
+        return self._process.pid
+
+    async def wait_until_dead(self) -> None:
+        """Returns when the engine has ended without having been asked to."""
+        await self._has_died.wait()
 
     def subscribe(self, observer: Observer) -> None:
         """Call `observer` after each step, on the event loop; it must be quick and must not raise."""
@@ -207,8 +220,9 @@ class AsyncEngine:
         `client` is whose it is, for the policy that is fair between clients. `places` are what was
         taken of `admission` for it; it takes its own otherwise, and gives them back when it ends.
 
-        Raises, before the first delta, `InvalidRequestError`, `ContextLengthError`, `QueueFullError`
-        or `EngineDeadError`. An engine that dies later gives a last delta with `error`.
+        Raises, before the first delta, `InvalidRequestError`, `ContextLengthError`, `QueueFullError`,
+        `EngineStalledError`, `ShuttingDownError` or `EngineDeadError`. An engine that dies later, or
+        is shut down, gives a last delta with `error`.
         """
         self._check_open()
         places = places or self.admission.take(params.n)
@@ -246,10 +260,15 @@ class AsyncEngine:
             await self._send(Abort(AbortRequest(engine_id)))
 
     def _check_open(self) -> None:
-        if not self.is_healthy:
+        state = self.state
+        if state is EngineState.DEAD:
             raise EngineDeadError("the engine has died; restart the server")
-        if self._is_stopping:
-            raise EngineDeadError("the server is shutting down; send the request again elsewhere or later")
+        if state is EngineState.STOPPING:
+            raise ShuttingDownError("the server is shutting down; send the request again elsewhere or later")
+        if state is EngineState.STALLED:
+            raise EngineStalledError(
+                f"the engine has given no sign of life for {self.pulse.silence_s:.0f} s; send the request again later"
+            )
 
     # ── the socket ───────────────────────────────────────────────────────────────────────────────
 
@@ -259,13 +278,16 @@ class AsyncEngine:
             await self._receive_outputs()
         except Exception:
             logger.exception("the engine's output could not be read")
-            self._is_dead = True
-            self._fail_open("the engine's output could not be read; restart the server")
+            self._end("the engine's output could not be read; restart the server")
 
     async def _receive_outputs(self) -> None:
         while True:
             message = from_engine_decoder.decode(await self._inbox.recv())
+            if isinstance(message, Beat):
+                self.pulse.beat(is_busy=message.is_busy)
+                continue
             assert isinstance(message, Output)
+            self.pulse.beat(is_busy=message.is_busy)
             self.stats = message.batch.stats
             deltas, aborts = self._output.process(message.batch)
             for abort in aborts:
@@ -279,8 +301,13 @@ class AsyncEngine:
         code = await self._process.wait()
         if not self._is_stopping:
             logger.error("the engine process died with code %s", code)
+        self._end(f"the engine process died with code {code}; restart the server")
+
+    def _end(self, message: str) -> None:
         self._is_dead = True
-        self._fail_open(f"the engine process died with code {code}")
+        if not self._is_stopping:
+            self._has_died.set()
+        self._fail_open(message)
 
     def _fail_open(self, message: str) -> None:
         for request_id in list(self._queues):
@@ -298,13 +325,8 @@ class AsyncEngine:
         await self._outbox.send(encoder.encode(message))
 
     async def _off_loop(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-
-def _socket_directory() -> "tempfile.TemporaryDirectory[str]":
-    """A private directory whose path is short enough for a socket in it."""
-    directory = tempfile.TemporaryDirectory(prefix="octavo-")
-    if len(directory.name.encode()) <= MAX_SOCKET_PATH:
-        return directory
-    directory.cleanup()
-    return tempfile.TemporaryDirectory(prefix="octavo-", dir="/tmp")
+        self.num_tokenizer_jobs += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        finally:
+            self.num_tokenizer_jobs -= 1

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import logging
+import time
 from typing import Any, NamedTuple
 
 from octavo.core.errors import InvalidRequestError, OctavoError
@@ -67,11 +68,13 @@ class EngineCore:
     def step(self) -> OutputBatch:
         """One step. A pass that fails ends the requests that were in it, and no others."""
         self._queue_ready()
+        begin_s = time.perf_counter()
         batch = self.scheduler.schedule()
         try:
             output = self.runner.execute(batch)
         except Exception as error:
-            logger.exception("step %d failed", batch.step)
+            ids = ", ".join(scheduled.request_id for scheduled in batch.scheduled)
+            logger.exception("step %d failed; in it were %s", batch.step, ids)
             events = self.scheduler.fail_all(batch, f"the step failed: {type(error).__name__}: {error}")
         else:
             events = self.scheduler.update(batch, output)
@@ -80,7 +83,7 @@ class EngineCore:
         for event in events:
             if event.finish_reason is not None:
                 self._close(event)
-        return OutputBatch(events, self.scheduler.stats())
+        return OutputBatch(events, self.scheduler.stats(), time.perf_counter() - begin_s)
 
     def _queue(self, request: EngineRequest) -> None:
         self.scheduler.add([_sample(request, index) for index in range(request.params.n)])

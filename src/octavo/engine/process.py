@@ -12,17 +12,21 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import msgspec
 import zmq
 
 from octavo.config import EngineConfig
 from octavo.core.errors import EngineDeadError, OctavoError
+from octavo.core.logs import set_up_logging
 from octavo.engine.build import build_engine
 from octavo.engine.core import EngineCore
+from octavo.engine.liveness import BEAT_S
 from octavo.engine.wire import (
     Abort,
     Add,
+    Beat,
     FromEngine,
     Output,
     Phase,
@@ -35,7 +39,7 @@ from octavo.engine.wire import (
 
 logger = logging.getLogger(__name__)
 
-IDLE_POLL_MS = 1000
+Send = Callable[[FromEngine], None]
 
 
 def main() -> None:
@@ -44,7 +48,7 @@ def main() -> None:
         signal.signal(sent_to_the_whole_group, signal.SIG_IGN)  # the parent drains, and says when to end
     options = msgspec.json.decode(sys.stdin.buffer.readline(), type=dict)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    logging.basicConfig(level=options.pop("log_level"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    set_up_logging(options.pop("log_level"), options.pop("log_format"))
     context = zmq.Context()
     inbox: zmq.Socket[bytes] = context.socket(zmq.PULL)
     outbox: zmq.Socket[bytes] = context.socket(zmq.PUSH)
@@ -55,6 +59,9 @@ def main() -> None:
     outbox.connect(output_address)
     try:
         _serve(options, inbox, outbox)
+    except Exception:
+        logger.exception("the engine cannot go on")
+        raise SystemExit(1) from None
     finally:
         context.destroy(linger=1000)
 
@@ -75,15 +82,28 @@ def _serve(options: dict[str, object], inbox: "zmq.Socket[bytes]", outbox: "zmq.
         send(StartFailed.of(EngineDeadError(f"the engine could not start: {type(error).__name__}: {error}")))
         return
     send(Ready(info))
-    while _take_in(core, inbox):
-        if core.has_work():
-            send(Output(core.step()))
+    is_open = True
+    while is_open:
+        is_open = _step(core, inbox, send) if core.has_work() else _wait(core, inbox, send)
+
+
+def _step(core: EngineCore, inbox: "zmq.Socket[bytes]", send: Send) -> bool:
+    """One step; between two of them the core is handed what has arrived. False to end."""
+    batch = core.step()
+    is_busy = core.has_work()
+    send(Output(batch, is_busy))
+    return not is_busy or _take_in(core, inbox)
+
+
+def _wait(core: EngineCore, inbox: "zmq.Socket[bytes]", send: Send) -> bool:
+    """Wait one beat at most for something to arrive, and tell that the loop is alive. False to end."""
+    is_open = not inbox.poll(round(BEAT_S * 1000)) or _take_in(core, inbox)
+    send(Beat(is_busy=core.has_work()))
+    return is_open
 
 
 def _take_in(core: EngineCore, inbox: "zmq.Socket[bytes]") -> bool:
-    """Hand the core what has arrived, waiting for it while there is nothing to do; False to end."""
-    if not core.has_work() and not inbox.poll(IDLE_POLL_MS):
-        return True
+    """Hand the core what has arrived; False to end."""
     while True:
         try:
             data = inbox.recv(zmq.NOBLOCK)
@@ -91,8 +111,10 @@ def _take_in(core: EngineCore, inbox: "zmq.Socket[bytes]") -> bool:
             return True
         message = to_engine_decoder.decode(data)
         if isinstance(message, Add):
+            logger.debug("request %s: %d prompt tokens", message.request.id, len(message.request.prompt_token_ids))
             core.add(message.request)
         elif isinstance(message, Abort):
+            logger.debug("request %s: %s", message.abort.id, message.abort.reason)
             core.abort(message.abort)
         elif isinstance(message, Shutdown):
             return False

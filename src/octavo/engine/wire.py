@@ -56,9 +56,17 @@ class StartFailed(msgspec.Struct, frozen=True, tag=True):
 
 class Output(msgspec.Struct, frozen=True, tag=True):
     batch: OutputBatch
+    is_busy: bool
+    """Whether the next step follows at once."""
 
 
-FromEngine = Phase | Ready | StartFailed | Output
+class Beat(msgspec.Struct, frozen=True, tag=True):
+    """The step loop is alive: about to step if `is_busy`, else waiting for requests."""
+
+    is_busy: bool
+
+
+FromEngine = Phase | Ready | StartFailed | Output | Beat
 
 encoder = msgspec.msgpack.Encoder()
 to_engine_decoder = msgspec.msgpack.Decoder(ToEngine)

@@ -1,5 +1,6 @@
 """The routes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -8,14 +9,18 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 import octavo
+from octavo.config.server_config import ServerConfig
 from octavo.server.answer import json_response
 from octavo.server.auth import KeyCheck, load_keys
 from octavo.server.chat import chat
 from octavo.server.clients import ClientNames
 from octavo.server.completions import complete
-from octavo.server.context import ServerContext
-from octavo.server.errors import ApiError, not_built, overloaded
+from octavo.server.context import Gate, ServerContext
+from octavo.server.docs_page import docs_page
+from octavo.server.errors import ApiError, not_built
 from octavo.server.fields import NOT_BUILT_ROUTES
+from octavo.server.health import liveness, readiness
+from octavo.server.hosts import host_check
 from octavo.server.middleware import FrontDoor
 from octavo.server.models import find_model, list_models
 from octavo.server.openapi import describe, request_body, responses
@@ -30,6 +35,7 @@ from octavo.server.replies import (
     TokenizeReply,
     Version,
 )
+from octavo.server.request_record import Reporter
 from octavo.server.schemas import ChatCompletionRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from octavo.server.tokenize import detokenize, tokenize
 
@@ -43,6 +49,7 @@ def build_app(context: ServerContext) -> FastAPI:
         title="Octavo",
         version=octavo.__version__,
         description="LLM inference behind the OpenAI API.",
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -50,16 +57,23 @@ def build_app(context: ServerContext) -> FastAPI:
     _add_generation(app, context)
     _add_models(app, context)
     _add_status(app, context)
+    _add_documentation(app)
     _add_not_built(app)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    keys = load_keys(context.config)
-    app.add_middleware(
-        FrontDoor,
-        key_check=KeyCheck(keys),
-        client_names=ClientNames(len(keys), context.config.client_header),
-        gate=context.gate,
-    )
+    app.add_middleware(FrontDoor, **front_door_options(context.config, context.gate, context.reporters))
     return app
+
+
+def front_door_options(config: ServerConfig, gate: Gate, reporters: Sequence[Reporter]) -> dict[str, Any]:
+    """What stands before the routes, as `FrontDoor` takes it."""
+    keys = load_keys(config)
+    return {
+        "key_check": KeyCheck(keys),
+        "client_names": ClientNames(len(keys), config.client_header),
+        "gate": gate,
+        "host_check": host_check(config),
+        "reporters": reporters,
+    }
 
 
 def _add_generation(app: FastAPI, context: ServerContext) -> None:
@@ -115,12 +129,13 @@ def _add_models(app: FastAPI, context: ServerContext) -> None:
 def _add_status(app: FastAPI, context: ServerContext) -> None:
     @app.get("/health", responses=responses(Health, 503))
     async def health() -> Response:
-        """200 while requests are answered."""
-        if not context.engine.is_healthy:
-            raise ApiError(503, "the engine has died; restart the server", code="engine_dead", type="server_error")
-        if context.gate.is_closed:
-            raise overloaded("the server is ending", code="shutting_down")
-        return json_response(Health())
+        """200 while the server lives, also while it ends; 503 while it loads, and where its engine stalls or died."""
+        return json_response(liveness(context))
+
+    @app.get("/health/ready", responses=responses(Health, 503))
+    async def ready() -> Response:
+        """200 while requests are taken."""
+        return json_response(readiness(context))
 
     @app.get("/version", responses=responses(Version, 401))
     async def version() -> Response:
@@ -134,6 +149,13 @@ def _add_status(app: FastAPI, context: ServerContext) -> None:
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(context.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_documentation(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        """The routes, for people."""
+        return docs_page(app.openapi())
 
 
 def _add_not_built(app: FastAPI) -> None:

@@ -2,14 +2,19 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from octavo.config.server_config import ServerConfig
 from octavo.core.errors import ConfigError
+from octavo.server.access_log import log_access
 from octavo.server.answer_format import AnswerFormat, read_answer_format
+from octavo.server.event_loop_probe import EventLoopProbe
 from octavo.server.fingerprint import system_fingerprint
 from octavo.server.metrics import ServerMetrics
+from octavo.server.request_record import Reporter
+from octavo.server.self_metrics import SelfMetrics
 from octavo.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -39,10 +44,13 @@ class ServerContext:
     answer_format: AnswerFormat
     metrics: ServerMetrics
     created_s: int
+    probe: EventLoopProbe
+    reporters: tuple[Reporter, ...]
+    """Told of each HTTP request at its end."""
     gate: Gate = field(default_factory=Gate)
 
 
-def make_context(engine: "AsyncEngine", config: ServerConfig) -> ServerContext:
+def make_context(engine: "AsyncEngine", config: ServerConfig, more_reporters: Sequence[Reporter] = ()) -> ServerContext:
     """Raises `ConfigError` where the engine has no tokenizer."""
     tokenizer = engine.front_end.tokenizer
     if tokenizer is None:
@@ -60,6 +68,8 @@ def make_context(engine: "AsyncEngine", config: ServerConfig) -> ServerContext:
         answer_format.tools.name,
         "between <think> and </think>" if answer_format.has_reasoning else "is not looked for",
     )
+    probe = EventLoopProbe()
+    own = SelfMetrics(metrics.registry, names[0], engine, probe)
     return ServerContext(
         engine=engine,
         config=config,
@@ -69,4 +79,6 @@ def make_context(engine: "AsyncEngine", config: ServerConfig) -> ServerContext:
         answer_format=answer_format,
         metrics=metrics,
         created_s=int(time.time()),
+        probe=probe,
+        reporters=(log_access, own.observe_request, *more_reporters),
     )

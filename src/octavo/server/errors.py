@@ -12,10 +12,12 @@ from octavo.core.errors import (
     ContextLengthError,
     DeadlineExceededError,
     EngineDeadError,
+    EngineStalledError,
     InvalidRequestError,
     NotBuiltError,
     OctavoError,
     QueueFullError,
+    ShuttingDownError,
 )
 from octavo.server.wire import to_json
 
@@ -72,6 +74,10 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(
             504, error.message, code="timeout", type="timeout_error", param=error.param, headers=_DO_NOT_RETRY
         )
+    if isinstance(error, ShuttingDownError):
+        return overloaded(error.message, code="shutting_down")
+    if isinstance(error, EngineStalledError):
+        return overloaded(error.message, code="engine_stalled")
     if isinstance(error, EngineDeadError):
         return ApiError(503, error.message, code="engine_dead", type="server_error", headers=_DO_NOT_RETRY)
     error_id = f"err-{secrets.token_hex(8)}"

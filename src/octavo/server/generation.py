@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
-from octavo.core.errors import DeadlineExceededError, EngineDeadError, InvalidRequestError
+from octavo.core.errors import DeadlineExceededError, EngineDeadError, InvalidRequestError, ShuttingDownError
 from octavo.core.outputs import RequestDelta
 from octavo.core.request import RequestFailure
 from octavo.core.sampling_params import SamplingParams
+from octavo.engine.liveness import EngineState
 from octavo.server.context import ServerContext
 from octavo.server.errors import internal
+from octavo.server.request_record import current_record
 from octavo.server.visit import Visit
 
 
@@ -41,6 +43,8 @@ async def generate_all(context: ServerContext, call: GenerationCall) -> AsyncGen
     `DeadlineExceededError`.
     """
     news: asyncio.Queue[PromptDelta | Exception] = asyncio.Queue()
+    record = current_record.get()
+    record.begin_generation(context.model_names[0], call.params, sum(map(len, call.prompts)))
     tasks = [asyncio.create_task(_pump(context, call, index, news)) for index in range(len(call.prompts))]
     num_open = len(tasks)
 
@@ -56,6 +60,7 @@ async def generate_all(context: ServerContext, call: GenerationCall) -> AsyncGen
             item = await news.get()
             if isinstance(item, Exception):
                 raise item
+            record.take(item.delta)
             if item.delta.error is not None:
                 raise _failure(context, item.delta.error)
             num_open -= item.delta.is_finished
@@ -71,7 +76,7 @@ async def generate_all(context: ServerContext, call: GenerationCall) -> AsyncGen
 async def _pump(
     context: ServerContext, call: GenerationCall, index: int, news: "asyncio.Queue[PromptDelta | Exception]"
 ) -> None:
-    request_id = f"{call.id}-{index}"
+    request_id = f"{call.id}-{index}@{current_record.get().id}"
     context.metrics.begin(request_id)
     try:
         async for delta in context.engine.generate(
@@ -91,9 +96,10 @@ async def _pump(
 
 
 def _failure(context: ServerContext, failure: RequestFailure) -> Exception:
-    """What the request asked for cannot be done, or the engine is gone, or it failed on this request alone."""
+    """What the request asked for cannot be done, or the engine is gone or on its way out, or it failed on this alone."""
     if failure.is_of_request:
         return InvalidRequestError(failure.message)
-    if context.engine.is_healthy:
-        return internal(failure.message)
-    return EngineDeadError(failure.message)
+    state = context.engine.state
+    if state is EngineState.DEAD:
+        return EngineDeadError(failure.message)
+    return ShuttingDownError(failure.message) if state is EngineState.STOPPING else internal(failure.message)

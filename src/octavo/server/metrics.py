@@ -14,6 +14,7 @@ from octavo.core.request import FinishReason
 from octavo.server.metric_buckets import (
     ITERATION_TOKENS,
     REQUEST_SECONDS,
+    STEP_SECONDS,
     TOKEN_SECONDS,
     TTFT_SECONDS,
     token_buckets,
@@ -64,6 +65,8 @@ class ServerMetrics:
     def observe(self, batch: OutputBatch, deltas: Sequence[RequestDelta]) -> None:
         """Take in one step."""
         self._observe_stats(batch.stats)
+        if batch.stats.num_step_tokens:
+            self._step_time.observe(batch.step_s)
         for event in batch.events:
             if event.finish_reason is not None:
                 self._success[event.finish_reason].inc()
@@ -139,6 +142,7 @@ class ServerMetrics:
         self._iteration_tokens = self._histogram(
             "vllm:iteration_tokens_total", "Tokens computed in a step.", ITERATION_TOKENS
         )
+        self._step_time = self._histogram("octavo:step_seconds", "Time of a step that computed tokens.", STEP_SECONDS)
         blocks = Gauge("octavo:kv_blocks", "KV blocks by state.", (*self._labels, "state"), registry=self.registry)
         self._blocks = {state: blocks.labels(**self._labels, state=state) for state in ("free", "cached", "held")}
 

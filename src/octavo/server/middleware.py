@@ -1,29 +1,36 @@
-"""What every request passes before its route: an id, the key, the gate; and the last resort for errors."""
+"""What every request passes before its route: an id, the host, the key, the gate; and the last resort for errors."""
 
 import logging
 import re
-import secrets
 from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from octavo.core.logs import current_request_id
 from octavo.server.auth import KeyCheck
 from octavo.server.clients import ClientNames
 from octavo.server.context import Gate
 from octavo.server.disconnect import ClientDisconnectedError
 from octavo.server.errors import ApiError, as_api_error, overloaded
+from octavo.server.hosts import HostCheck
+from octavo.server.request_record import Reporter, RequestRecord, current_record
 from octavo.server.visit import Visit, attach_visit
 
 logger = logging.getLogger(__name__)
 
-OPEN_PATHS = ("/health",)
+OPEN_PATHS = ("/health", "/health/ready")
 """Answered without a key, and while the server ends."""
+IS_CROWDED = "octavo.is_crowded"
+"""In the state of a scope: the request came on a connection beyond the cap."""
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
 
 
 class FrontDoor:
-    """Stands before all routes. Every reply has `X-Request-Id`: the client's, or one made here."""
+    """Stands before all routes. Every reply has `X-Request-Id`: the client's, or one made here.
+
+    `reporters` are told of each request at its end.
+    """
 
     def __init__(
         self,
@@ -31,12 +38,16 @@ class FrontDoor:
         key_check: KeyCheck,
         client_names: ClientNames,
         gate: Gate,
+        host_check: HostCheck | None = None,
+        reporters: Sequence[Reporter] = (),
         open_paths: Sequence[str] = OPEN_PATHS,
     ) -> None:
         self._app = app
         self._client_names = client_names
         self._key_check = key_check
         self._gate = gate
+        self._host_check = host_check
+        self._reporters = reporters
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,56 +59,83 @@ class FrontDoor:
             await self._app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reply = _Reply(send)
+        record = RequestRecord.of(scope)
+        current_record.set(record)
+        current_request_id.set(record.id)
+        reply = _Reply(record, send)
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # answered as GET is; `_Reply` leaves the body out
         try:
-            headers = Headers(scope=scope)
-            reply.request_id = _request_id(headers)
-            if scope["path"] in self._open_paths:
-                await self._app(scope, receive, reply.send)
-                return
-            key_number = self._key_check.require(headers)
-            if self._gate.is_closed:
-                raise overloaded("the server is ending; send the request again later", code="shutting_down")
-            address = (scope.get("client") or ("",))[0]
-            visit = Visit(self._client_names.name(key_number, headers, address))
-            attach_visit(scope, visit)
-            self._gate.num_inside += 1
-            try:
-                await self._app(scope, receive, reply.send)
-            finally:
-                self._gate.num_inside -= 1
-                visit.leave()
+            await self._let_in(record, scope, receive, reply)
         except ClientDisconnectedError:
-            logger.debug("request %s: the client went away", reply.request_id)
+            record.is_disconnected = True
         except Exception as error:  # noqa: BLE001  (what is not a typed error is logged where it becomes a reply)
             await self._fail(error, reply, scope, receive)
+        finally:
+            record.end()
+            for report in self._reporters:
+                report(record)
+
+    async def _let_in(self, record: RequestRecord, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+        headers = Headers(scope=scope)
+        _take_request_id(headers, record)
+        current_request_id.set(record.id)
+        if self._host_check is not None:
+            self._host_check.require(headers)
+        if scope["path"] in self._open_paths:
+            await self._app(scope, receive, reply.send)
+            return
+        if IS_CROWDED in scope.get("state", {}):
+            raise _crowded()
+        record.key_number = self._key_check.require(headers)
+        if self._gate.is_closed:
+            raise overloaded("the server is ending; send the request again later", code="shutting_down")
+        address = (scope.get("client") or ("",))[0]
+        visit = Visit(self._client_names.name(record.key_number, headers, address))
+        attach_visit(scope, visit)
+        self._gate.num_inside += 1
+        try:
+            await self._app(scope, receive, reply.send)
+        finally:
+            self._gate.num_inside -= 1
+            visit.leave()
 
     async def _fail(self, error: Exception, reply: "_Reply", scope: Scope, receive: Receive) -> None:
         known = as_api_error(error)
-        if reply.has_begun:
+        reply.record.error_code = known.code
+        if reply.record.status is not None:
             raise error  # too late for a reply: the connection is cut, so that this is not taken for success
         await known.response()(scope, receive, reply.send)
 
 
 class _Reply:
-    """Passes a response on, with the request's id added to its headers."""
+    """Passes a response on, with the request's id added to its headers, and without its body where none is wanted."""
 
-    def __init__(self, send: Send) -> None:
-        self.request_id = f"req-{secrets.token_hex(16)}"
-        self.has_begun = False
+    def __init__(self, record: RequestRecord, send: Send) -> None:
+        self.record = record
         self._send = send
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.has_begun = True
-            MutableHeaders(scope=message)["x-request-id"] = self.request_id
+            self.record.status = message["status"]
+            MutableHeaders(scope=message)["x-request-id"] = self.record.id
+        elif self.record.method == "HEAD":
+            message = {**message, "body": b""}
         await self._send(message)
 
 
-def _request_id(headers: Headers) -> str:
+def _crowded() -> ApiError:
+    error = overloaded(
+        "more connections are open than max_connections; send the request again later", code="too_many_connections"
+    )
+    error.headers["Connection"] = "close"
+    return error
+
+
+def _take_request_id(headers: Headers, record: RequestRecord) -> None:
     given = headers.get("x-request-id")
     if given is None:
-        return f"req-{secrets.token_hex(16)}"
+        return
     if not _REQUEST_ID.fullmatch(given):
         raise ApiError(
             400,
@@ -105,4 +143,4 @@ def _request_id(headers: Headers) -> str:
             code="invalid_value",
             param="X-Request-Id",
         )
-    return given
+    record.id = given

@@ -1,17 +1,51 @@
-"""HTTP/1.1 as uvicorn speaks it, for clients that may be slow or hostile."""
+"""HTTP/1.1 as uvicorn speaks it, for clients that may be slow, hostile or too many."""
 
 import asyncio
+import re
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from octavo.server.errors import ApiError
+from octavo.server.middleware import IS_CROWDED
 from octavo.server.wire import to_json
+
+MAX_HEADER_BYTES = 1 << 16
+CROWDED_HEADER_TIMEOUT_S = 1.0
+"""A connection beyond the cap may not stay open for long without asking for anything."""
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_FOLD = re.compile(rb"\n[ \t]")
+
+
+class StrictConnection(h11.Connection):
+    """h11 without the two leniencies that a proxy in front may read differently: who disagrees on where a request
+    ends can be made to smuggle one. RFC 9112, sections 5.2 and 6.1.
+    """
+
+    fault: str | None = None
+
+    def next_event(self) -> Any:
+        if self.their_state is h11.IDLE:
+            waiting = self.trailing_data[0]
+            end = _HEAD_END.search(waiting)
+            if _FOLD.search(waiting, 0, end.start() if end else len(waiting)):
+                raise self._refuse("a header is folded over two lines; write it in one")
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            names = {name for name, _ in event.headers}
+            if b"content-length" in names and b"transfer-encoding" in names:
+                raise self._refuse("Content-Length and Transfer-Encoding are both there; send one")
+        return event
+
+    def _refuse(self, fault: str) -> h11.RemoteProtocolError:
+        self.fault = fault
+        return h11.RemoteProtocolError(fault)
 
 
 class BoundedH11Protocol(H11Protocol):
-    """Cuts connections whose headers or body do not arrive in time, and words its own errors as the API does.
+    """Cuts connections whose headers or body do not arrive in time, marks requests on connections beyond
+    `max_connections`, and words its own errors as the API does.
 
     A body that is too slow is first refused by whoever reads it; here is where one ends that nobody
     reads any more. Limits are set by `bounded_protocol`.
@@ -19,14 +53,19 @@ class BoundedH11Protocol(H11Protocol):
 
     header_timeout_s: float
     body_timeout_s: float
+    max_connections: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.conn: StrictConnection = StrictConnection(h11.SERVER, MAX_HEADER_BYTES)
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_state: object = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self.app_state = {**self.app_state, IS_CROWDED: True}
+            self.header_timeout_s = min(self.header_timeout_s, CROWDED_HEADER_TIMEOUT_S)
         self._set_deadline()
 
     def data_received(self, data: bytes) -> None:
@@ -42,7 +81,7 @@ class BoundedH11Protocol(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()  # an answer is on its way already
             return
-        body = to_json(ApiError(400, msg, code="invalid_http").body())
+        body = to_json(ApiError(400, self.conn.fault or msg, code="invalid_http").body())
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -75,7 +114,13 @@ class BoundedH11Protocol(H11Protocol):
             self.transport.close()
 
 
-def bounded_protocol(*, header_timeout_s: float, body_timeout_s: float) -> type[BoundedH11Protocol]:
+def bounded_protocol(
+    *, header_timeout_s: float, body_timeout_s: float, max_connections: int
+) -> type[BoundedH11Protocol]:
     """The protocol class with these limits: uvicorn makes its instances itself."""
-    limits = {"header_timeout_s": header_timeout_s, "body_timeout_s": body_timeout_s}
+    limits = {
+        "header_timeout_s": header_timeout_s,
+        "body_timeout_s": body_timeout_s,
+        "max_connections": max_connections,
+    }
     return type("BoundedH11Protocol", (BoundedH11Protocol,), limits)

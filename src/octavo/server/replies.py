@@ -190,7 +190,7 @@ class Version(msgspec.Struct, kw_only=True):
 
 
 class Health(msgspec.Struct, kw_only=True):
-    status: Literal["ok"] = "ok"
+    status: Literal["ok", "draining"] = "ok"
 
 
 class ErrorDetail(msgspec.Struct, kw_only=True):

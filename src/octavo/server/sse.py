@@ -7,8 +7,9 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from octavo.server.disconnect import ClientDisconnectedError, until_disconnect
+from octavo.server.disconnect import until_disconnect
 from octavo.server.errors import as_api_error
+from octavo.server.request_record import current_record
 from octavo.server.wire import DONE, to_event
 
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -36,7 +37,9 @@ async def _events(batches: AsyncGenerator[Sequence[Any], None]) -> AsyncGenerato
         except Exception as error:
             if not has_begun:
                 raise
-            yield to_event(as_api_error(error).body())
+            known = as_api_error(error)
+            current_record.get().error_code = known.code
+            yield to_event(known.body())
             return
     yield DONE
 
@@ -53,8 +56,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with contextlib.aclosing(self._events):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            with contextlib.suppress(ClientDisconnectedError):
-                await until_disconnect(receive, self._send_all(send))
+            await until_disconnect(receive, self._send_all(send))
 
     async def _send_all(self, send: Send) -> None:
         await send(_part(self._first))

@@ -1,0 +1,43 @@
+"""One log entry a request: what was asked, how it ended, how long it took. Never a prompt, a key or a query."""
+
+import logging
+
+from octavo.core.logs import fields
+from octavo.server.request_record import RequestRecord
+
+logger = logging.getLogger(__name__)
+
+PROBED_PATHS = frozenset(("/health", "/health/ready", "/metrics"))
+"""Asked every few seconds by machines: logged at DEBUG."""
+
+
+def log_access(record: RequestRecord) -> None:
+    """INFO; DEBUG for probes."""
+    level = logging.DEBUG if record.path in PROBED_PATHS else logging.INFO
+    if not logger.isEnabledFor(level):
+        return
+    outcome = "the client went away" if record.is_disconnected else str(record.status)
+    tokens = f", {record.num_prompt_tokens} + {record.num_generated_tokens} tokens" if record.params else ""
+    entry = {
+        "method": record.method,
+        "path": record.path,
+        "status": record.status,
+        "duration_s": round(record.duration_s, 4),
+        "is_disconnected": record.is_disconnected,
+    }
+    if record.params is not None:
+        entry |= {"prompt_tokens": record.num_prompt_tokens, "generated_tokens": record.num_generated_tokens}
+    if record.key_number is not None:
+        entry["key_number"] = record.key_number
+    if record.error_code is not None:
+        entry["error_code"] = record.error_code
+    logger.log(
+        level,
+        "%s %s: %s, %.3f s%s",
+        record.method,
+        record.path,
+        outcome,
+        record.duration_s,
+        tokens,
+        extra=fields(**entry),
+    )

@@ -1,0 +1,74 @@
+"""/docs: the routes and their fields on one page, without a script and without anything from outside."""
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from starlette.responses import HTMLResponse, Response
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "code{font-family:ui-monospace,monospace}h2{border-top:1px solid;padding-top:1rem}"
+    "td,th{text-align:left;padding:.1rem 1rem .1rem 0;vertical-align:top}"
+)
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_HEADERS = {
+    "content-security-policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+Document = Mapping[str, Any]
+
+
+def docs_page(document: Document) -> Response:
+    """The OpenAPI document as a page."""
+    title = f"{escape(document['info']['title'])} {escape(document['info']['version'])}"
+    sections = "".join(_sections(document))
+    return HTMLResponse(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
+        '<p>For programs: <a href="/openapi.json">openapi.json</a>.</p>'
+        f"{sections}</body></html>",
+        headers=_HEADERS,
+    )
+
+
+def _sections(document: Document) -> Iterator[str]:
+    schemas = document["components"]["schemas"]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            yield f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('description', ''))}</p>"
+            body = operation.get("requestBody")
+            if body is not None:
+                reference = body["content"]["application/json"]["schema"]["$ref"]
+                yield _field_table(schemas[_name(reference)])
+
+
+def _field_table(schema: Document) -> str:
+    required = schema.get("required", ())
+    rows = "".join(
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_type(field))}</td>"
+        f"<td>{'required' if name in required else ''}</td></tr>"
+        for name, field in schema["properties"].items()
+    )
+    return f"<table><tr><th>Field</th><th>Type</th><th></th></tr>{rows}</table>"
+
+
+def _type(field: Document) -> str:
+    """A JSON schema in words: «array of integer or null»."""
+    if "anyOf" in field:
+        return " or ".join(_type(choice) for choice in field["anyOf"])
+    if "$ref" in field:
+        return _name(field["$ref"])
+    if "enum" in field:
+        return " or ".join(repr(value) for value in field["enum"])
+    name = str(field.get("type", "anything"))
+    return f"array of {_type(field['items'])}" if name == "array" and "items" in field else name
+
+
+def _name(reference: str) -> str:
+    return reference.rpartition("/")[2]

@@ -1,0 +1,140 @@
+"""The socket, and uvicorn on it."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import resource
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from octavo.config.server_config import ServerConfig
+from octavo.core.errors import ConfigError
+from octavo.server.protocol import MAX_HEADER_BYTES, bounded_protocol
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048
+OTHER_FILES = 128
+"""Files that the server has open beside its connections, and some to spare."""
+LAST_WORDS_S = 5.0
+"""How long the errors that an end leaves behind may take to reach their clients."""
+_FORCED_EXIT_S = 1.0
+_POLL_S = 0.02
+
+
+def raise_file_limit(max_connections: int) -> None:
+    """A connection is a file descriptor: take as many as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < max_connections + OTHER_FILES:
+        logger.warning(
+            "this process may open %d files, which max_connections=%d and its own need more than; "
+            "raise the limit (ulimit -n), or set a lower --max-connections",
+            hard,
+            max_connections,
+        )
+
+
+@contextlib.contextmanager
+def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
+    """A TCP socket that has the address but does not listen yet. Raises `ConfigError`."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ConfigError(f"host={host!r} is not an address: {error}; use 127.0.0.1", param="host") from error
+    with socket.socket(family, kind, protocol) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise _bind_error(host, port, error) from error
+        listener.setblocking(False)
+        yield listener
+
+
+def _bind_error(host: str, port: int, error: OSError) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(f"port {port} of {host} is in use; end what uses it, or choose another --port", param="port")
+    if error.errno == errno.EACCES:
+        return ConfigError(f"port {port} of {host} is not allowed to this user; choose one from 1024", param="port")
+    return ConfigError(f"cannot listen on {host}, port {port}: {error.strerror}; choose another --host", param="host")
+
+
+class HttpServer:
+    """Answers on `listener` with `app`, which may be exchanged for another while it runs."""
+
+    def __init__(self, app: ASGIApp, config: ServerConfig, listener: socket.socket) -> None:
+        self.app = app
+        self._config = config
+        self._listener = listener
+        self._server = _make_server(self._answer, config)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises `ConfigError` where another program has begun to listen on the address meanwhile."""
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not (self._server.started or self._serving.done()):
+            await asyncio.sleep(_POLL_S)
+        error = self._serving.exception() if self._serving.done() else None
+        if isinstance(error, OSError):
+            raise _bind_error(self._config.host, self._config.port, error) from error
+        if error is not None:
+            raise error
+
+    @property
+    def url(self) -> str:
+        host, port = self._listener.getsockname()[:2]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+    async def stop(self, *, last_words_s: float = LAST_WORDS_S) -> None:
+        """Take no more connections, and close those there are when they have been answered or the time is over."""
+        assert self._serving is not None
+        self._server.should_exit = True
+        await asyncio.wait({self._serving}, timeout=last_words_s)
+        self._server.force_exit = True
+        await asyncio.wait({self._serving}, timeout=_FORCED_EXIT_S)
+        self._serving.cancel()  # without effect on one that has ended; a client that reads nothing may hold it up
+        await asyncio.wait({self._serving})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to `StopSignals`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _make_server(app: ASGIApp, config: ServerConfig) -> uvicorn.Server:
+    protocol = bounded_protocol(
+        header_timeout_s=config.header_timeout_s,
+        body_timeout_s=config.body_timeout_s + LAST_WORDS_S,
+        max_connections=config.max_connections,
+    )
+    return _Server(
+        uvicorn.Config(
+            app,
+            http=protocol,
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=max(1, round(config.keep_alive_s)),
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+    )

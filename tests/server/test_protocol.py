@@ -1,0 +1,126 @@
+"""HTTP as hostile, slow or many clients speak it, on a real socket."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from server.conftest import chat_body, serving, soon
+from server.fake_engine import FakeEngine
+
+CHAT = "/v1/chat/completions"
+
+
+async def raw(url: str, data: bytes, *, is_ended: bool = False) -> bytes:
+    """What the server sends until it closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    writer.write(data)
+    if is_ended:
+        writer.write_eof()
+    try:
+        return await asyncio.wait_for(reader.read(), 5)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("data", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nhost: localhost\r\n"])
+def test_slow_headers_are_cut(data: bytes) -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        assert await raw(url, data) == b""
+
+    serving(test, header_timeout_s=0.1)
+
+
+def test_slow_bodies_are_cut() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        head = b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
+        reply = await raw(url, head + b"content-length: 100\r\n\r\n{")
+        assert reply.startswith(b"HTTP/1.1 408")
+        assert b'"code":"request_timeout"' in reply
+        assert not context.gate.num_inside
+
+    serving(test, body_timeout_s=0.1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: localhost\r\nhost : y\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nx: " + b"x" * 100_000,
+        b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-length: x\r\n\r\n",
+    ],
+    ids=["nonsense", "header", "long header", "length"],
+)
+def test_what_is_not_http_gets_the_envelope(data: bytes) -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        reply = await raw(url, data)
+        assert reply.startswith(b"HTTP/1.1 400")
+        error = json.loads(reply.partition(b"\r\n\r\n")[2])["error"]
+        assert error["code"] == "invalid_http"
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(url + "/health")).status_code == 200
+
+    serving(test)
+
+
+def test_connections_are_kept_between_requests_and_headers_are_lean() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        async with httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as client:
+            for _ in range(5):
+                reply = await client.post(url + CHAT, json=chat_body("Hi"))
+                assert reply.status_code == 200
+            assert "server" not in reply.headers
+
+    serving(test, header_timeout_s=0.3)
+
+
+HEAD = b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (HEAD + b"content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}", "send one"),
+        (HEAD + b"transfer-encoding: chunked\r\ncontent-length: 2\r\n\r\n0\r\n\r\n", "send one"),
+        (HEAD + b"x-a: b\r\n c\r\ncontent-length: 2\r\n\r\n{}", "in one"),
+        (HEAD + b"x-a: b\n\tc\r\ncontent-length: 2\r\n\r\n{}", "in one"),
+        (HEAD + b"content-length: 2\r\n\r\n{}GET / HTTP/1.1\r\nhost: localhost\r\nx-a: b\r\n c\r\n\r\n", "in one"),
+    ],
+    ids=["length first", "encoding first", "folded", "folded with a bare newline", "folded in the second request"],
+)
+def test_requests_that_proxies_may_read_differently_are_refused(data: bytes, remedy: str) -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        reply = await raw(url, data)
+        assert b"HTTP/1.1 400" in reply
+        error = json.loads(reply.rpartition(b"\r\n\r\n")[2])["error"]
+        assert error["code"] == "invalid_http" and remedy in error["message"]
+
+    serving(test)
+
+
+def test_a_body_that_looks_folded_is_a_body() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        body = b'{"prompt":\r\n "a"}'
+        head = HEAD + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+        assert (await raw(url, head + body)).startswith(b"HTTP/1.1 200")
+
+    serving(test)
+
+
+def test_connections_beyond_the_cap_are_refused_but_probes_answered() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        engine.is_held = True
+        async with httpx.AsyncClient() as inside, httpx.AsyncClient() as outside:
+            request = asyncio.create_task(inside.post(url + CHAT, json=chat_body("Hi")))
+            await soon(lambda: bool(engine.open_ids))
+            refused = await outside.post(url + CHAT, json=chat_body("Hi"))
+            assert refused.status_code == 503 and refused.headers["retry-after"]
+            assert refused.headers["connection"] == "close"
+            assert refused.json()["error"]["code"] == "too_many_connections"
+            assert (await outside.get(url + "/health")).status_code == 200
+            engine.is_held = False
+            assert (await request).status_code == 200
+
+    serving(test, max_connections=1)
