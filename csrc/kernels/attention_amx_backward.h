@@ -307,7 +307,8 @@ private:
 #pragma GCC unroll 2
             for (int i = 0; i < 2; ++i) {
                 const int64_t from = at + i * kScoreStride + 16 * half;
-                p[i][half] = power_of_two(_mm512_fmsub_ps(V::load(s_ + from), factor, lse));
+                const auto x = _mm512_fmsub_ps(V::load(s_ + from), factor, lse);
+                p[i][half] = power_of_two(_mm512_min_ps(_mm512_setzero_ps(), x));  // as differentiate(); a NaN stays one
                 ds[i][half] = V::mul(p[i][half], _mm512_fmsub_ps(V::load(dp_ + from), scale, delta));
             }
         }

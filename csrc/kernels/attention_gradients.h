@@ -61,7 +61,8 @@ public:
                 x = V::sub(x, V::mul(V::load(slope_ + i), V::max(ahead, V::sub(zero, ahead))));
             }
             if (scores_.bias) x = V::add(x, biases(key, i));
-            auto p = exp2<V>(V::sub(V::mul(x, log2e), V::load(lse_ + i)));
+            x = V::sub(V::mul(x, log2e), V::load(lse_ + i));
+            auto p = exp2<V>(V::select_less(zero, x, zero, x));  // of a large lse, rounding may leave P above 1 by much
             auto d = V::load(dp + i), kept = p;
             if (z) {
                 d = V::mul(d, V::load(z + i));

@@ -15,6 +15,7 @@ from octavo.ops.checks import (
     FLOAT_DTYPES,
     SCALED_CACHE_DTYPES,
     check_device,
+    check_distinct_memory,
     check_indices,
     check_rank_3,
     check_scale,
@@ -79,6 +80,7 @@ def paged_attention(
         out = q_THD.new_empty(shape)
     else:
         check_tensor("out", out, shape, (q_THD.dtype,), device)
+        check_distinct_memory("out", out)
     if lse_HT is not None:
         check_tensor("lse", lse_HT, (num_heads, num_tokens), (torch.float32,), device)
     table.PAGED_ATTENTION(q_THD, k_cache, v_cache, plan, options, o_THE=out, lse_HT=lse_HT)

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from octavo.ops.checks import check_tensor
+from octavo.ops.checks import check_tensor, shown
 from octavo.ops.errors import OpArgumentError
 
 
@@ -96,7 +96,7 @@ class AttentionPlan:
         starts, seq_lens = self.query_starts.numpy().astype("int64"), self.seq_lens.numpy()  # differences do not wrap
         if starts[0] != 0 or (starts[1:] < starts[:-1]).any() or (seq_lens < 0).any():
             raise OpArgumentError(
-                f"plan: query_starts {starts.tolist()} and seq_lens {seq_lens.tolist()}; allowed "
+                f"plan: query_starts {shown(starts.tolist())} and seq_lens {shown(seq_lens.tolist())}; allowed "
                 "rising starts from 0, and lengths from 0 on",
                 param="plan",
             )

@@ -15,6 +15,9 @@ CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, *SCALED_CACHE_DTYP
 _LEAST_FLOAT32, _LARGEST_FLOAT32 = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 
 
+MAX_SHOWN = 8
+
+
 def check_shape(name: str, tensor: Tensor, shape: Sequence[int | None]) -> None:
     """`None` in `shape` allows any size."""
     got = tensor.shape
@@ -57,6 +60,48 @@ def check_tensor(
             "call to_dense() or resolve_neg()",
             param=name,
         )
+
+
+def check_distinct_memory(name: str, tensor: Tensor) -> None:
+    """No two elements lie in one place, as they do in an expanded tensor: what is written to it could not be read back."""
+    if isinstance(tensor, RecordedTensor):
+        return
+    reach = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride < reach:
+            raise OpArgumentError(
+                f"{name}: got strides {tensor.stride()} of {tuple(tensor.shape)}, whose elements overlap in memory; "
+                "allowed a place for each; call contiguous()",
+                param=name,
+            )
+        reach += (size - 1) * stride
+
+
+def check_apart(name: str, written: Tensor, **read: Tensor) -> None:
+    """What is written lies neither in what is read nor between its elements."""
+    first, end = _span(written)
+    for other, tensor in read.items():
+        other_first, other_end = _span(tensor)
+        if first < other_end and other_first < end:
+            raise OpArgumentError(
+                f"{name}: got memory of {other}, which is read while {name} is written; allowed memory of its own; clone one",
+                param=name,
+            )
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """Addresses of its first byte and of the one behind its last."""
+    if tensor.numel() == 0:
+        return 0, 0
+    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + (reach + 1) * tensor.element_size()
+
+
+def shown(values: Sequence[int] | Sequence[float]) -> str:
+    """A list for a message: the first eight, and how many there are."""
+    if len(values) <= MAX_SHOWN:
+        return str(list(values))
+    return f"[{', '.join(str(value) for value in values[:MAX_SHOWN])}, … {len(values)} in all]"
 
 
 def check_indices(name: str, indices: Tensor, size: int) -> None:

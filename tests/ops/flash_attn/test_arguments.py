@@ -312,8 +312,8 @@ CACHE = [
     ({"num_splits": -1}, "num_splits"),
     ({"rotary_interleaved": "no"}, "rotary_interleaved: got 'no'"),
     ({"return_softmax_lse": 1.0}, "return_softmax_lse: got 1.0"),
-    ({"k_cache": z(1, 9, 2, 8).expand(3, -1, -1, -1)}, r"k_cache: got .*expanded"),
-    ({"v_cache": z(3, 9, 1, 6).expand(-1, -1, 2, -1)}, r"v_cache: got .*expanded"),
+    ({"k_cache": z(1, 9, 2, 8).expand(3, -1, -1, -1)}, r"k_cache: got strides .* overlap"),
+    ({"v_cache": z(3, 9, 1, 6).expand(-1, -1, 2, -1)}, r"v_cache: got strides .* overlap"),
     ({"k": z(2, 3, 2, 6), "q": z(2, 3, 4, 6), "k_cache": SHARED, "v_cache": SHARED}, "v_cache: got k_cache's memory"),
     ({"k_descale": z(2), "v_descale": z(2)}, "k_descale: got scales for a cache of torch.float32"),
 ]
@@ -394,3 +394,48 @@ def test_what_flash_attn_takes_is_taken():
     numbers = ints(0, 3, 6, dtype=torch.int64)
     flat = [x.flatten(0, 1) for x in (q, k, k)]
     flash_attn_varlen_func(*flat, numbers, numbers, torch.tensor(3), torch.tensor(3))
+
+
+def test_memory_that_is_written_is_written_by_one_value_alone(no_kernels):
+    starts = torch.tensor([0, 4, 10], dtype=torch.int32)
+    q, k, v = (torch.randn(10, 4, 8) for _ in range(3))
+    for out in (
+        torch.randn(1, 4, 8).expand(10, 4, 8),
+        torch.zeros(200).as_strided((10, 4, 8), (8, 4, 1)),
+        q,
+        k,
+        v[:, :],
+    ):
+        with pytest.raises(OpArgumentError, match="out: got"):
+            flash_attn_varlen_func(q, k, v, starts, starts, 6, 6, out=out)
+    cache, new = torch.randn(2, 10, 2, 8), torch.randn(2, 3, 2, 8)
+    with pytest.raises(OpArgumentError, match="k_cache: got memory of q"):
+        flash_attn_with_kvcache(cache[:, 2:5], cache, cache.clone(), new, new.clone(), cache_seqlens=2)
+    with pytest.raises(OpArgumentError, match="elements overlap"):
+        flash_attn_with_kvcache(new, cache[:1].expand(2, 10, 2, 8), cache, new, new, cache_seqlens=2)
+
+
+def test_numbers_that_int32_does_not_hold_are_not_cut(no_kernels):
+    q, far = torch.randn(8, 2, 8), 1 << 32
+    k = torch.zeros(1, 2, 8).expand(far + 8, 2, 8)
+    starts_q, starts_k = torch.tensor([0, 0, 8]), torch.tensor([0, far, far + 8])
+    with pytest.raises(OpArgumentError, match="cu_seqlens_k is out of range: got 4294967304"):
+        flash_attn_varlen_func(q, k, k, starts_q, starts_k, 8, far, seqused_k=torch.tensor([0, 8]))
+    cache = torch.zeros(1, 1, 2, 8).expand(1, far + 16, 2, 8)
+    with pytest.raises(OpArgumentError, match="cache_seqlens"):
+        flash_attn_with_kvcache(q[None], cache, cache, cache_seqlens=torch.tensor([far + 8]))
+    with pytest.raises(OpArgumentError, match="k's keys: got 4294967312"):
+        flash_attn_func(q[None], cache, cache)
+
+
+def test_messages_stay_short(no_kernels):
+    q, starts = torch.randn(8, 2, 8), torch.arange(100_000, 0, -1)
+    with pytest.raises(OpArgumentError, match="100000 in all") as caught:
+        flash_attn_varlen_func(q, q, q, starts, starts, 8, 8)
+    assert len(caught.value.message) < 300
+
+
+def test_forward_mode_is_refused(no_kernels):
+    q = torch.randn(1, 5, 2, 8)
+    with pytest.raises(OpArgumentError, match="no forward-mode derivative"):
+        torch.func.jvp(lambda q: flash_attn_func(q, q, q), (q,), (q,))

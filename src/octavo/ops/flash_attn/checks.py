@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from octavo.ops.attention import MAX_HEAD_SIZE
 from octavo.ops.checks import INDEX_DTYPES, check_device, check_dtype, check_shape
@@ -91,6 +92,11 @@ def check_traceable_tensor(
     check_shape(name, x, shape)
     check_dtype(name, x, dtypes)
     check_device(name, x, device)
+    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None:
+        raise OpArgumentError(
+            f"{name}: got a tensor with a tangent; attention has no forward-mode derivative; use a backward pass",
+            param=name,
+        )
     if x.layout is not torch.strided:
         raise OpArgumentError(
             f"{name}: got a tensor of layout {x.layout}; allowed dense ones; call to_dense()", param=name

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from octavo.ops.attention import store_kv
+from octavo.ops.checks import check_apart, check_distinct_memory
 from octavo.ops.errors import OpArgumentError
 from octavo.ops.flash_attn.attend import Problem
 from octavo.ops.flash_attn.plans import CacheIndex, check_cache_lengths, check_positions, check_scale_values
@@ -97,6 +98,8 @@ def flash_attn_append_kvcache(
         v_descale=v_descale,
     )
     cache.check_is_writable()
+    check_apart("k_cache", k_cache, q=q, k=k, v=v)
+    check_apart("v_cache", v_cache, q=q, k=k, v=v)
     settings = Settings(scale, window_left, window_right, softcap)
     num_rows, num_new = q.shape[1], k.shape[1]
     problem = cache.problem(q, num_new, settings, alibi_slopes)
@@ -169,12 +172,7 @@ class _Cache:
     def check_is_writable(self) -> None:
         """Does every element have memory of its own? Else what is written to one would be read from another."""
         for name, cache in (("k_cache", self.k), ("v_cache", self.v)):
-            if any(size > 1 and stride == 0 for size, stride in zip(cache.shape, cache.stride(), strict=True)):
-                raise OpArgumentError(
-                    f"{name}: got one expanded along a dimension, strides {cache.stride()}, for new keys; allowed memory for "
-                    "each element; call contiguous() on it",
-                    param=name,
-                )
+            check_distinct_memory(name, cache)
         if self.k.data_ptr() == self.v.data_ptr() and self.k.numel() > 0:
             raise OpArgumentError(
                 "v_cache: got k_cache's memory, for new keys; allowed memory of its own; clone it", param="v_cache"

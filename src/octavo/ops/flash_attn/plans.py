@@ -11,11 +11,17 @@ import torch
 from torch import Tensor
 
 from octavo.ops.attention_plan import AttentionPlan
+from octavo.ops.checks import shown
 from octavo.ops.errors import OpArgumentError
+
+MAX_INT32 = (1 << 31) - 1
 
 
 def dense_plan(num_requests: int, num_rows: int, num_keys: int, device: torch.device) -> AttentionPlan:
     """Every request has as many rows and keys; its keys are the block of its number."""
+    for name, size in (("q's rows", num_requests * num_rows), ("k's keys", num_keys)):
+        if size > MAX_INT32:
+            raise OpArgumentError(f"{name}: got {size}; allowed up to {MAX_INT32}; cut the batch", param=name[0])
     requests = torch.arange(num_requests + 1, dtype=torch.int32, device=device)
     return AttentionPlan(
         query_starts=requests * num_rows,
@@ -59,11 +65,11 @@ class Ragged:
         if len(seq_lens) == 0 or k.shape[0] == 0:
             return None
         return AttentionPlan(
-            query_starts=self.cu_seqlens_q.int(),
+            query_starts=int32("cu_seqlens_q", self.cu_seqlens_q),
             seq_lens=seq_lens.int(),
             block_tables=torch.zeros(len(seq_lens), 1, dtype=torch.int32, device=k.device),
             block_size=k.shape[0],
-            key_starts=self.cu_seqlens_k[:-1].int(),
+            key_starts=int32("cu_seqlens_k", self.cu_seqlens_k)[:-1],
             max_query_rows=self.max_seqlen_q,
             max_keys=self.max_seqlen_k,
         )
@@ -81,7 +87,8 @@ class Ragged:
         _check_range("seqused_k", self.seqused_k, 0, None)
         if _has_values(seq_lens) and bool((self.seqused_k > seq_lens).any()):
             raise OpArgumentError(
-                f"seqused_k: got {self.seqused_k.tolist()}; allowed at most cu_seqlens_k's lengths {seq_lens.tolist()}",
+                f"seqused_k: got {shown(self.seqused_k.tolist())}; allowed at most cu_seqlens_k's lengths "
+                f"{shown(seq_lens.tolist())}",
                 param="seqused_k",
             )
         return self.seqused_k
@@ -125,11 +132,11 @@ class CacheIndex:
         if len(ends) == 0 or self.capacity == 0:
             return None
         return AttentionPlan(
-            query_starts=query_starts.int(),
-            seq_lens=(ends - first).int(),
+            query_starts=int32("cu_seqlens_q", query_starts),
+            seq_lens=(int32(length_name, ends) - first).int(),
             block_tables=self._used(first, ends),
             block_size=self.block_size,
-            key_starts=None if key_starts is None else key_starts.int(),
+            key_starts=None if key_starts is None else int32("cache_leftpad", key_starts),
             max_query_rows=max_query_rows,
             max_keys=min(max_keys, self.capacity),
         )
@@ -162,7 +169,7 @@ class CacheIndex:
         """The tables with 0 for what no key lies in."""
         tables = torch.where(self._is_used(first, ends), self.tables, 0)
         _check_range(self.name, tables, 0, self.num_blocks - 1)
-        return tables.int()
+        return int32(self.name, tables)
 
 
 def check_cache_lengths(cache_seqlens: Tensor, num_new: int, cache_leftpad: Tensor | None, cache: CacheIndex) -> None:
@@ -179,7 +186,8 @@ def check_cache_lengths(cache_seqlens: Tensor, num_new: int, cache_leftpad: Tens
         )
     if cache_leftpad is not None and bool(((cache_leftpad < 0) | (cache_leftpad > cache_seqlens)).any()):
         raise OpArgumentError(
-            f"cache_leftpad: got {cache_leftpad.tolist()}; allowed 0 up to cache_seqlens {cache_seqlens.tolist()}",
+            f"cache_leftpad: got {shown(cache_leftpad.tolist())}; allowed 0 up to cache_seqlens "
+            f"{shown(cache_seqlens.tolist())}",
             param="cache_leftpad",
         )
 
@@ -198,7 +206,9 @@ def check_positions(cache_seqlens: Tensor, num_positions: int, num_rows: int) ->
 
 def check_scale_values(name: str, scales: Tensor) -> None:
     if _has_values(scales) and not bool(((scales > 0) & scales.isfinite()).all()):
-        raise OpArgumentError(f"{name}: got {scales.tolist()}; allowed finite numbers above 0", param=name)
+        raise OpArgumentError(
+            f"{name}: got {shown(scales.flatten().tolist())}; allowed finite numbers above 0", param=name
+        )
 
 
 def check_starts(name: str, starts: Tensor, total: int | None) -> None:
@@ -206,9 +216,15 @@ def check_starts(name: str, starts: Tensor, total: int | None) -> None:
     if not _has_values(starts):
         return
     if int(starts[0]) != 0 or bool((starts[1:] < starts[:-1]).any()):
-        raise OpArgumentError(f"{name}: got {starts.tolist()}; allowed rising numbers from 0 on", param=name)
+        raise OpArgumentError(f"{name}: got {shown(starts.tolist())}; allowed rising numbers from 0 on", param=name)
     if total is not None and int(starts[-1]) > total:
         raise OpArgumentError(f"{name}: got {int(starts[-1])} at its end; allowed up to {total}, all rows", param=name)
+
+
+def int32(name: str, x: Tensor) -> Tensor:
+    """As the kernels read it, with no value changed."""
+    _check_range(name, x, -(1 << 31), MAX_INT32)
+    return x.int()
 
 
 def _has_values(x: Tensor) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from octavo.ops.checks import check_distinct_memory
 from octavo.ops.errors import OpArgumentError
 from octavo.ops.flash_attn.checks import (
     check_alibi_slopes,
@@ -202,3 +203,4 @@ def _check_requests(
 
 def _check_out(out: Tensor, q: Tensor, v: Tensor) -> None:
     check_traceable_tensor("out", out, (*q.shape[:-1], v.shape[-1]), (q.dtype,), q.device)
+    check_distinct_memory("out", out)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from octavo.ops.checks import check_apart
 from octavo.ops.flash_attn.attend import Problem
 from octavo.ops.flash_attn.dense_ops import refuse_second_derivative
 from octavo.ops.flash_attn.plans import Ragged
@@ -66,6 +67,7 @@ def flash_attn_varlen_out(
     softcap: float,
 ) -> Tensor:
     """Writes to `out` what `flash_attn_varlen` returns, and returns the log-sum-exp."""
+    check_apart("out", out, q=q, k=k, v=v)
     requests = Ragged(cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, max_seqlen_q, max_seqlen_k)
     settings = Settings(scale, window_left, window_right, softcap, 0.0)
     return varlen_problem(q, k, v, requests, alibi_slopes, None, settings).forward(q, out).lse
