@@ -48,9 +48,9 @@ class Answer:
         return self._counter.usage() if self._options.continuous_usage_stats else None
 
 
-def new_id(kind: str) -> str:
-    """An id that no other request has: «cmpl-5f0c…»."""
-    return f"{kind}-{secrets.token_hex(16)}"
+def new_id(kind: str, separator: str = "-") -> str:
+    """An id that nothing else has: «cmpl-5f0c…»."""
+    return f"{kind}{separator}{secrets.token_hex(16)}"
 
 
 def json_response(value: Any) -> Response:

@@ -27,6 +27,11 @@ class AnswerParser:
         self._is_parallel = is_parallel
         self.has_called = False
 
+    @property
+    def is_reasoning(self) -> bool:
+        """Whether what comes next belongs to the reasoning."""
+        return self._reasoning is not None and self._reasoning.is_inside
+
     def push(self, text: str) -> list[AnswerEvent]:
         """Take the next piece; the events that it makes certain."""
         if self._reasoning is None:

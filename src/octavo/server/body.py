@@ -53,6 +53,14 @@ def parse(fields: Any, schema: type[Schema]) -> Schema:
         raise _readable(str(error)) from None
 
 
+def convert_part(value: Any, schema: type[Schema], where: str) -> Schema:
+    """A part of a body that its schema leaves open, as strictly. Raises `InvalidRequestError` that names `where`."""
+    try:
+        return msgspec.convert(value, schema, strict=True, str_keys=True)
+    except msgspec.ValidationError as error:
+        raise _readable(str(error), where) from None
+
+
 def _check_media_type(request: Request) -> None:
     """JSON must be declared: a web page can post undeclared bodies to a local server, but not declared ones."""
     declared = request.headers.get("content-type", "")
@@ -128,11 +136,13 @@ def _not_built_message(name: str) -> str:
     return f"{name} is not built yet, but for {allowed}; leave it out"
 
 
-def _readable(message: str) -> InvalidRequestError:
-    """msgspec's words with the field in front: «n: expected int | null, got str»."""
+def _readable(message: str, where: str = "") -> InvalidRequestError:
+    """msgspec's words with the field in front: «n: expected int | null, got str». `where` leads to what was read."""
     place = _PLACE.match(message)
     assert place is not None
     what, path = place["what"].replace("`", ""), place["path"] or ""
+    if where:
+        path = f"{where}.{path}".rstrip(".")
     if place["key"]:
         path = f"{path} (a key)"
     for pattern, verdict in ((_MISSING, "is missing"), (_UNKNOWN, "is an unknown field")):

@@ -10,10 +10,9 @@ from msgspec import UNSET, UnsetType
 from octavo.core.outputs import CompletionDelta
 from octavo.server.answer import Answer
 from octavo.server.answer_events import AnswerEvent, ReasoningDelta, TextDelta, ToolCallBegin, WholeAnswer
-from octavo.server.answer_parser import AnswerParser
 from octavo.server.context import ServerContext
-from octavo.server.finish import finish_text
-from octavo.server.generation import GenerationCall, generate_all
+from octavo.server.conversation import AskedConversation
+from octavo.server.generation import generate_all
 from octavo.server.logprobs import chat_logprobs, finite_prompt_logprobs
 from octavo.server.replies import (
     CalledFunction,
@@ -25,50 +24,37 @@ from octavo.server.replies import (
     ChatDelta,
     ChatLogprobs,
     ChatMessage,
-    FinishReasonText,
     PromptLogprobs,
     TokenLogprob,
     ToolCall,
     ToolCallDelta,
 )
+from octavo.server.sample import Sample
 from octavo.server.schemas import ChatCompletionRequest
 
 
 @dataclass(slots=True)
-class _Choice:
-    """One sample, as far as it has come."""
+class _Choice(Sample):
+    """A sample, and what a whole answer shows of it."""
 
-    parser: AnswerParser
     answer: WholeAnswer = field(default_factory=WholeAnswer)
     logprobs: list[TokenLogprob] = field(default_factory=list)
-    finish_reason: FinishReasonText | None = None
-    stop_reason: int | str | None = None
-
-    def read(self, piece: CompletionDelta) -> list[AnswerEvent]:
-        """The events that a piece makes certain; notes how the sample ended, where it has."""
-        events = self.parser.push(piece.text)
-        if piece.finish_reason is not None:
-            events += self.parser.finish()
-            self.finish_reason = finish_text(piece.finish_reason, has_called=self.parser.has_called)
-            self.stop_reason = piece.stop_reason
-        return events
 
 
 class ChatWriter:
-    """Writes one request's answer; `parsers` has one for each sample."""
+    """Writes one request's answer."""
 
     def __init__(
         self,
         context: ServerContext,
         request: ChatCompletionRequest,
-        call: GenerationCall,
-        parsers: Sequence[AnswerParser],
+        asked: AskedConversation,
     ) -> None:
         self._context = context
         self._request = request
-        self._call = call
-        self._answer = Answer(context, request, call)
-        self._choices = [_Choice(parser) for parser in parsers]
+        self._call = asked.call
+        self._answer = Answer(context, request, asked.call)
+        self._choices = [_Choice(parser) for parser in asked.parsers]
         self._num_top = request.top_logprobs or 0
 
     async def whole(self) -> ChatCompletion:

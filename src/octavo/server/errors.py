@@ -48,11 +48,15 @@ class ApiError(OctavoError):
         self.code = code
         self.headers = dict(headers or {})
 
+    @property
+    def shown_message(self) -> str:
+        """As replies have it: of a bounded length."""
+        if len(self.message) <= MAX_MESSAGE_CHARS:
+            return self.message
+        return f"{self.message[:MAX_MESSAGE_CHARS]}… ({len(self.message)} characters)"
+
     def body(self) -> dict[str, Any]:
-        message = self.message
-        if len(message) > MAX_MESSAGE_CHARS:
-            message = f"{message[:MAX_MESSAGE_CHARS]}… ({len(self.message)} characters)"
-        return {"error": {"message": message, "type": self.type, "param": self.param, "code": self.code}}
+        return {"error": {"message": self.shown_message, "type": self.type, "param": self.param, "code": self.code}}
 
     def response(self) -> Response:
         return Response(to_json(self.body()), self.status, self.headers, "application/json")

@@ -30,6 +30,11 @@ class ReasoningParser:
         self._has_reasoning = False
         self._reasoning: list[str] = []
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether the opening was read and the closing was not."""
+        return self._state is _State.INSIDE
+
     def push(self, text: str) -> list[AnswerEvent]:
         """Take the next piece; the events that it makes certain."""
         rest = ""

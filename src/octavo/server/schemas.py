@@ -136,6 +136,7 @@ class AllowedToolsChoice(
     allowed_tools: dict[str, Any]
 
 
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolsChoice
 
 
@@ -152,7 +153,7 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True, forbid_unknown_fiel
     """False: one call at most."""
     include_reasoning: bool | None = None
     """False: what the model thinks is left out of the answer."""
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    reasoning_effort: ReasoningEffort | None = None
     """For models whose chat template reads it."""
     add_generation_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None

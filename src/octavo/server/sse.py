@@ -1,47 +1,62 @@
-"""A stream of chunks as server-sent events, and what ends it: [DONE], an error, or a client that goes away."""
+"""A stream of chunks as server-sent events, and what ends it: its form's end, an error, or a client that goes away."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from octavo.server.disconnect import until_disconnect
-from octavo.server.errors import as_api_error
+from octavo.server.errors import ApiError, as_api_error
 from octavo.server.request_record import current_record
 from octavo.server.wire import DONE, to_event
 
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-async def event_stream(batches: AsyncGenerator[Sequence[Any], None]) -> "EventStream":
-    """The response that streams `batches` of chunks.
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """How an endpoint writes its stream: each chunk, what an error becomes, and what follows the last chunk."""
+
+    write: Callable[[Any], bytes]
+    fail: Callable[[ApiError], bytes]
+    end: bytes = b""
+
+
+CHUNKS = StreamForm(to_event, lambda error: to_event(error.body()), DONE)
+"""As completions and chat completions are streamed."""
+
+
+async def event_stream(batches: AsyncGenerator[Sequence[Any], None], form: StreamForm = CHUNKS) -> "EventStream":
+    """The response that streams `batches` of chunks in `form`.
 
     It is made when the first batch is there, so that what fails before is raised here and gets a
     status of its own.
     """
-    events = _events(batches)
+    events = _events(batches, form)
     first = await anext(events)
     return EventStream(first, events)
 
 
-async def _events(batches: AsyncGenerator[Sequence[Any], None]) -> AsyncGenerator[bytes, None]:
-    """Each batch's events; then [DONE], or the error that ended the stream after it had begun."""
+async def _events(batches: AsyncGenerator[Sequence[Any], None], form: StreamForm) -> AsyncGenerator[bytes, None]:
+    """Each batch's events; then the end, or the error that ended the stream after it had begun."""
     has_begun = False
     async with contextlib.aclosing(batches):
         try:
             async for batch in batches:
-                yield b"".join(map(to_event, batch))
+                yield b"".join(map(form.write, batch))
                 has_begun = True
         except Exception as error:
             if not has_begun:
                 raise
             known = as_api_error(error)
             current_record.get().error_code = known.code
-            yield to_event(known.body())
+            yield form.fail(known)
             return
-    yield DONE
+    if form.end:
+        yield form.end
 
 
 class EventStream(Response):

@@ -13,6 +13,11 @@ def to_json(value: Any) -> bytes:
     return json.dumps(msgspec.to_builtins(value, str_keys=True), separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
+def to_named_event(value: Any) -> bytes:
+    """One server-sent event whose name is the value's `type`."""
+    return b"event: %b\ndata: %b\n\n" % (value.type.encode("ascii"), to_json(value))
+
+
 def to_event(value: Any) -> bytes:
     """One server-sent event."""
     return b"data: %b\n\n" % to_json(value)
