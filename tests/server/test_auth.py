@@ -25,6 +25,7 @@ def test_any_of_the_keys_lets_in_and_says_which() -> None:
         with pytest.raises(ApiError) as raised:
             check.require(bearer(key))
         assert raised.value.status == 401
+    assert check.require(Headers({"x-api-key": "second-key"})) == 1
     assert KeyCheck(()).require(Headers({})) is None
 
 

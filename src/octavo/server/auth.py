@@ -46,20 +46,26 @@ class KeyCheck:
         """The number of the key that was given; None where none is needed. Raises `ApiError` (401)."""
         if not self._digests:
             return None
-        given = headers.getlist("authorization")
-        scheme, _, key = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        digest = _digest(key.strip().encode("latin-1", "replace"))
+        given = _given_keys(headers)
+        digest = _digest((given[0] if len(given) == 1 else "").encode("latin-1", "replace"))
         matches = [number for number, own in enumerate(self._digests) if hmac.compare_digest(digest, own)]
-        if not matches or scheme.lower() != "bearer":
-            what = "wrong" if given else "missing"
+        if not matches:
+            what = "wrong, or there twice" if given else "missing"
             raise ApiError(
                 401,
-                f"the API key is {what}; send it as «Authorization: Bearer KEY»",
+                f"the API key is {what}; send it as «Authorization: Bearer KEY» or as «x-api-key: KEY»",
                 code="invalid_api_key",
                 type="authentication_error",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         return matches[0]
+
+
+def _given_keys(headers: Headers) -> list[str]:
+    """As OpenAI's clients send a key, and as Anthropic's do; "" for what is no key."""
+    bearers = [value.partition(" ") for value in headers.getlist("authorization")]
+    keys = [key if scheme.lower() == "bearer" else "" for scheme, _, key in bearers]
+    return [key.strip() for key in (*keys, *headers.getlist("x-api-key"))]
 
 
 def _digest(key: bytes) -> bytes:
