@@ -18,6 +18,8 @@ ROUTES = [
     ("POST", "/v1/completions"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
+    ("GET", "/v1/responses/resp_1"),
+    ("DELETE", "/v1/responses/resp_1"),
     ("POST", "/v1/embeddings"),
     ("POST", "/tokenize"),
     ("POST", "/detokenize"),
@@ -42,7 +44,9 @@ WRONG_KEYS = [
     {"authorization": f"Bearer {KEY}x"},
     {"authorization": f"Bearer {KEY[:-1]}"},
     {"authorization": f"Bearer {KEY.upper()}"},
-    {"x-api-key": KEY},
+    {"x-api-key": f"{KEY}x"},
+    {"x-api-key": f"Bearer {KEY}"},
+    {"x-api-key": KEY, "authorization": f"Bearer {KEY}"},
 ]
 
 
@@ -141,6 +145,10 @@ def test_openapi_document_describes_every_route(server: InProcess) -> None:
     assert set(document["paths"]) == {
         "/v1/completions",
         "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/responses/{response_id}",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
         "/v1/models",
         "/v1/models/{model}",
         "/tokenize",
@@ -175,6 +183,11 @@ def test_without_the_key_every_route_is_401(locked: InProcess, method: str, path
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
 def test_with_the_key_no_route_is_401(locked: InProcess, method: str, path: str, scheme: str) -> None:
     assert locked.request(method, path, headers={"authorization": f"{scheme} {KEY}"}).status_code != 401
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_the_key_as_anthropics_clients_send_it(locked: InProcess, method: str, path: str) -> None:
+    assert locked.request(method, path, headers={"x-api-key": KEY}).status_code != 401
 
 
 def test_two_keys_are_none(locked: InProcess) -> None:

@@ -1,7 +1,7 @@
 """The routes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -18,12 +18,16 @@ from octavo.server.completions import complete
 from octavo.server.context import Gate, ServerContext
 from octavo.server.docs_page import docs_page
 from octavo.server.errors import ApiError, not_built
-from octavo.server.fields import NOT_BUILT_ROUTES
+from octavo.server.fields import NOT_BUILT_ROUTES, POOLING_ROUTES
 from octavo.server.health import liveness, readiness
 from octavo.server.hosts import host_check
+from octavo.server.messages.endpoint import count_tokens, create_message
+from octavo.server.messages.replies import MessagesErrorReply, MessagesEvent, ModelMessage, TokenCount
+from octavo.server.messages.schema import CountTokensRequest, MessagesRequest
 from octavo.server.middleware import FrontDoor
 from octavo.server.models import find_model, list_models
 from octavo.server.openapi import describe, request_body, responses
+from octavo.server.pooling import no_pooling
 from octavo.server.replies import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -36,6 +40,9 @@ from octavo.server.replies import (
     Version,
 )
 from octavo.server.request_record import Reporter
+from octavo.server.responses.endpoint import delete_response, fetch_response, respond
+from octavo.server.responses.replies import ModelResponse, ResponseDeleted, ResponseEvent
+from octavo.server.responses.schema import ResponsesRequest
 from octavo.server.schemas import ChatCompletionRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from octavo.server.tokenize import detokenize, tokenize
 
@@ -48,17 +55,20 @@ def build_app(context: ServerContext) -> FastAPI:
     app = FastAPI(
         title="Octavo",
         version=octavo.__version__,
-        description="LLM inference behind the OpenAI API.",
+        description="LLM inference behind the OpenAI API, and Anthropic's Messages.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     _add_generation(app, context)
+    _add_responses(app, context)
+    _add_messages(app, context)
+    _add_tokens(app, context)
     _add_models(app, context)
     _add_status(app, context)
     _add_documentation(app)
-    _add_not_built(app)
+    _add_refused(app, context)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_middleware(FrontDoor, **front_door_options(context.config, context.gate, context.reporters))
     return app
@@ -95,6 +105,49 @@ def _add_generation(app: FastAPI, context: ServerContext) -> None:
         """Answer a conversation."""
         return await chat(context, request)
 
+
+def _add_responses(app: FastAPI, context: ServerContext) -> None:
+    @app.post(
+        "/v1/responses",
+        openapi_extra=request_body(ResponsesRequest),
+        responses=responses(ModelResponse, *_BODY_ERRORS, 500, 503, 504, chunk=ResponseEvent),
+    )
+    async def create_response(request: Request) -> Response:
+        """Answer a conversation, and keep it."""
+        return await respond(context, request)
+
+    @app.get("/v1/responses/{response_id}", responses=responses(ModelResponse, 400, 401, 404))
+    async def response_by_id(request: Request, response_id: str) -> Response:
+        """An answer that was kept."""
+        return fetch_response(context, request, response_id)
+
+    @app.delete("/v1/responses/{response_id}", responses=responses(ResponseDeleted, 401, 404))
+    async def forget_response(request: Request, response_id: str) -> Response:
+        """Keep it no longer."""
+        return delete_response(context, request, response_id)
+
+
+def _add_messages(app: FastAPI, context: ServerContext) -> None:
+    @app.post(
+        "/v1/messages",
+        openapi_extra=request_body(MessagesRequest),
+        responses=responses(ModelMessage, *_BODY_ERRORS, 500, 503, 504, chunk=MessagesEvent, error=MessagesErrorReply),
+    )
+    async def message(request: Request) -> Response:
+        """Answer a conversation in Anthropic's form."""
+        return await create_message(context, request)
+
+    @app.post(
+        "/v1/messages/count_tokens",
+        openapi_extra=request_body(CountTokensRequest),
+        responses=responses(TokenCount, *_BODY_ERRORS, error=MessagesErrorReply),
+    )
+    async def message_tokens(request: Request) -> Response:
+        """How many tokens its prompt has."""
+        return await count_tokens(context, request)
+
+
+def _add_tokens(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/tokenize",
         openapi_extra=request_body(TokenizeRequest),
@@ -158,16 +211,21 @@ def _add_documentation(app: FastAPI) -> None:
         return docs_page(app.openapi())
 
 
-def _add_not_built(app: FastAPI) -> None:
+def _add_refused(app: FastAPI, context: ServerContext) -> None:
     async def refuse(request: Request) -> Response:
         raise not_built(501, f"{request.url.path} is not built yet; see /docs for the routes there are")
 
+    async def refuse_pooling(request: Request) -> Response:
+        raise no_pooling(context, request.url.path)
+
     for path in NOT_BUILT_ROUTES:
         app.add_api_route(path, refuse, methods=_ANY_METHOD, include_in_schema=False)
+    for path in POOLING_ROUTES:
+        app.add_api_route(path, refuse_pooling, methods=["POST"], include_in_schema=False)
 
 
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    """What the router raises: no such route, or not with this method."""
+async def _on_http_exception(request: Request, error: Exception) -> NoReturn:
+    """What the router raises, no such route or not with this method, as an error like all others."""
     assert isinstance(error, HTTPException)
     headers: dict[str, Any] = dict(error.headers or {})
     if error.status_code == 404:
@@ -180,4 +238,4 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         )
     else:
         message, code = str(error.detail), "http_error"
-    return ApiError(error.status_code, message, code=code, headers=headers).response()
+    raise ApiError(error.status_code, message, code=code, headers=headers) from error

@@ -14,6 +14,7 @@ from octavo.server.event_loop_probe import EventLoopProbe
 from octavo.server.fingerprint import system_fingerprint
 from octavo.server.metrics import ServerMetrics
 from octavo.server.request_record import Reporter
+from octavo.server.responses.store import ResponseStore
 from octavo.server.self_metrics import SelfMetrics
 from octavo.tokenizer.tokenizer import Tokenizer
 
@@ -48,6 +49,7 @@ class ServerContext:
     reporters: tuple[Reporter, ...]
     """Told of each HTTP request at its end."""
     gate: Gate = field(default_factory=Gate)
+    responses: ResponseStore = field(default_factory=ResponseStore)
 
 
 def make_context(engine: "AsyncEngine", config: ServerConfig, more_reporters: Sequence[Reporter] = ()) -> ServerContext:

@@ -25,6 +25,18 @@ NOT_BUILT_FIELDS: dict[str, tuple[Any, ...]] = {
     "web_search_options": (),
     "store": (False,),
     "moderation": (),
+    # OpenAI, responses
+    "background": (False,),
+    "include": ([],),
+    "truncation": ("disabled",),
+    "conversation": (),
+    "context_management": ([],),
+    "max_tool_calls": (),
+    # Anthropic
+    "container": (),
+    "mcp_servers": ([],),
+    "inference_geo": (),
+    "speed": ("standard",),
     "suffix": ("",),
     # vLLM
     "guided_json": (),
@@ -62,11 +74,7 @@ NOT_BUILT_FIELDS: dict[str, tuple[Any, ...]] = {
 }
 """Field → the values that ask for nothing; null always does. Any other value is refused as not built yet."""
 
-NOT_BUILT_ROUTES = (
-    "/v1/responses",
-    "/v1/responses/{rest:path}",
-    "/v1/messages",
-    "/v1/messages/count_tokens",
+POOLING_ROUTES = (
     "/v1/embeddings",
     "/v1/rerank",
     "/v2/rerank",
@@ -75,6 +83,11 @@ NOT_BUILT_ROUTES = (
     "/v1/score",
     "/pooling",
     "/classify",
+)
+"""Routes of models that make vectors and scores of texts, refused with 400: no model that is built has pooling."""
+
+NOT_BUILT_ROUTES = (
+    "/v1/responses/{rest:path}",
     "/v1/moderations",
     "/v1/audio/speech",
     "/v1/audio/transcriptions",

@@ -14,6 +14,7 @@ from octavo.server.context import Gate
 from octavo.server.disconnect import ClientDisconnectedError
 from octavo.server.errors import ApiError, as_api_error, overloaded
 from octavo.server.hosts import HostCheck
+from octavo.server.messages.errors import error_response
 from octavo.server.request_record import Reporter, RequestRecord, current_record
 from octavo.server.visit import Visit, attach_visit
 
@@ -105,7 +106,7 @@ class FrontDoor:
         reply.record.error_code = known.code
         if reply.record.status is not None:
             raise error  # too late for a reply: the connection is cut, so that this is not taken for success
-        await known.response()(scope, receive, reply.send)
+        await error_response(known, scope["path"], reply.record.id)(scope, receive, reply.send)
 
 
 class _Reply:
@@ -118,7 +119,10 @@ class _Reply:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.record.status = message["status"]
-            MutableHeaders(scope=message)["x-request-id"] = self.record.id
+            headers = MutableHeaders(scope=message)
+            headers["x-request-id"] = headers["request-id"] = (
+                self.record.id
+            )  # OpenAI's clients read one, Anthropic's the other
         elif self.record.method == "HEAD":
             message = {**message, "body": b""}
         await self._send(message)

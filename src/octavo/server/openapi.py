@@ -7,16 +7,31 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from octavo.server import replies, schemas
+from octavo.server.messages import replies as messages_replies
+from octavo.server.messages import schema as messages_schema
+from octavo.server.responses import replies as responses_replies
+from octavo.server.responses import schema as responses_schema
 
 _REFERENCE = "#/components/schemas/{name}"
 _DOCUMENTED: tuple[type[msgspec.Struct], ...] = (
     schemas.CompletionRequest,
     schemas.ChatCompletionRequest,
+    responses_schema.ResponsesRequest,
+    messages_schema.MessagesRequest,
+    messages_schema.CountTokensRequest,
     schemas.TokenizeRequest,
     schemas.DetokenizeRequest,
     replies.Completion,
     replies.ChatCompletion,
     replies.ChatCompletionChunk,
+    responses_replies.ModelResponse,
+    responses_replies.ResponseEvent,
+    responses_replies.ResponseDeleted,
+    messages_replies.ModelMessage,
+    messages_replies.MessagesEvent,
+    messages_replies.MessageEndEvent,
+    messages_replies.TokenCount,
+    messages_replies.MessagesErrorReply,
     replies.ModelCard,
     replies.ModelList,
     replies.TokenizeReply,
@@ -33,9 +48,12 @@ def request_body(schema: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def responses(
-    reply: type[msgspec.Struct], *errors: int, chunk: type[msgspec.Struct] | None = None
+    reply: type[msgspec.Struct],
+    *errors: int,
+    chunk: type[msgspec.Struct] | None = None,
+    error: type[msgspec.Struct] = replies.ErrorReply,
 ) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route: what it answers, streamed as `chunk` where it does, and its errors."""
+    """The `responses` of a route: what it answers, streamed as `chunk` where it does, and its errors as `error`."""
     content = {"application/json": {"schema": _reference(reply)}}
     if chunk is not None:
         content["text/event-stream"] = {"schema": _reference(chunk)}
@@ -43,7 +61,7 @@ def responses(
     for status in errors:
         documented[status] = {
             "description": "Error",
-            "content": {"application/json": {"schema": _reference(replies.ErrorReply)}},
+            "content": {"application/json": {"schema": _reference(error)}},
         }
     return documented
 

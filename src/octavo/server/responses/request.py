@@ -1,0 +1,115 @@
+"""A request of /v1/responses as the conversation that it asks to be answered."""
+
+from collections.abc import Mapping, Sequence
+
+from octavo.core.errors import NotBuiltError, OctavoError
+from octavo.server.body import convert_part
+from octavo.server.conversation import rename_field
+from octavo.server.responses.items import Message, MessageList
+from octavo.server.responses.schema import (
+    ChosenFlatFunction,
+    FlatFunction,
+    FlatJsonSchemaFormat,
+    ResponsesRequest,
+)
+from octavo.server.schemas import (
+    ChatCompletionRequest,
+    ChosenFunction,
+    Function,
+    JsonSchema,
+    JsonSchemaFormat,
+    NamedToolChoice,
+    ReasoningEffort,
+    ResponseFormat,
+    Tool,
+    ToolChoice,
+)
+
+_FIELD_NAMES: Mapping[str | None, str] = {
+    "messages": "input",
+    "prompt": "input",
+    "max_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "reasoning_effort": "reasoning.effort",
+}
+
+
+def to_conversation(
+    request: ResponsesRequest, earlier: Sequence[Message]
+) -> tuple[ChatCompletionRequest, list[Message]]:
+    """What is to be answered, and the messages of it that an answer may go on from: all but the instructions.
+
+    `earlier` are those of the previous response. Raises `InvalidRequestError` or `NotBuiltError`.
+    """
+    conversation = MessageList(earlier)
+    conversation.add_input(request.input)
+    system = [] if request.instructions is None else [{"role": "system", "content": request.instructions}]
+    asked = ChatCompletionRequest(
+        model=request.model,
+        messages=[*system, *conversation.messages],
+        max_tokens=request.max_output_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        tools=_tools(request),
+        tool_choice=_tool_choice(request),
+        parallel_tool_calls=request.parallel_tool_calls if request.tools else None,
+        response_format=_response_format(request),
+        reasoning_effort=_reasoning_effort(request),
+        stream=request.stream,
+        priority=request.priority,
+        cache_salt=request.cache_salt,
+    )
+    return asked, conversation.messages
+
+
+def rename_fields(error: OctavoError, request: ResponsesRequest) -> None:
+    """Have `error` say the field at fault as this endpoint calls it."""
+    rename_field(error, _FIELD_NAMES)
+    if error.param == "structured_outputs":
+        is_shaped = request.text is not None and request.text.format is not None
+        error.param = "text.format" if is_shaped else "tools"
+    elif error.param is not None and error.param.startswith("messages["):
+        error.param = "input"
+
+
+def _tools(request: ResponsesRequest) -> list[Tool]:
+    tools = []
+    for index, given in enumerate(request.tools or ()):
+        where = f"tools[{index}]"
+        kind = given.get("type")
+        if isinstance(kind, str) and kind != "function":
+            raise NotBuiltError(f"{where} is of type {kind[:64]!r}, which is not built; send functions", param=where)
+        flat = convert_part(given, FlatFunction, where)
+        function = Function(
+            name=flat.name, description=flat.description, parameters=flat.parameters, strict=flat.strict
+        )
+        tools.append(Tool(type="function", function=function))
+    return tools
+
+
+def _tool_choice(request: ResponsesRequest) -> ToolChoice | None:
+    choice = request.tool_choice
+    if isinstance(choice, ChosenFlatFunction):
+        return NamedToolChoice(function=ChosenFunction(name=choice.name))
+    if choice == "auto" and not request.tools:
+        return None  # what the field says when it is left out
+    return choice
+
+
+def _response_format(request: ResponsesRequest) -> ResponseFormat | None:
+    form = None if request.text is None else request.text.format
+    if isinstance(form, FlatJsonSchemaFormat):
+        described = JsonSchema(name=form.name, schema=form.schema, description=form.description, strict=form.strict)
+        return JsonSchemaFormat(json_schema=described)
+    return form
+
+
+def _reasoning_effort(request: ResponsesRequest) -> ReasoningEffort | None:
+    if request.reasoning is None:
+        return None
+    if request.reasoning.summary is not None:
+        raise NotBuiltError(
+            "reasoning.summary is not built; leave it out, the reasoning is shown as it is", param="reasoning.summary"
+        )
+    return request.reasoning.effort
