@@ -22,15 +22,17 @@ class Sample:
     parser: AnswerParser
     finish_reason: FinishReasonText | None = None
     stop_reason: int | str | None = None
+    num_tokens: int = 0
     num_reasoning_tokens: int = 0
-    """Of what the model thought, the markers around it included."""
+    """Up to the piece that ended what the model thought; the markers around it are counted with it."""
 
     def read(self, piece: CompletionDelta) -> list[AnswerEvent]:
         """The events that a piece makes certain; notes how the sample ended, where it has."""
         was_reasoning = self.parser.is_reasoning
         events = self.parser.push(piece.text)
+        self.num_tokens += len(piece.token_ids)
         if was_reasoning or self.parser.is_reasoning:
-            self.num_reasoning_tokens += len(piece.token_ids)
+            self.num_reasoning_tokens = self.num_tokens  # it is what an answer begins with
         if piece.finish_reason is not None:
             events += self.parser.finish()
             self.finish_reason = finish_text(piece.finish_reason, has_called=self.parser.has_called)

@@ -91,6 +91,7 @@ def test_stream_helper_rebuilds_the_answer(client: openai.OpenAI) -> None:
     assert built.output[0].content[0].text == "Hm"
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_parse(client: openai.OpenAI, is_streamed: bool) -> None:
     if is_streamed:

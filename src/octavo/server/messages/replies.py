@@ -28,6 +28,11 @@ class ToolUseContent(msgspec.Struct, kw_only=True, tag_field="type", tag="tool_u
 Content = TextContent | ThinkingContent | ToolUseContent
 
 
+class OutputTokens(msgspec.Struct, kw_only=True):
+    thinking_tokens: int
+    """The markers around the thinking included."""
+
+
 class MessagesUsage(msgspec.Struct, kw_only=True):
     """The prompt's tokens are those computed and those read from the prefix cache, together."""
 
@@ -35,6 +40,7 @@ class MessagesUsage(msgspec.Struct, kw_only=True):
     cache_creation_input_tokens: int = 0
     cache_read_input_tokens: int
     output_tokens: int
+    output_tokens_details: OutputTokens
 
 
 class ModelMessage(msgspec.Struct, kw_only=True):

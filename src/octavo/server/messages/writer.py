@@ -12,6 +12,7 @@ from octavo.server.messages.replies import (
     MessagesEvent,
     MessagesUsage,
     ModelMessage,
+    OutputTokens,
     StopReason,
 )
 from octavo.server.messages.schema import MessagesRequest
@@ -74,4 +75,5 @@ class MessageWriter:
             input_tokens=used.prompt_tokens - num_cached,
             cache_read_input_tokens=num_cached,
             output_tokens=used.completion_tokens,
+            output_tokens_details=OutputTokens(thinking_tokens=self._answer.sample.num_reasoning_tokens),
         )

@@ -22,7 +22,10 @@ Message = dict[str, Any]
 
 
 class MessageList:
-    """Messages, of which the assistant's text and the calls after it are one. Reasoning is left out."""
+    """Messages, of which the assistant's text and the calls after it are one. Reasoning is left out.
+
+    Owns the messages that it is given.
+    """
 
     def __init__(self, messages: Sequence[Message] = ()) -> None:
         self.messages = list(messages)
@@ -61,8 +64,7 @@ class MessageList:
         if not self.messages or self.messages[-1]["role"] != "assistant":
             self.messages.append({"role": "assistant", "content": None})
         call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-        last = self.messages[-1]
-        self.messages[-1] = {**last, "tool_calls": [*last.get("tool_calls", ()), call]}
+        self.messages[-1].setdefault("tool_calls", []).append(call)
 
 
 def pack(messages: Sequence[Message]) -> bytes:
