@@ -1,0 +1,115 @@
+"""What every endpoint that answers conversations has alike: the prompt, places, deadlines, clients that go away."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from server import tool_templates
+from server.conftest import InProcess, chat_body, serving, soon
+from server.fake_engine import FakeEngine
+from server.messages import test_endpoint as messages
+from server.responses import test_endpoint as responses
+from server.test_chat import prompt_text
+from server.test_chat_tools import serving as serving_template
+
+from octavo.core.errors import InvalidRequestError
+from octavo.server.conversation import rename_field
+
+ENDPOINTS = {
+    "/v1/chat/completions": chat_body,
+    responses.PATH: responses.body,
+    messages.PATH: messages.body,
+}
+PATHS = list(ENDPOINTS)
+
+
+@pytest.mark.parametrize("template", [tool_templates.QWEN3, tool_templates.PLAIN, tool_templates.LLAMA3])
+def test_one_conversation_is_one_prompt(template: str) -> None:
+    """A system message, a call, its result and a question, each as its endpoint says it."""
+    schema = messages.WEATHER["input_schema"]
+    declared = {"name": "get_weather", "description": "The weather of a place.", "parameters": schema}
+    call = {"name": "get_weather", "arguments": '{"place": "Köln"}'}
+    chat = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "U"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "type": "function", "function": call}]},
+        {"role": "tool", "tool_call_id": "c1", "content": "Rain"},
+    ]
+    items = [
+        {"role": "user", "content": "U"},
+        {"type": "function_call", "call_id": "c1", **call},
+        {"type": "function_call_output", "call_id": "c1", "output": "Rain"},
+    ]
+    blocks = [
+        {"role": "user", "content": "U"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "get_weather", "input": {"place": "Köln"}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "Rain"}]},
+    ]  # fmt: skip
+    bodies = {
+        PATHS[0]: {**chat_body(), "messages": chat, "tools": [{"type": "function", "function": declared}]},
+        responses.PATH: responses.body(items, instructions="S", tools=[{"type": "function", **declared}]),
+        messages.PATH: messages.body(messages=blocks, system="S", tools=[messages.WEATHER]),
+    }
+    server = serving_template(template)
+    prompts = []
+    for path, body in bodies.items():
+        reply = server.post(path, body)
+        assert reply.status_code == 200, reply.text
+        prompts.append(prompt_text(server))
+    assert prompts[0] == prompts[1] == prompts[2] and "Köln" in prompts[0] and "Rain" in prompts[0]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_the_deadline_ends_it_before_the_first_token(path: str, is_streamed: bool) -> None:
+    server = InProcess(FakeEngine(), request_timeout=0.05)
+    server.engine.is_held = True
+    reply = server.post(path, ENDPOINTS[path](stream=is_streamed))
+    assert reply.status_code == 504 and "0.05 s" in reply.json()["error"]["message"]
+    assert len(server.engine.aborted) == 1 and server.engine.admission.num_taken == 0
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_full_queue_refuses_before_the_prompt_is_made(path: str) -> None:
+    server = InProcess(FakeEngine(max_num_seqs=1, max_num_queued_reqs=1))
+    server.engine.admission.take(2)
+    server.engine.render_chat = None  # type: ignore[assignment, method-assign]
+    reply = server.post(path, ENDPOINTS[path]())
+    assert reply.status_code == 503 and int(reply.headers["retry-after"]) >= 1
+    assert server.engine.admission.num_taken == 2
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.parametrize("hold_after", [0, 3])
+def test_a_client_that_goes_away_is_aborted(path: str, is_streamed: bool, hold_after: int) -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        engine.is_held, engine.hold_after = True, hold_after
+        async with httpx.AsyncClient() as client:
+            request = asyncio.create_task(client.post(url + path, json=ENDPOINTS[path](stream=is_streamed)))
+            await soon(lambda: bool(engine.open_ids))
+            if hold_after:
+                await soon(lambda: engine.stats is not None and engine.stats.step >= hold_after)
+            request.cancel()
+        await soon(lambda: bool(engine.aborted))
+        assert not engine.open_ids
+        await soon(lambda: context.gate.num_inside == 0)
+        assert engine.admission.num_taken == 0 and not context.responses._shelves
+
+    serving(test)
+
+
+def test_a_renamed_field_is_renamed_where_the_message_begins() -> None:
+    names = {"max_tokens": "max_output_tokens"}
+    for message, want in (
+        ("max_tokens=5 is more", "max_output_tokens=5 is more"),
+        ("max_tokens_2 is odd", "max_tokens_2 is odd"),
+        ("this has max_tokens", "this has max_tokens"),
+    ):
+        error = InvalidRequestError(message, param="max_tokens")
+        rename_field(error, names)
+        assert (error.message, error.param) == (want, "max_output_tokens")
+    other = InvalidRequestError("n=0", param="n")
+    rename_field(other, names)
+    assert (other.message, other.param) == ("n=0", "n")
