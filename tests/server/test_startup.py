@@ -73,6 +73,8 @@ def test_while_loading_every_route_is_503_and_says_how_far_it_is() -> None:
                     assert reply.json()["error"]["code"] == "loading"
                     assert reply.json()["start"]["phase"] == "load weights"
                     assert reply.json()["start"]["progress"] == 0.25
+                reply = await client.post("/v1/messages", headers={"x-api-key": "secret"})
+                assert reply.json()["error"]["type"] == "overloaded_error" and reply.json()["start"]["progress"] == 0.25
                 assert (await client.get("/health")).status_code == 503
                 assert (await client.get("/v1/models")).status_code == 401
                 await http.stop()

@@ -5,8 +5,6 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.responses import Response
-
 from octavo.core.errors import (
     ConfigError,
     ContextLengthError,
@@ -19,7 +17,6 @@ from octavo.core.errors import (
     QueueFullError,
     ShuttingDownError,
 )
-from octavo.server.wire import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +54,6 @@ class ApiError(OctavoError):
 
     def body(self) -> dict[str, Any]:
         return {"error": {"message": self.shown_message, "type": self.type, "param": self.param, "code": self.code}}
-
-    def response(self) -> Response:
-        return Response(to_json(self.body()), self.status, self.headers, "application/json")
 
 
 def as_api_error(error: Exception) -> ApiError:

@@ -9,6 +9,8 @@ from starlette.types import Receive, Scope, Send
 
 from octavo.core.logs import fields
 from octavo.server.errors import overloaded
+from octavo.server.messages.errors import error_body
+from octavo.server.request_record import current_record
 from octavo.server.wire import to_json
 
 logger = logging.getLogger(__name__)
@@ -85,5 +87,5 @@ class LoadingPage:
             code="loading",
         )
         start = {"phase": progress.phase, "progress": round(progress.share, 3), "elapsed_s": round(elapsed_s, 3)}
-        body = to_json({**error.body(), "start": start})
+        body = to_json({**error_body(error, scope["path"], current_record.get().id), "start": start})
         await Response(body, error.status, error.headers, "application/json")(scope, receive, send)

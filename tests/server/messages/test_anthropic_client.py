@@ -6,7 +6,7 @@ import anthropic
 import pydantic
 import pytest
 from server.conftest import MODEL, SocketServer
-from server.fake_engine import REPLY
+from server.fake_engine import REPLY, FakeEngine
 from server.messages.test_endpoint import PLACE, TIME, WEATHER
 from server.responses.test_openai_responses import answering_engine
 
@@ -94,3 +94,16 @@ def test_errors(client: anthropic.Anthropic, server: SocketServer) -> None:
     stranger = anthropic.Anthropic(base_url=server.url, api_key="wrong", max_retries=0)
     with stranger, pytest.raises(anthropic.AuthenticationError):
         stranger.messages.create(model=MODEL, max_tokens=1, messages=MESSAGES)
+
+
+def test_a_failure_in_the_stream_is_raised() -> None:
+    def failing_engine() -> FakeEngine:
+        engine = FakeEngine()
+        engine.fails_after = 3
+        return engine
+
+    with SocketServer(failing_engine) as server, anthropic.Anthropic(base_url=server.url, api_key="none") as client:
+        stream = client.messages.create(model=MODEL, max_tokens=100, messages=MESSAGES, stream=True)
+        with pytest.raises(anthropic.APIStatusError) as raised:
+            list(stream)
+        assert raised.value.body["error"]["type"] == "api_error"

@@ -123,3 +123,15 @@ def test_errors(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
         client.responses.create(model=MODEL, input="Hi", tools=[{"type": "web_search"}])
     assert "web_search" in raised.value.message
+
+
+def test_a_failure_in_the_stream_is_seen() -> None:
+    def failing_engine() -> FakeEngine:
+        engine = FakeEngine()
+        engine.fails_after = 3
+        return engine
+
+    with SocketServer(failing_engine) as server, openai.OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
+        with client.responses.stream(model=MODEL, input="Hi") as stream:
+            kinds = [event.type for event in stream]
+        assert kinds[0] == "response.created" and kinds[-2:] == ["error", "response.failed"]

@@ -1,5 +1,8 @@
 """Errors in Anthropic's envelope: {"type": "error", "error": {"type", "message"}, "request_id"}."""
 
+from typing import Any
+
+import msgspec
 from starlette.responses import Response
 
 from octavo.server.errors import ApiError
@@ -28,8 +31,14 @@ def error_reply(error: ApiError, request_id: str) -> MessagesErrorReply:
     return MessagesErrorReply(error=MessagesError(type=kind, message=error.shown_message), request_id=request_id)
 
 
-def error_response(error: ApiError, path: str, request_id: str) -> Response:
-    """The reply to a request of `path`, in the envelope that its clients expect."""
+def error_body(error: ApiError, path: str, request_id: str) -> dict[str, Any]:
+    """What a request of `path` is told, in the envelope that its clients expect."""
     if not is_messages_path(path):
-        return error.response()
-    return Response(to_json(error_reply(error, request_id)), error.status, error.headers, "application/json")
+        return error.body()
+    body: dict[str, Any] = msgspec.to_builtins(error_reply(error, request_id))
+    return body
+
+
+def error_response(error: ApiError, path: str, request_id: str) -> Response:
+    """The reply that says it."""
+    return Response(to_json(error_body(error, path, request_id)), error.status, error.headers, "application/json")
