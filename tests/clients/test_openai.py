@@ -65,7 +65,7 @@ def test_a_small_model_calls_a_typed_function_when_it_wants_to(smollm2: str) -> 
         spoken = client.chat.completions.parse(messages=hello, **options).choices[0]
         assert "Paris" in spoken.message.content and spoken.finish_reason == "stop" and not spoken.message.tool_calls
         hot = client.chat.completions.create(
-            **{**options, "temperature": 1.5}, messages=EXAMPLE, n=4, seed=1, max_tokens=80
+            **{**options, "temperature": 1}, messages=EXAMPLE, n=4, seed=1, max_tokens=80
         )
     arguments = [each.function.arguments for choice in hot.choices for each in choice.message.tool_calls or ()]
     assert arguments and all(Weather.model_validate_json(each) for each in arguments)
@@ -77,3 +77,17 @@ def test_a_small_model_gives_a_typed_answer(smollm2: str) -> None:
             model="smollm2", messages=MESSAGES, response_format=Weather, temperature=1, seed=1
         )
     assert isinstance(answer.choices[0].message.parsed, Weather)
+
+
+def test_a_strict_function_that_calls_cannot_be_held_to_is_refused(smollm2: str) -> None:
+    function = {
+        "name": "f",
+        "strict": True,
+        "parameters": {"properties": {"day": {"type": "string", "format": "dawn"}}},
+    }
+    with openai.OpenAI(base_url=smollm2, api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.BadRequestError, match="Unknown format: dawn") as raised:
+            client.chat.completions.create(
+                model="smollm2", messages=MESSAGES, tools=[{"type": "function", "function": function}]
+            )
+        assert raised.value.param == "tools"

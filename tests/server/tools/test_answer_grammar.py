@@ -50,9 +50,9 @@ def free(tool_format: ToolFormat, is_parallel: bool = True, **options: bool) -> 
     return compiled(free_answer(tool_format.syntax, rules, **options))
 
 
-def compiled(grammar: str) -> llguidance.LLMatcher:
+def compiled(grammar: str, words: Any = "byte") -> llguidance.LLMatcher:
     matcher = llguidance.LLMatcher
-    made = matcher(llguidance.LLTokenizer("byte"), matcher.grammar_from_lark(grammar))
+    made = matcher(llguidance.LLTokenizer(words), matcher.grammar_from_lark(grammar))
     assert not made.get_error()
     return made
 
@@ -201,11 +201,8 @@ def test_markers_that_are_special_tokens(is_reasoning_open: bool) -> None:
     opening, closing, think, end_think = ([token_id] for token_id in range(256, 260))
     ids = {"<tool_call>": 256, "</tool_call>": 257, "<think>": 258, "</think>": 259}
     rules = CallRules(functions=FUNCTIONS, is_parallel=True, special_token_ids=ids)
-    text = free_answer(HERMES.syntax, rules, has_reasoning=True, is_reasoning_open=is_reasoning_open)
-    matcher = llguidance.LLMatcher
-    words: Any = _Words()
-    beginning = matcher(llguidance.LLTokenizer(words), matcher.grammar_from_lark(text))
-    assert not beginning.get_error()
+    grammar = free_answer(HERMES.syntax, rules, has_reasoning=True, is_reasoning_open=is_reasoning_open)
+    beginning = compiled(grammar, _Words())
 
     def accepted(*parts: str | list[int]) -> bool:
         first: list[int] = [] if is_reasoning_open else think
@@ -215,8 +212,17 @@ def test_markers_that_are_special_tokens(is_reasoning_open: bool) -> None:
 
     call = f"\n{json_call(FIND)}\n"
     assert accepted("Hm <tool_call>", end_think, "\n\nSo", opening, call, closing, opening, call, closing, "\n")
+    assert not accepted("Hm</think>") and not accepted("Hm</think>", end_think)
     assert accepted("Hm") and accepted("Hm", end_think, "Hello")
     assert not accepted("Hm", end_think, f"<tool_call>{call}")
     assert not accepted("Hm", end_think, opening, call, closing, f"\n<tool_call>{call}")
     assert not accepted("Hm", opening, call, closing)  # what is special is not thought
     assert not accepted("Hm", end_think, opening, f"\n{json_call(WRONG[0])}\n", closing)
+
+
+def test_open_reasoning_ends_with_its_special_token() -> None:
+    rules = CallRules(functions=FUNCTIONS, is_parallel=True, special_token_ids={"</think>": 259})
+    grammar = compiled(forced_answer(HERMES.syntax, rules, is_reasoning_open=True), _Words())
+    call = list(written(HERMES, [NOW]).encode())
+    assert grammar.validate_tokens(list(b"Hm</think>")) == len(b"Hm</think")  # as text it would be taken for the end
+    assert grammar.consume_tokens([*b"Hm", 259, *b"\n", *call]) and grammar.is_accepting()

@@ -1,18 +1,20 @@
 """Grammars of whole answers: calls and nothing else, or text up to where the model begins a call.
 
     forced   calls
-    free     text | (text marker calls)* text         a bare format: calls | text marker calls | text
+    free     (text marker calls)* text, or where calls are not parallel: text marker calls | text
+    bare     calls | text marker calls | text, for formats whose calls begin an answer without a marker
 
-Before either, reasoning: where the prompt has opened it, what is left of it. A text never holds what the parser of
+Before each, reasoning: where the prompt has opened it, what is left of it. A text never holds what the parser of
 calls would take for one, so nothing that is called escapes the grammar.
 """
 
 from octavo.server.reasoning import CLOSING, OPENING
 from octavo.server.tools.grammar import CallRules, CallSyntax, literal
 
-_BLANK = r"BLANK: /[\s\x1c-\x1f]*/"
-"""What Python takes for white space."""
-_ANY = "ANY: /(?s:.*)/"
+_SHARED = rf"""ANY: /(?s:.*)/
+BLANK: /[\s\x1c-\x1f]*/
+THOUGHT: ANY & ~(ANY {literal(CLOSING)} ANY)"""
+"""BLANK is what Python takes for white space."""
 
 
 def forced_answer(syntax: CallSyntax, rules: CallRules, *, is_reasoning_open: bool = False) -> str:
@@ -24,7 +26,7 @@ def forced_answer(syntax: CallSyntax, rules: CallRules, *, is_reasoning_open: bo
         assert syntax.marker is not None
         lines.append(f"answer: {_forced_run(syntax, rules)}")
         lines.append(f"framed: {rules.marker(syntax.marker)} calls")
-    return "\n".join([*lines, _ANY, _BLANK, _reasoning(rules), syntax.write_calls(rules), ""])
+    return "\n".join([*lines, _SHARED, _reasoning(rules), syntax.write_calls(rules), ""])
 
 
 def free_answer(
@@ -32,9 +34,9 @@ def free_answer(
 ) -> str:
     """The grammar of an answer that may call. Reasoning that does not end is an answer too."""
     if is_reasoning_open:
-        start = "reasoning answer | ANY"
+        start = "reasoning answer | THOUGHT"
     elif has_reasoning:
-        start = "answer | opening reasoning answer | opening ANY"
+        start = "answer | opening reasoning answer | opening THOUGHT"
     else:
         start = "answer"
     lines = [
@@ -47,7 +49,7 @@ def free_answer(
     if syntax.marker is not None:
         lines.append(_up_to("framed_opening", "TEXT", syntax.marker, rules))
         lines.append("framed: framed_opening calls")
-    return "\n".join([*lines, _ANY, _BLANK, _reasoning(rules), syntax.write_calls(rules), ""])
+    return "\n".join([*lines, _SHARED, _reasoning(rules), syntax.write_calls(rules), ""])
 
 
 def _forced_run(syntax: CallSyntax, rules: CallRules) -> str:
@@ -75,7 +77,7 @@ def _text(syntax: CallSyntax, *, has_reasoning: bool) -> str:
 
 
 def _reasoning(rules: CallRules) -> str:
-    return _up_to("reasoning", "ANY", CLOSING, rules)
+    return _up_to("reasoning", "THOUGHT", CLOSING, rules)
 
 
 def _up_to(rule: str, text: str, marker: str, rules: CallRules) -> str:
