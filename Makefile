@@ -8,7 +8,7 @@ ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attenti
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test asan lint format bench bench-attention gpu peers compare clean
+.PHONY: help serve test asan lint format bench bench-attention gpu peers compare clients clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ peers: $(VENV)/.installed ## Install the engines to compare with, and convert th
 
 compare: $(VENV)/.installed ## Measure Octavo beside its peers into bench/results and docs/comparison.md
 	$(BIN)/python bench/compare.py $(COMPARE)
+
+clients: $(VENV)/.installed-dev ## Run openai for Node, litellm and lm-eval against the default model, each installed under build/clients
+	$(BIN)/octavo pull smollm2
+	$(BIN)/python tests/clients/manual/run.py $(CLIENTS)
 
 clean: ## Remove the environment and everything built
 	rm -rf $(VENV) build src/octavo/_native*.so

@@ -56,12 +56,20 @@ def test_reasoning_is_looked_for(template: str, plain: dict[str, int], option: s
     assert answer_format(template, {}, plain, reasoning_parser=option).has_reasoning is has_reasoning
 
 
-def test_grammar_is_for_forced_calls_alone() -> None:
+def test_grammar_is_for_forced_calls_and_strict_functions() -> None:
     read = answer_format(tool_templates.MISTRAL, {"[TOOL_CALLS]": 9}, {})
     assert read.call_grammar(None, is_reasoning_open=False) is None
     assert read.call_grammar(USE, is_reasoning_open=False) is None
     forced = ToolUse(functions=USE.functions, forced=USE.functions)
     text = read.call_grammar(forced, is_reasoning_open=False)
-    assert text is not None and text.startswith("start: calls\ncalls: <[9]>")
+    assert text is not None and text.startswith("start: answer\nanswer: framed\nframed: <[9]>")
     text = read.call_grammar(forced, is_reasoning_open=True)
     assert text is not None and text.startswith("start: reasoning")
+    strict = ToolUse(functions=[Function(name="f", strict=True)])
+    text = read.call_grammar(strict, is_reasoning_open=False)
+    assert text is not None and "framed_opening: TEXT <[9]>" in text and "opening reasoning" not in text
+    thinks = answer_format(tool_templates.QWEN3, {}, {"<think>": 1})
+    text = thinks.call_grammar(strict, is_reasoning_open=False)
+    assert text is not None and "opening reasoning answer" in text
+    text = thinks.call_grammar(strict, is_reasoning_open=True)
+    assert text is not None and text.startswith("start: reasoning answer")

@@ -313,11 +313,29 @@ def test_forced_calls_are_held_to_a_grammar() -> None:
     assert choice["message"]["reasoning"] == "Hm." and choice["finish_reason"] == "tool_calls"
     grammar = server.engine.calls[-1][1].structured_outputs.grammar
     assert grammar.startswith("start: reasoning") and "(" in grammar.partition("call:")[0].partition("calls:")[2]
+    assert "TEXT" not in grammar
     named = {"type": "function", "function": {"name": "get_time"}}
     server.chat("Hi", tools=[WEATHER, TIME], tool_choice=named)
     grammar = server.engine.calls[-1][1].structured_outputs.grammar
     assert "get_weather" not in grammar and "(" not in grammar.partition("call:")[0].partition("calls:")[2]
     server.chat("Hi", tools=[WEATHER, TIME])
+    assert server.engine.calls[-1][1].structured_outputs is None
+
+
+def test_strict_functions_are_held_to_their_schemas_where_the_model_decides() -> None:
+    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}
+    loose = {"type": "function", "function": {**WEATHER["function"], "name": "look"}}
+    server = serving(tool_templates.QWEN3, f"So:\n{TWO_CALLS}")
+    [choice] = server.chat("Hi", tools=[strict, loose, TIME], tool_choice="auto")["choices"]
+    assert choice["message"]["content"] == "So:" and len(choice["message"]["tool_calls"]) == 2
+    grammar = server.engine.calls[-1][1].structured_outputs.grammar
+    assert '"place"' in grammar.partition("arguments_1: ")[0] and "place" not in grammar.partition("arguments_1: ")[2]
+    assert "framed* TEXT" in grammar and "opening reasoning answer" in grammar
+    server.chat("Hi", tools=[strict], parallel_tool_calls=False)
+    assert "framed | TEXT" in server.engine.calls[-1][1].structured_outputs.grammar
+    server.chat("Hi", tools=[strict, loose], tool_choice={"type": "function", "function": {"name": "look"}})
+    assert '"place"' in server.engine.calls[-1][1].structured_outputs.grammar
+    server.chat("Hi", tools=[strict], tool_choice="none")
     assert server.engine.calls[-1][1].structured_outputs is None
 
 

@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 from server.conftest import MODEL, InProcess, chat_body
-from server.fake_engine import BOS, FakeEngine
+from server.fake_engine import BOS, TEMPLATE, FakeEngine
 from server.test_errors import check_envelope
 
 import octavo
@@ -23,6 +23,7 @@ ROUTES = [
     ("POST", "/v1/embeddings"),
     ("POST", "/tokenize"),
     ("POST", "/detokenize"),
+    ("GET", "/tokenizer_info"),
     ("GET", "/metrics"),
     ("GET", "/version"),
     ("GET", "/docs"),
@@ -82,6 +83,11 @@ def test_tokenize_and_back(server: InProcess) -> None:
     plain = server.post("/tokenize", {"prompt": "a", "add_special_tokens": False}).json()
     assert (plain["tokens"], plain["token_strs"]) == ([97], None)
     assert server.post("/detokenize", {"tokens": []}).json() == {"prompt": ""}
+
+
+def test_tokenizer_info(server: InProcess) -> None:
+    info = server.get("/tokenizer_info").json()
+    assert info == {"bos_token": "<bos>", "eos_token": "<eos>", "chat_template": TEMPLATE}
 
 
 def test_tokenize_a_conversation(server: InProcess) -> None:
@@ -152,6 +158,7 @@ def test_openapi_document_describes_every_route(server: InProcess) -> None:
         "/v1/models",
         "/v1/models/{model}",
         "/tokenize",
+        "/tokenizer_info",
         "/detokenize",
         "/health",
         "/health/ready",

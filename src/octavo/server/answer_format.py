@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from octavo.config.server_config import ServerConfig
 from octavo.server.answer_parser import AnswerParser
 from octavo.server.reasoning import CLOSING, OPENING, ReasoningParser
+from octavo.server.tools.answer_grammar import forced_answer, free_answer
 from octavo.server.tools.format import ToolFormat
-from octavo.server.tools.grammar import ForcedCalls, whole_grammar
+from octavo.server.tools.grammar import CallRules
 from octavo.server.tools.registry import find_format
 from octavo.server.tools.tool_use import ToolUse
 from octavo.tokenizer.tokenizer import Tokenizer
@@ -43,13 +44,15 @@ class AnswerFormat:
         return tuple(self.special_token_ids[text] for text in markers if text in self.special_token_ids)
 
     def call_grammar(self, use: ToolUse | None, *, is_reasoning_open: bool) -> str | None:
-        """The Lark grammar of an answer that has to be a call; None where the model decides."""
-        if use is None or not use.forced:
+        """The Lark grammar of an answer that has to be a call, or may be one of a strict function; None for any answer."""
+        if use is None or not (use.forced or use.has_strict):
             return None
-        forced = ForcedCalls(
-            functions=use.forced, is_parallel=use.is_parallel, special_token_ids=self.special_token_ids
+        rules = CallRules(functions=use.held(), is_parallel=use.is_parallel, special_token_ids=self.special_token_ids)
+        if use.forced:
+            return forced_answer(self.tools.syntax, rules, is_reasoning_open=is_reasoning_open)
+        return free_answer(
+            self.tools.syntax, rules, has_reasoning=self.has_reasoning, is_reasoning_open=is_reasoning_open
         )
-        return whole_grammar(self.tools.grammar_rules(forced), is_reasoning_open=is_reasoning_open)
 
 
 def read_answer_format(config: ServerConfig, tokenizer: Tokenizer, template_source: str) -> AnswerFormat:

@@ -37,6 +37,7 @@ from octavo.server.replies import (
     ModelCard,
     ModelList,
     TokenizeReply,
+    TokenizerInfo,
     Version,
 )
 from octavo.server.request_record import Reporter
@@ -44,7 +45,7 @@ from octavo.server.responses.endpoint import delete_response, fetch_response, re
 from octavo.server.responses.replies import ModelResponse, ResponseDeleted, ResponseEvent
 from octavo.server.responses.schema import ResponsesRequest
 from octavo.server.schemas import ChatCompletionRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
-from octavo.server.tokenize import detokenize, tokenize
+from octavo.server.tokenize import detokenize, tokenize, tokenizer_info
 
 _ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _BODY_ERRORS = (400, 401, 404, 408, 413, 415)
@@ -165,6 +166,11 @@ def _add_tokens(app: FastAPI, context: ServerContext) -> None:
     async def detokenize_ids(request: Request) -> Response:
         """Token ids to text."""
         return await detokenize(context, request)
+
+    @app.get("/tokenizer_info", responses=responses(TokenizerInfo, 401))
+    async def describe_tokenizer() -> Response:
+        """The tokenizer's special texts, and the chat template."""
+        return json_response(tokenizer_info(context))
 
 
 def _add_models(app: FastAPI, context: ServerContext) -> None:

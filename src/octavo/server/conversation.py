@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from octavo.core.errors import InvalidRequestError, NotBuiltError, OctavoError
+from octavo.core.errors import InvalidRequestError, OctavoError
 from octavo.core.sampling_params import MAX_LOGPROBS, SamplingParams
 from octavo.core.structured_outputs import StructuredOutputs
 from octavo.server.answer_parser import AnswerParser
@@ -33,7 +33,7 @@ async def ask_conversation(
 ) -> AskedConversation:
     """Check everything, take a place in the queue, then write and tokenise the prompt.
 
-    Raises `InvalidRequestError`, `NotBuiltError` or `QueueFullError`.
+    Raises `InvalidRequestError` or `QueueFullError`.
     """
     use = read_tool_use(request.tools, request.tool_choice, request.parallel_tool_calls)
     params = _params(context, request, use)
@@ -41,7 +41,7 @@ async def ask_conversation(
     visit.enter(context.engine, params.n)
     prompt = await _prompt(context, request, use)
     is_open = params.structured_outputs is None and context.answer_format.is_reasoning_open(prompt.text)
-    params = _with_calls_forced(context, params, use, is_reasoning_open=is_open)
+    params = _with_calls_held(context, params, use, is_reasoning_open=is_open)
     call = GenerationCall(
         id=answer_id,
         prompts=[prompt.token_ids],
@@ -119,10 +119,10 @@ def _template_kwargs(context: ServerContext, request: ChatCompletionRequest) -> 
     return {**given, "reasoning_effort": effort}
 
 
-def _with_calls_forced(
+def _with_calls_held(
     context: ServerContext, params: SamplingParams, use: ToolUse | None, *, is_reasoning_open: bool
 ) -> SamplingParams:
-    """Held to tool calls, where the request asks for one. Raises `InvalidRequestError` or `NotBuiltError`."""
+    """Held to tool calls, where the request asks for one or has strict functions. Raises `InvalidRequestError`."""
     if use is None:
         return params
     if params.structured_outputs is not None:
@@ -132,10 +132,6 @@ def _with_calls_forced(
             param="tools",
         )
     grammar = context.answer_format.call_grammar(use, is_reasoning_open=is_reasoning_open)
-    if grammar is not None:
-        return msgspec.structs.replace(params, structured_outputs=StructuredOutputs(grammar=grammar))
-    if any(function.strict for function in use.functions):
-        raise NotBuiltError(
-            "strict functions with tool_choice=auto are not built yet; leave strict out, or force a call", param="tools"
-        )
-    return params
+    if grammar is None:
+        return params
+    return msgspec.structs.replace(params, structured_outputs=StructuredOutputs(grammar=grammar))

@@ -36,6 +36,7 @@ _DOCUMENTED: tuple[type[msgspec.Struct], ...] = (
     replies.ModelList,
     replies.TokenizeReply,
     replies.DetokenizeReply,
+    replies.TokenizerInfo,
     replies.Version,
     replies.Health,
     replies.ErrorReply,

@@ -185,6 +185,12 @@ class DetokenizeReply(msgspec.Struct, kw_only=True):
     prompt: str
 
 
+class TokenizerInfo(msgspec.Struct, kw_only=True):
+    bos_token: str | None
+    eos_token: str | None
+    chat_template: str | None
+
+
 class Version(msgspec.Struct, kw_only=True):
     version: str
 

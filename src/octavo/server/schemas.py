@@ -110,7 +110,7 @@ class Function(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     parameters: dict[str, Any] | None = None
     """A JSON schema of an object; without one, any object."""
     strict: bool | None = None
-    """Arguments that do not fit the schema are made impossible."""
+    """Arguments that do not fit the schema are made impossible; a schema that calls cannot be held to is refused."""
 
 
 class Tool(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -45,20 +45,21 @@ def _of_schema(given: JsonSchema) -> StructuredOutputs:
         return StructuredOutputs(json_object=True)
     outputs = StructuredOutputs(json=given.schema)  # bounds its depth
     if given.strict:
-        _refuse_unknown_keywords(given.schema)
+        refuse_unknown_keywords(given.schema, "response_format.json_schema.schema", param="response_format")
     return outputs
 
 
-def _refuse_unknown_keywords(schema: dict[str, Any]) -> None:
+def refuse_unknown_keywords(schema: dict[str, Any], where: str, *, param: str) -> None:
+    """What `strict` asks for. Raises `InvalidRequestError` for a keyword that answers cannot be held to."""
     for name in schema:
         if name not in _KEYWORDS:
             raise InvalidRequestError(
-                f"response_format.json_schema.schema has the keyword {name!r}, which strict=true does not allow; "
+                f"{where} has the keyword {name[:200]!r}, which strict=true does not allow; "
                 "leave it out, or set strict=false to have it taken for a note",
-                param="response_format",
+                param=param,
             )
     for part in _parts(schema):
-        _refuse_unknown_keywords(part)
+        refuse_unknown_keywords(part, where, param=param)
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""/tokenize and /detokenize."""
+"""/tokenize, /detokenize and /tokenizer_info."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from octavo.server.chat_prompt import chat_prompt
 from octavo.server.context import ServerContext
 from octavo.server.disconnect import until_disconnect
 from octavo.server.models import check_model
-from octavo.server.replies import DetokenizeReply, TokenizeReply
+from octavo.server.replies import DetokenizeReply, TokenizeReply, TokenizerInfo
 from octavo.server.schemas import DetokenizeRequest, TokenizeRequest
 
 
@@ -47,6 +47,16 @@ async def detokenize(context: ServerContext, http: Request) -> Response:
         raise
     text = await asyncio.to_thread(context.tokenizer.decode, token_ids, skip_special_tokens=False)
     return json_response(DetokenizeReply(prompt=text))
+
+
+def tokenizer_info(context: ServerContext) -> TokenizerInfo:
+    """What a client needs that tokenises here rather than by itself."""
+    tokenizer, template = context.tokenizer, context.engine.front_end.chat_template
+    bos, eos = (
+        None if token is None else tokenizer.id_to_token(token)
+        for token in (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    )
+    return TokenizerInfo(bos_token=bos, eos_token=eos, chat_template=template.source if template else None)
 
 
 async def _token_ids(context: ServerContext, request: TokenizeRequest) -> list[int]:

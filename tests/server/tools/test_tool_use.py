@@ -38,7 +38,11 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"tools": [tool(parameters={"type": "array"})]}, "tools[0].function.parameters"),
     ({"tools": [tool(parameters={"title": "x" * MAX_TOOLS_BYTES})]}, "tools"),
     ({"tools": [tool(strict="yes")]}, "tools[0].function.strict"),
-    ({"tools": [tool(strict=True)]}, "tools"),
+    ({"tools": [tool(strict=True, parameters={"not": {}})]}, "tools[0].function.parameters"),
+    (
+        {"tools": [tool(strict=True, parameters={"properties": {"a": {"if": {}}}})], "tool_choice": "required"},
+        "tools[0].function.parameters",
+    ),
     ({"tools": [tool()], "tool_choice": "any"}, "tool_choice"),
     ({"tools": [tool()], "tool_choice": 1}, "tool_choice"),
     ({"tools": [tool()], "tool_choice": {}}, "tool_choice.type"),

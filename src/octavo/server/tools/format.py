@@ -7,7 +7,7 @@ from typing import Any
 
 from octavo.server.schemas import Function
 from octavo.server.tools.frame import Frame
-from octavo.server.tools.grammar import ForcedCalls
+from octavo.server.tools.grammar import CallSyntax
 from octavo.server.tools.parser import ToolCallParser
 
 Message = Mapping[str, Any]
@@ -26,8 +26,7 @@ class ToolFormat:
     matches: Callable[[str], bool]
     """Whether the source of a chat template is of this kind."""
     frame: Frame
-    grammar_rules: Callable[[ForcedCalls], str]
-    """Lark rules, of which `calls` is an answer that calls."""
+    syntax: CallSyntax
     markers: tuple[str, ...] = ()
     """Texts that may be special tokens of the tokenizer, and then must be seen in the answer all the same."""
     new_call_id: Callable[[], str] = openai_call_id

@@ -14,7 +14,7 @@ from typing import Any
 from octavo.server.schemas import Function
 from octavo.server.tools.format import Message, ToolFormat
 from octavo.server.tools.frame import Frame
-from octavo.server.tools.grammar import ForcedCalls, json_call, literal
+from octavo.server.tools.grammar import CallRules, CallSyntax, json_call, literal
 from octavo.tokenizer.chat_messages import normalise_messages
 from octavo.tokenizer.content_format import ContentFormat
 
@@ -82,16 +82,16 @@ def _results_message(results: Sequence[Mapping[str, Any]]) -> Message:
     return {"role": "user", "content": json.dumps({"tool_results": results}, ensure_ascii=False)}
 
 
-def _grammar_rules(forced: ForcedCalls) -> str:
-    calls = forced.repeated("call", literal(", "))
+def _write_calls(rules: CallRules) -> str:
+    calls = rules.repeated("call", literal(", "))
     opening, closing = literal('{"tool_calls": ['), literal("]}")
-    return f"calls: {opening} {calls} {closing}\n{forced.call_rules(json_call)}"
+    return f"calls: {opening} {calls} {closing}\n{rules.call_rules(json_call)}"
 
 
 GENERIC_JSON = ToolFormat(
     name="json",
     matches=lambda template_source: True,
     frame=Frame(opening=("{", '"tool_calls"', ":", "["), closing=("]", "}"), separator=",", is_only_at_start=True),
-    grammar_rules=_grammar_rules,
+    syntax=CallSyntax(write_calls=_write_calls, is_bare_at_start=True),
     write_messages=_write_messages,
 )

@@ -1,4 +1,4 @@
-"""Grammars that make an answer tool calls and nothing else, in llguidance's dialect of Lark."""
+"""Grammars of tool calls, in llguidance's dialect of Lark: what every format makes its own from."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +10,8 @@ from octavo.tokenizer.grammar import JSON_OPTIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForcedCalls:
-    """What an answer has to be: one call of one of `functions`, or several."""
+class CallRules:
+    """What is called: one of `functions`, or several, in an answer of a model with these special tokens."""
 
     functions: Sequence[Function]
     is_parallel: bool
@@ -36,6 +36,22 @@ class ForcedCalls:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSyntax:
+    """`marker calls (separator marker calls)*`, as an answer that calls is written."""
+
+    write_calls: Callable[[CallRules], str]
+    """Lark rules, of which `calls` is what one marker stands before."""
+    marker: str | None = None
+    separator: str | None = None
+    """None: the marker is not repeated."""
+    is_bare_at_start: bool = False
+    """An answer may begin with `calls`, and begins with «{» only then."""
+
+    def __post_init__(self) -> None:
+        assert self.is_bare_at_start or self.marker is not None
+
+
 def literal(text: str) -> str:
     """`text` as a Lark string."""
     return json.dumps(text)
@@ -44,13 +60,6 @@ def literal(text: str) -> str:
 def json_call(name: str, arguments: str, *, key: str = "arguments") -> str:
     """A call as one JSON object."""
     return f"{literal(json.dumps({'name': name})[:-1] + f', {json.dumps(key)}: ')} {arguments} {literal('}')}"
-
-
-def whole_grammar(rules: str, *, is_reasoning_open: bool = False) -> str:
-    """The grammar of an answer that is the `calls` of `rules`, after what is left of its reasoning where that is open."""
-    if not is_reasoning_open:
-        return f"start: calls\n{rules}\n"
-    return f'start: reasoning /\\s*/ calls\nreasoning[suffix="</think>"]: /(?s:.*)/\n{rules}\n'
 
 
 def _schema(function: Function) -> dict[str, Any]:

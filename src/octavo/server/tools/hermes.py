@@ -2,7 +2,7 @@
 
 from octavo.server.tools.format import ToolFormat
 from octavo.server.tools.frame import Frame
-from octavo.server.tools.grammar import ForcedCalls, json_call, literal
+from octavo.server.tools.grammar import CallRules, CallSyntax, json_call, literal
 
 _OPENING, _CLOSING = "<tool_call>", "</tool_call>"
 _OTHER_BODY = "<function="
@@ -13,22 +13,15 @@ def _matches(template_source: str) -> bool:
     return _OPENING in template_source and _OTHER_BODY not in template_source
 
 
-def _grammar_rules(forced: ForcedCalls) -> str:
+def _write_calls(rules: CallRules) -> str:
     newline = literal("\n")
-    opening, closing = forced.marker(_OPENING), forced.marker(_CLOSING)
-    return "\n".join(
-        (
-            f"calls: {forced.repeated('framed', newline)}",
-            f"framed: {opening} {newline} call {newline} {closing}",
-            forced.call_rules(json_call),
-        )
-    )
+    return f"calls: {newline} call {newline} {rules.marker(_CLOSING)}\n{rules.call_rules(json_call)}"
 
 
 HERMES = ToolFormat(
     name="hermes",
     matches=_matches,
     frame=Frame(opening=(_OPENING,), closing=(_CLOSING,)),
-    grammar_rules=_grammar_rules,
+    syntax=CallSyntax(write_calls=_write_calls, marker=_OPENING, separator="\n"),
     markers=(_OPENING, _CLOSING),
 )

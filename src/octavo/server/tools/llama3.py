@@ -4,7 +4,7 @@ from functools import partial
 
 from octavo.server.tools.format import ToolFormat
 from octavo.server.tools.frame import Frame
-from octavo.server.tools.grammar import ForcedCalls, json_call, literal
+from octavo.server.tools.grammar import CallRules, CallSyntax, json_call, literal
 
 _PYTHON_TAG = "<|python_tag|>"
 _INSTRUCTION = '{"name": function name, "parameters":'
@@ -15,19 +15,15 @@ def _matches(template_source: str) -> bool:
     return _PYTHON_TAG in template_source or _INSTRUCTION in template_source
 
 
-def _grammar_rules(forced: ForcedCalls) -> str:
-    return "\n".join(
-        (
-            f"calls: {forced.repeated('call', literal('; '))}",
-            forced.call_rules(partial(json_call, key="parameters")),
-        )
-    )
+def _write_calls(rules: CallRules) -> str:
+    calls = rules.repeated("call", literal("; "))
+    return f"calls: {calls}\n{rules.call_rules(partial(json_call, key='parameters'))}"
 
 
 LLAMA3 = ToolFormat(
     name="llama3",
     matches=_matches,
     frame=Frame(opening=(_PYTHON_TAG,), separator=";", is_bare_at_start=True),
-    grammar_rules=_grammar_rules,
+    syntax=CallSyntax(write_calls=_write_calls, marker=_PYTHON_TAG, is_bare_at_start=True),
     markers=(_PYTHON_TAG,),
 )

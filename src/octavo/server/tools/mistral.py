@@ -6,7 +6,7 @@ import string
 from octavo.server.tools.calls import MarkedCall
 from octavo.server.tools.format import ToolFormat
 from octavo.server.tools.frame import Frame
-from octavo.server.tools.grammar import ForcedCalls, json_call, literal
+from octavo.server.tools.grammar import CallRules, CallSyntax, json_call, literal
 
 _TOOL_CALLS, _CALL_ID, _ARGS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
 _CALL_ID_CHARS = string.ascii_letters + string.digits
@@ -25,25 +25,23 @@ def _matches_marked(template_source: str) -> bool:
     return _TOOL_CALLS in template_source and _ARGS in template_source
 
 
-def _list_rules(forced: ForcedCalls) -> str:
-    opening = f"{forced.marker(_TOOL_CALLS)} {literal(' ')}? {literal('[')}"
-    calls = forced.repeated("call", literal(", "))
-    return f"calls: {opening} {calls} {literal(']')}\n{forced.call_rules(json_call)}"
+def _write_list(rules: CallRules) -> str:
+    calls = rules.repeated("call", literal(", "))
+    return f"calls: {literal(' ')}? {literal('[')} {calls} {literal(']')}\n{rules.call_rules(json_call)}"
 
 
-def _marked_rules(forced: ForcedCalls) -> str:
+def _write_marked(rules: CallRules) -> str:
     def write_call(name: str, arguments: str) -> str:
-        return f"{forced.marker(_TOOL_CALLS)} {literal(name)} {forced.marker(_ARGS)} {arguments}"
+        return f"{literal(name)} {rules.marker(_ARGS)} {arguments}"
 
-    calls = "call+" if forced.is_parallel else "call"
-    return f"calls: {calls}\n{forced.call_rules(write_call)}"
+    return f"calls: call\n{rules.call_rules(write_call)}"
 
 
 MISTRAL = ToolFormat(
     name="mistral",
     matches=_matches_list,
     frame=Frame(opening=(_TOOL_CALLS, "["), closing=("]",), separator=","),
-    grammar_rules=_list_rules,
+    syntax=CallSyntax(write_calls=_write_list, marker=_TOOL_CALLS),
     markers=(_TOOL_CALLS,),
     new_call_id=_new_call_id,
 )
@@ -51,7 +49,7 @@ MISTRAL_ARGS = ToolFormat(
     name="mistral_args",
     matches=_matches_marked,
     frame=Frame(opening=(_TOOL_CALLS,), make_call=MarkedCall),
-    grammar_rules=_marked_rules,
+    syntax=CallSyntax(write_calls=_write_marked, marker=_TOOL_CALLS, separator=""),
     markers=(_TOOL_CALLS, _CALL_ID, _ARGS),
     new_call_id=_new_call_id,
 )

@@ -8,6 +8,7 @@ import msgspec
 
 from octavo.core.errors import InvalidRequestError, NotBuiltError
 from octavo.server.schemas import AllowedToolsChoice, Function, NamedToolChoice, Tool, ToolChoice
+from octavo.server.structured import refuse_unknown_keywords
 
 MAX_TOOLS_BYTES = 1 << 18
 """Of all declarations together, as JSON."""
@@ -21,6 +22,16 @@ class ToolUse:
     forced: Sequence[Function] = ()
     is_parallel: bool = True
     """False: one call at most."""
+
+    @property
+    def has_strict(self) -> bool:
+        return any(function.strict for function in self.functions)
+
+    def held(self) -> list[Function]:
+        """The functions that a grammar holds calls to: where the model decides, those not strict take any object."""
+        if self.forced:
+            return list(self.forced)
+        return [function if function.strict else Function(name=function.name) for function in self.functions]
 
     def for_template(self) -> list[dict[str, Any]]:
         """The tools as chat templates read them."""
@@ -85,6 +96,8 @@ def _check(functions: Sequence[Function]) -> None:
                 f'{where}.parameters.type={str(kind)[:64]!r}; arguments are a JSON object, so only "object" is allowed',
                 param=f"{where}.parameters",
             )
+        if function.strict:
+            refuse_unknown_keywords(function.parameters or {}, f"{where}.parameters", param=f"{where}.parameters")
 
 
 def _as_given(function: Function) -> dict[str, Any]:
