@@ -83,4 +83,5 @@ def test_tools(tool: Tool, script: Script) -> None:
 def test_a_small_model(tmp_path: Path, smollm2: str) -> None:
     tool = Tool(tmp_path, smollm2, "smollm2")
     assert "Paris" in tool.prompt("-o", "temperature", "0", "What is the capital of France?")
-    Weather.model_validate_json(tool.prompt("--schema", json.dumps(Weather.model_json_schema()), QUESTION))
+    schema = json.dumps(Weather.model_json_schema())
+    Weather.model_validate_json(tool.prompt("-o", "seed", "1", "--schema", schema, QUESTION))

@@ -2,11 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Weather(BaseModel):
     """The weather of a city."""
+
+    model_config = ConfigDict(extra="forbid")  # a small model would add to it for ever
 
     city: Literal["Paris", "Rome"]
     days: int = Field(ge=1, le=9)
