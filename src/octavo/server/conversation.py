@@ -33,7 +33,7 @@ async def ask_conversation(
 ) -> AskedConversation:
     """Check everything, take a place in the queue, then write and tokenise the prompt.
 
-    Raises `InvalidRequestError` or `QueueFullError`.
+    Raises `InvalidRequestError`, `NotBuiltError` or `QueueFullError`.
     """
     use = read_tool_use(request.tools, request.tool_choice, request.parallel_tool_calls)
     params = _params(context, request, use)
