@@ -22,14 +22,15 @@ LSE = {torch.float32: 1e-5, torch.float16: 4e-5, torch.bfloat16: 6e-3}
 """By what q and k are multiplied in, the largest error of the log-sum-exp: parts of its size, of 1 at least."""
 
 
-def assert_near(got: Tensor, same_precision: Tensor, exact: Tensor, bound: Bound) -> None:
-    """Within the bound, and 1e-5."""
+def assert_near(got: Tensor, same_precision: Tensor, exact: Tensor, bound: Bound, rounded: float = 0.0) -> None:
+    """Within the bound, and 1e-5, and what a number of the size of `rounded` is rounded by in fp32, as a part of the largest value."""
     assert got.shape == exact.shape
     if not exact.numel():
         return
     rounding = torch.finfo(same_precision.dtype).eps / 2 * exact.abs().max()
     error = (same_precision.double() - exact).abs().max()
     allowed = torch.maximum(bound.factor * error, bound.roundings * rounding)
+    allowed += rounded * torch.finfo(torch.float32).eps / 2 * exact.abs().max()
     assert (got.double() - exact).abs().max() <= allowed + 1e-5
 
 

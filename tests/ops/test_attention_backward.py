@@ -47,14 +47,16 @@ def output_gradient(o: torch.Tensor) -> torch.Tensor:
 
 
 def assert_close(problem: Problem) -> None:
-    """Of autograd at the type's precision."""
+    """Of autograd at the type's precision, which keeps the probabilities that attention makes again from a rounded log-sum-exp."""
     built = problem.build()
     do = output_gradient(built.outputs()[0])
+    _, lse_HT = built.formula(torch.float64)
+    largest_lse = float(lse_HT[lse_HT.isfinite()].abs().max()) if lse_HT.isfinite().any() else 0.0
     exact, plain = built.gradients(do, torch.float64), built.gradients(do, torch.float32, problem.dtype)
     for got, want, rough in zip(gradients(built), exact, plain, strict=True):
         assert got.shape == want.shape
         assert got.dtype == problem.dtype
-        assert_near(got, rough.to(problem.dtype), want, GRADIENTS)
+        assert_near(got, rough.to(problem.dtype), want, GRADIENTS, largest_lse)
 
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -69,9 +71,10 @@ def test_gradients_are_accurate(case, dtype, backend):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problem=problems(), dtype=st.sampled_from(DTYPES))
 def test_any_gradient(backend, problem, dtype):
-    """With another request, for the error of autograd not to be luck: where all rows see one key, it is 0."""
+    """Heads of 8 at least and another request, for the error of autograd not to be luck: where all rows see one key, it is 0."""
     assume(problem.options.get("window_left") != 0)
-    assert_close(replace(problem, requests=(*problem.requests, (24, 24)), dtype=dtype))
+    sizes = {"key_size": max(8, problem.key_size), "value_size": max(8, problem.value_size)}
+    assert_close(replace(problem, requests=(*problem.requests, (24, 24)), dtype=dtype, **sizes))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -161,6 +164,7 @@ print(*sorted(seen))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space as Linux does")
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer's allocator ends the process")
 @pytest.mark.skipif(not ops.has_bf16_tiles(), reason="only AMX's kernels take memory that grows with the request")
 def test_memory_that_is_refused_is_an_error_of_that_call():
     # Every large allocation is a mapping of its own: what lies free in a heap would do, too.
