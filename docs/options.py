@@ -76,7 +76,7 @@ def page() -> str:
         "# Options of `octavo serve`",
         "",
         "Written by `python docs/options.py` from the tables that define them; `octavo serve --help` shows the same. `LLM(…)` takes",
-        'the engine\'s by name: `--max-model-len 4K` is `max_model_len="4K"`. Numbers may end in K, M, G (of 1,024) or k, m, g (of',
+        'the engine\'s by name: `--max-model-len 4K` is `max_model_len="4K"`. Whole numbers may end in K, M, G (of 1,024) or k, m, g (of',
         "1,000). What is on can be switched off: `--no-enable-prefix-caching`. «auto» and «—» are decided at start; `octavo info`, with",
         "the engine's options, shows every decision and its reason. An option that is unknown is refused, with the nearest that is known.",
     ]
