@@ -3,12 +3,14 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from server.conftest import InProcess, chat_body
+from server.conftest import InProcess, SocketServer, chat_body
 from server.fake_engine import FakeEngine
 
 from octavo.cli import main
@@ -16,6 +18,7 @@ from octavo.config import EngineConfig
 from octavo.config.quantities import parse_quantity
 from octavo.config.server_config import ServerConfig
 from octavo.engine.async_engine import STOP_TIMEOUT_S
+from octavo.engine.liveness import EngineState
 from octavo.server import listener
 from octavo.server.middleware import OPEN_PATHS
 
@@ -107,6 +110,17 @@ def test_the_container_is_run_as_its_comment_says(serve: Any) -> None:
     [files] = re.findall(r"--ulimit nofile=(\d+)", options)
     assert int(files) >= server.max_connections + listener.OTHER_FILES
     assert f"127.0.0.1:8000:{server.port}" in options
+
+
+def test_the_containers_health_check_tells_ready_from_not() -> None:
+    [command] = re.findall(r"^    CMD (\[.*\])$", read("Containerfile"), re.MULTILINE)
+    _, *arguments = json.loads(command)
+    with SocketServer(FakeEngine) as running:
+        port = running.url.rpartition(":")[2]
+        check = [sys.executable, *(argument.replace("8000", port) for argument in arguments)]
+        assert subprocess.run(check, check=False).returncode == 0
+        running.engine.state = EngineState.STALLED
+        assert subprocess.run(check, check=False, stderr=subprocess.DEVNULL).returncode == 1
 
 
 def test_the_pod_asks_what_the_server_answers(serve: Any) -> None:
