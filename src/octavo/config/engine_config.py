@@ -40,9 +40,11 @@ class EngineConfig:
         choices=("auto", "native", "int8", "bf16"),
     )
     max_model_len: int | str | None = option_field(
-        None, "Longest prompt + output, in tokens; auto: what fits in memory."
+        None, "Longest prompt + output, in tokens; default: the model's context; auto: what fits in memory."
     )
-    max_num_batched_tokens: int | str | None = option_field(None, "Token budget of one step.")
+    max_num_batched_tokens: int | str | None = option_field(
+        None, "Token budget of one step; default: 512 on a CPU, 2048 on a GPU."
+    )
     max_num_seqs: int = option_field(256, "Most requests in one step.")
     max_num_queued_reqs: int = option_field(
         512, "Most sequences that may wait, beyond max_num_seqs; further ones are refused."
