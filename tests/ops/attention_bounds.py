@@ -17,6 +17,8 @@ class Bound(NamedTuple):
 FORWARD, KV_CACHE, KV_CACHE_ALIBI = Bound(2), Bound(3), Bound(5)
 GRADIENTS = Bound(3, roundings=2)
 """δ is made of an output that is rounded."""
+FEW_GRADIENTS = Bound(3, roundings=6)
+"""Of few rows, where dP and δ may happen nearly to cancel, and the error of autograd to be small."""
 
 LSE = {torch.float32: 1e-5, torch.float16: 4e-5, torch.bfloat16: 6e-3}
 """By what q and k are multiplied in, the largest error of the log-sum-exp: parts of its size, of 1 at least."""
