@@ -1,0 +1,120 @@
+"""Figure 13: /health under the worst legal load, the event loop's lag, and what HTTP costs beside the engine alone."""
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bodies import words
+from client import COMPLETIONS, Client, serving
+from finding import Effort, Finding, percentile
+
+from octavo.bench.workload import random_requests
+
+MAX_HEALTH_S, MAX_LAG_S, MIN_THROUGHPUT = 0.1, 0.05, 0.9
+NUM_CLIENTS, INPUT_LEN = 32, 128
+_LARGE_BYTES = 5_000_000
+_ENGINE = ("--kv-cache-memory", "512M", "--max-model-len", "1024", "--threads", "2")
+
+
+async def _lag_s(client: Client) -> float:
+    """The longest since it was last asked for."""
+    return await client.metric("octavo:event_loop_lag_max_seconds")
+
+
+async def _stream_all(client: Client, output_len: int) -> float:
+    """Output tokens a second of as many streams at once as there are clients."""
+    vocabulary = 49_152
+    work = random_requests(NUM_CLIENTS, input_len=INPUT_LEN, output_len=output_len, vocab_size=vocabulary, seed=0)
+
+    async def one(prompt: list[int]) -> None:
+        body = {"prompt": prompt, "max_tokens": output_len, "ignore_eos": True, "temperature": 0}
+        async for _ in client.stream(COMPLETIONS, body):
+            pass
+
+    start_s = time.monotonic()
+    await asyncio.gather(*(one(request.prompt_token_ids) for request in work))
+    return NUM_CLIENTS * output_len / (time.monotonic() - start_s)
+
+
+async def _health_s(client: Client, load: "asyncio.Task[None]") -> list[float]:
+    """How long each /health took while the load ran."""
+    times = []
+    while not load.done():
+        start_s = time.monotonic()
+        (await client.http.get("/health")).raise_for_status()
+        times.append(time.monotonic() - start_s)
+        await asyncio.sleep(0.02)
+    await load
+    return times
+
+
+async def _large(client: Client) -> None:
+    reply = await client.http.post("/tokenize", json={"prompt": "the old house by the sea " * (_LARGE_BYTES // 25)})
+    reply.raise_for_status()
+
+
+async def _worst(client: Client, rounds: int) -> None:
+    """Large bodies, long prompts, bodies of many values, many streams, refused grammars: all at once."""
+    bomb = {"allOf": [{"type": "string", "pattern": f"(a|b)*a(a|b){{{count}}}"} for count in range(1, 40)]}
+    many = [0] * 1_000_000
+    for number in range(rounds):
+        rng = random.Random(number)
+        await asyncio.gather(
+            _large(client),
+            client.http.post("/detokenize", json={"tokens": many}),
+            client.post(COMPLETIONS, {"prompt": "x", "structured_outputs": {"json": bomb}}),
+            *(client.post(COMPLETIONS, {"prompt": words(rng, 500), "max_tokens": 4}) for _ in range(16)),
+            _stream_all(client, 16),
+        )
+
+
+def _engine_alone(output_len: int) -> float:
+    """Output tokens a second by `octavo bench throughput`."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "throughput.json"
+        lengths = ["--num-prompts", NUM_CLIENTS, "--input-len", INPUT_LEN, "--output-len", output_len]
+        command = [sys.executable, "-m", "octavo.cli", "bench", "throughput", "--model", "smollm2", *map(str, lengths)]
+        subprocess.run([*command, *_ENGINE, "--json", str(path)], check=True, capture_output=True)
+        return float(json.loads(path.read_text())["result"]["output_tokens_per_s"])
+
+
+def measure(effort: Effort) -> Finding:
+    output_len = effort.of(128, 16)
+
+    async def main() -> Finding:
+        async with serving(*_ENGINE) as client:
+            await _stream_all(client, 8)
+            await _large(client)
+            await _lag_s(client)
+            await _large(client)
+            lag_tokenise_s = await _lag_s(client)
+            rates = [await _stream_all(client, output_len) for _ in range(effort.of(5))]
+            lag_stream_s = await _lag_s(client)
+            load = asyncio.create_task(_worst(client, effort.of(20)))
+            health_s = await _health_s(client, load)
+        alone = await asyncio.to_thread(lambda: [_engine_alone(output_len) for _ in rates])
+        throughput = percentile(rates, 50) / percentile(alone, 50)
+        return Finding(
+            asked="/health P99 ≤ 100 ms under the worst legal load; event loop lag ≤ 50 ms while 5 MB are tokenised and "
+            "while 32 clients stream; their throughput ≥ 90% of the engine's alone",
+            measured={
+                "health_p50_ms": round(percentile(health_s, 50) * 1e3, 1),
+                "health_p99_ms": round(percentile(health_s, 99) * 1e3, 1),
+                "health_samples": len(health_s),
+                "lag_while_tokenising_ms": round(lag_tokenise_s * 1e3, 1),
+                "lag_while_streaming_ms": round(lag_stream_s * 1e3, 1),
+                "http_tokens_per_s": [round(rate, 1) for rate in rates],
+                "engine_tokens_per_s": [round(rate, 1) for rate in alone],
+                "http_of_engine": round(throughput, 3),
+            },
+            is_met=percentile(health_s, 99) <= MAX_HEALTH_S
+            and max(lag_tokenise_s, lag_stream_s) <= MAX_LAG_S
+            and throughput >= MIN_THROUGHPUT,
+        )
+
+    return asyncio.run(main())
