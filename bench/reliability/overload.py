@@ -71,9 +71,7 @@ def measure(effort: Effort) -> Finding:
                 "reject_p99_ms": round(percentile(rejects_s, 99) * 1e3, 1),
                 "reject_max_ms": round(max(rejects_s) * 1e3, 1),
             },
-            is_met=statuses == {"200", "503"}
-            and max(rejects_s) <= MAX_REJECT_S
-            and goodput >= MIN_GOODPUT * peak,
+            is_met=statuses == {"200", "503"} and max(rejects_s) <= MAX_REJECT_S and goodput >= MIN_GOODPUT * peak,
         )
 
     return asyncio.run(main())
