@@ -8,7 +8,7 @@ ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attenti
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test asan lint format bench bench-attention gpu peers compare clients clean
+.PHONY: help serve test asan lint format bench bench-attention gpu peers compare clients soak fuzz clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,7 @@ peers: $(VENV)/.installed ## Install the engines to compare with, and convert th
 compare: $(VENV)/.installed ## Measure Octavo beside its peers into bench/results and docs/comparison.md
 	$(BIN)/python bench/compare.py $(COMPARE)
 
+    "schemathesis>=4.4",
 clients: $(VENV)/.installed-dev ## Run openai for Node, litellm and lm-eval against the default model, each installed under build/clients
 	$(BIN)/octavo pull smollm2
 	$(BIN)/python tests/clients/manual/run.py $(CLIENTS)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import threading
 
 import pytest
 from server.conftest import MODEL, InProcess, chat_body
@@ -9,6 +10,7 @@ from server.fake_engine import BOS, TEMPLATE, FakeEngine
 from server.test_errors import check_envelope
 
 import octavo
+from octavo.server import tokenize
 
 KEY = "sk-octavo-123"
 ROUTES = [
@@ -88,6 +90,22 @@ def test_tokenize_and_back(server: InProcess) -> None:
 def test_tokenizer_info(server: InProcess) -> None:
     info = server.get("/tokenizer_info").json()
     assert info == {"bos_token": "<bos>", "eos_token": "<eos>", "chat_template": TEMPLATE}
+
+
+@pytest.mark.parametrize("has_texts", [True, False])
+def test_a_long_reply_is_not_written_on_the_event_loop(
+    has_texts: bool, server: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def reply(context: object, *arguments: object) -> object:
+        threads.append(threading.get_ident())
+        return write(context, *arguments)  # type: ignore[arg-type]
+
+    write = tokenize._reply
+    monkeypatch.setattr(tokenize, "_reply", reply)
+    server.post("/tokenize", {"prompt": "a", "return_token_strs": has_texts})
+    assert threads and threading.get_ident() not in threads
 
 
 def test_tokenize_a_conversation(server: InProcess) -> None:

@@ -1,5 +1,6 @@
 """From token events to text: detokenise, find stop strings, time; one delta a request and step."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from octavo.core.request import FinishReason, RequestFailure
 from octavo.core.sampling_params import SamplingParams
 from octavo.tokenizer.detokenizer import IncrementalDetokenizer
 from octavo.tokenizer.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -59,17 +62,28 @@ class OutputProcessor:
         )
 
     def process(self, batch: OutputBatch) -> tuple[list[RequestDelta], list[AbortRequest]]:
-        """A delta for each request with news, and the sequences that a stop string ended, to be aborted."""
+        """A delta for each request with news, and what ended here, to be aborted: by a stop string, or by an exception,
+        which ends the request that it was raised for.
+        """
         touched: dict[str, _OpenRequest] = {}
+        deltas: list[RequestDelta] = []
         aborts = []
         for event in batch.events:
             request = self._open.get(event.request_id)
             if request is None or request.sequences[event.index].is_finished:
                 continue  # it ended here, by a stop string, before the engine knew
             touched[event.request_id] = request
-            if self._take(request, event):
+            try:
+                is_stopped = self._take(request, event)
+            except Exception as error:
+                logger.exception("request %s: its output could not be read", event.request_id)
+                deltas.append(
+                    self._end(event.request_id, touched.pop(event.request_id), f"{type(error).__name__}: {error}")
+                )
+                aborts.append(AbortRequest(event.request_id))
+                continue
+            if is_stopped:
                 aborts.append(AbortRequest(event.request_id, [event.index], FinishReason.STOP))
-        deltas = []
         for request_id, request in touched.items():
             delta, request.delta = request.delta, None
             assert delta is not None
@@ -81,9 +95,12 @@ class OutputProcessor:
 
     def fail(self, request_id: str, message: str) -> RequestDelta | None:
         """End a request from this side, because its engine is gone; None if it has ended already."""
-        request = self._open.pop(request_id, None)
-        if request is None:
-            return None
+        request = self._open.get(request_id)
+        return None if request is None else self._end(request_id, request, message)
+
+    def _end(self, request_id: str, request: _OpenRequest, message: str) -> RequestDelta:
+        """Close it with an error in every sequence that goes on."""
+        del self._open[request_id]
         delta = self._delta(request_id, request)
         request.error = RequestFailure(message)
         for index, sequence in enumerate(request.sequences):

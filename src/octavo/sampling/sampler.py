@@ -8,6 +8,7 @@ Rows of a kind are chosen together; no row's answer depends on which others thos
 Shapes: R rows; V vocabulary.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,8 @@ from octavo.sampling.logprobs import token_logprobs
 from octavo.sampling.rng import seed_word, uniforms
 from octavo.sampling.row import SampledToken, SamplingRow
 from octavo.sampling.tiles import Floats, rows_per_chunk
+
+logger = logging.getLogger(__name__)
 
 _Choose = Callable[[Tensor, list[SamplingRow]], draw.Choices]
 
@@ -37,8 +40,8 @@ class Sampler:
 
         `logits_RV` is fp32, may be strided, and is not changed. The order of operations is vLLM's: log-probabilities
         of the raw logits; allowed tokens, bad words, min_tokens, bias, penalties; temperature, min_p, top_k, top_p;
-        draw. A row that fails (an id beyond the vocabulary, every token forbidden, NaN) has its `error` set and does
-        not touch the others.
+        draw. A row that fails (an id beyond the vocabulary, every token forbidden, NaN, an exception in its processors or
+        grammar) has its `error` set and does not touch the others.
         """
         assert logits_RV.shape == (len(rows), self._vocab_size), (
             f"{logits_RV.shape=}, {len(rows)=}, {self._vocab_size=}"
@@ -118,6 +121,9 @@ def _processed(
             processors.process(logits_V, rows[i])
         except OctavoError as error:
             sampled[i].error = RequestFailure(error.message, is_of_request=True)
+        except Exception as error:
+            logger.exception("a request's logits could not be processed")
+            sampled[i].error = RequestFailure(f"{type(error).__name__}: {error}")
     return changed_RV
 
 
@@ -140,9 +146,14 @@ def _add_logprobs(logits_RV: Tensor, rows: Sequence[SamplingRow], sampled: list[
 
 
 def _tell_grammars(rows: Sequence[SamplingRow], sampled: list[SampledToken]) -> None:
-    for row, answer in zip(rows, sampled, strict=True):
-        if row.grammar is not None and answer.token_id is not None:
+    for i, (row, answer) in enumerate(zip(rows, sampled, strict=True)):
+        if row.grammar is None or answer.token_id is None:
+            continue
+        try:
             answer.is_complete = row.grammar.is_complete_with(answer.token_id)
+        except Exception as error:
+            logger.exception("a request's grammar could not take its token")
+            sampled[i] = SampledToken(error=RequestFailure(f"{type(error).__name__}: {error}"))
 
 
 def _why_none(logits_V: Tensor) -> RequestFailure:

@@ -87,7 +87,7 @@ POOLING_ROUTES = (
 """Routes of models that make vectors and scores of texts, refused with 400: no model that is built has pooling."""
 
 NOT_BUILT_ROUTES = (
-    "/v1/responses/{rest:path}",
+    "/v1/responses/{response_id}/{rest:path}",
     "/v1/moderations",
     "/v1/audio/speech",
     "/v1/audio/transcriptions",

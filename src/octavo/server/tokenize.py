@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,17 +22,19 @@ async def tokenize(context: ServerContext, http: Request) -> Response:
     request = await read_request(http, context.config, TokenizeRequest)
     check_model(context, request.model)
     token_ids = await until_disconnect(http.receive, _token_ids(context, request))
-    texts = None
-    if request.return_token_strs:
-        texts = [context.tokenizer.id_to_token(token) or "" for token in token_ids]
-    return json_response(
-        TokenizeReply(
-            count=len(token_ids),
-            max_model_len=context.engine.info.max_model_len,
-            tokens=token_ids,
-            token_strs=texts,
-        )
+    return await asyncio.to_thread(_reply, context, token_ids, bool(request.return_token_strs))
+
+
+def _reply(context: ServerContext, token_ids: list[int], has_texts: bool) -> Response:
+    """Not for the event loop: there may be a million tokens. Ids alone are ASCII, which msgspec writes in a tenth of the time."""
+    texts = [context.tokenizer.id_to_token(token) or "" for token in token_ids] if has_texts else None
+    reply = TokenizeReply(
+        count=len(token_ids),
+        max_model_len=context.engine.info.max_model_len,
+        tokens=token_ids,
+        token_strs=texts,
     )
+    return json_response(reply) if has_texts else Response(msgspec.json.encode(reply), media_type="application/json")
 
 
 async def detokenize(context: ServerContext, http: Request) -> Response:

@@ -118,8 +118,9 @@ class Tokenizer:
         """
         backend = self._backend if parse_special else self._without_special_parsing()
         try:
-            # A batch of one: `encode` would hold the interpreter's lock, and with it every other thread, to its end.
-            [encoding] = backend.encode_batch([text], add_special_tokens=add_special_tokens)
+            # A batch of one: `encode` would hold the interpreter's lock, and with it every other thread, to its end. The
+            # fast one finds no offsets, which nobody reads: half the time, and half as long with the lock at its end.
+            [encoding] = backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         except (TypeError, UnicodeEncodeError) as error:
             raise InvalidRequestError(
                 f"text cannot be tokenised: {error}; it must be Unicode without lone surrogates"
