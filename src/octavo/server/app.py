@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 import octavo
 from octavo.config.server_config import ServerConfig
@@ -230,14 +231,24 @@ def _add_refused(app: FastAPI, context: ServerContext) -> None:
         app.add_api_route(path, refuse_pooling, methods=["POST"], include_in_schema=False)
 
 
+def _methods_of_path(request: Request) -> set[str]:
+    """Of all the routes that have the request's path: one has one method of it."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= route.methods or set()
+    return found
+
+
 async def _on_http_exception(request: Request, error: Exception) -> NoReturn:
     """What the router raises, no such route or not with this method, as an error like all others."""
     assert isinstance(error, HTTPException)
-    headers: dict[str, Any] = dict(error.headers or {})
+    headers: dict[str, Any] = {name.title(): value for name, value in (error.headers or {}).items()}
     if error.status_code == 404:
         message, code = f"there is no route {request.url.path[:200]}; see /docs for those there are", "not_found"
     elif error.status_code == 405:
-        allowed = headers.get("Allow") or headers.get("allow")
+        allowed = headers["Allow"] = ", ".join(sorted(_methods_of_path(request)))
         message, code = (
             f"{request.method} is not allowed on {request.url.path[:200]}; use {allowed}",
             "method_not_allowed",
