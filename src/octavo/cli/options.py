@@ -114,6 +114,10 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+MAX_METAVAR_CHARS = 36
+"""Beyond it the choices stand in the help, where lines are wrapped."""
+
+
 @dataclass(frozen=True)
 class ConfigOptions:
     """The fields of a configuration dataclass whose metadata holds `help`, `choices` and what is not built."""
@@ -166,6 +170,9 @@ class ConfigOptions:
         annotation: Any = str | None
         declaration = flag(option.name)
         metavar: str | None = "|".join(choices) or _metavar(option)
+        text = _help(option, self.defaults.get(option.name, option.default) if is_built else None)
+        if choices and len("|".join(choices)) > MAX_METAVAR_CHARS:
+            metavar, text = "NAME", f"{text} One of {', '.join(choices)}."
         if option.type is bool:
             annotation, metavar = bool | None, None
             if is_built and option.name != "trust_remote_code":
@@ -174,7 +181,7 @@ class ConfigOptions:
             annotation = list[str] | None
         info = typer.Option(
             declaration,
-            help=_help(option, self.defaults.get(option.name, option.default) if is_built else None),
+            help=text,
             metavar=metavar,
             show_default=False,
             hidden=not (is_built or self.shows_not_built),
