@@ -56,7 +56,14 @@ peers: $(VENV)/.installed ## Install the engines to compare with, and convert th
 compare: $(VENV)/.installed ## Measure Octavo beside its peers into bench/results and docs/comparison.md
 	$(BIN)/python bench/compare.py $(COMPARE)
 
-    "schemathesis>=4.4",
+soak: $(VENV)/.installed-dev ## Hold the figures of reliability against a real server, half an hour of soak among them (an hour or more)
+	$(BIN)/octavo pull smollm2
+	$(BIN)/python bench/reliability/run.py --figures 1-8,13 --json bench/results/reliability.json
+
+fuzz: $(VENV)/.installed-dev ## Bad requests, mutated model files, schemas and streams at full size
+	$(BIN)/octavo pull smollm2
+	$(BIN)/python bench/reliability/run.py --figures 9-12,14,15 --json bench/results/reliability.json
+
 clients: $(VENV)/.installed-dev ## Run openai for Node, litellm and lm-eval against the default model, each installed under build/clients
 	$(BIN)/octavo pull smollm2
 	$(BIN)/python tests/clients/manual/run.py $(CLIENTS)

@@ -20,7 +20,7 @@ def measure(effort: Effort) -> Finding:
                 headers = {"content-type": bad.media_type} if bad.media_type else {}
                 reply = await client.http.post(bad.path, content=bad.content, headers=headers)
                 statuses[str(reply.status_code)] += 1
-                if not is_refusal(reply):
+                if not is_refusal(reply, bad.path):
                     faults.append(f"{bad.path} {bad.content[-200:]!r}: {reply.status_code} {reply.text[:200]}")
         return Finding(
             asked="bad-input matrix ≥ 1,500 cases: all 4xx with the error envelope",

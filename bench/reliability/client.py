@@ -13,6 +13,9 @@ import httpx
 from server.served import MODEL, Served
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
+RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
+_LAST_EVENTS = {"response.completed", "response.incomplete", "message_stop"}
+"""Of streams whose chunks are events; the others end with [DONE]."""
 TIMEOUT_S = 600.0
 """What takes longer hangs."""
 _SERIES = re.compile(r"^(?P<name>[a-z_:]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)
@@ -34,7 +37,7 @@ class Client:
         return reply.raise_for_status().json()["choices"]
 
     async def stream(self, path: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """The chunks of a stream; raises where it does not end with [DONE]."""
+        """The chunks of a stream; raises where it does not end as it should."""
         is_done = False
         request = {"model": MODEL, **body, "stream": True}
         async with self.http.stream("POST", path, json=request) as reply:
@@ -42,13 +45,16 @@ class Client:
                 await reply.aread()
             reply.raise_for_status()
             async for line in reply.aiter_lines():
-                if not line:
+                if not line.startswith("data: "):
                     continue
-                is_done = line == "data: [DONE]"
+                data = line.removeprefix("data: ")
+                is_done = data == "[DONE]"
                 if not is_done:
-                    yield json.loads(line.removeprefix("data: "))
+                    chunk = json.loads(data)
+                    is_done = chunk.get("type") in _LAST_EVENTS
+                    yield chunk
         if not is_done:
-            raise RuntimeError("a stream ended without [DONE]")
+            raise RuntimeError("a stream ended before its end")
 
     async def metric(self, name: str, label: str = "") -> float:
         """A series' value, that with `label` among its labels where it has several."""

@@ -5,11 +5,11 @@ import random
 import statistics
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from bodies import SCHEMA, TOOL, chat, mixed_completion, words
-from client import CHAT, COMPLETIONS, Client, num_files, resident_bytes, serving
+from client import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Client, num_files, resident_bytes, serving
 from finding import Effort, Finding
 
 NUM_CLIENTS = 8
@@ -17,28 +17,39 @@ ABORT_SHARE = 0.1
 SAMPLE_S = 5.0
 WARM_UP_SHARE = 0.25
 MAX_SLOPE_MIB_PER_H = 2.0
-_EXPECTED = {200, 400}
 
 
-def _request(rng: random.Random) -> tuple[str, dict[str, Any]]:
-    kind = rng.randrange(8)
+class _Request(NamedTuple):
+    path: str
+    body: dict[str, Any]
+    expected: int = 200
+
+
+def _request(rng: random.Random) -> _Request:
+    kind = rng.randrange(10)
     if kind < 3:
-        return COMPLETIONS, mixed_completion(rng, ["Once upon a time there was a house by the sea. "], 48)
+        return _Request(COMPLETIONS, mixed_completion(rng, ["Once upon a time there was a house by the sea. "], 48))
     if kind == 3:
-        return CHAT, chat(rng, tools=[TOOL], tool_choice="required")
+        return _Request(CHAT, chat(rng, tools=[TOOL], tool_choice="required"))
     if kind == 4:
-        return CHAT, chat(rng, response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}})
+        shape = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}
+        return _Request(CHAT, chat(rng, response_format=shape))
     if kind == 5:
-        return CHAT, chat(rng, temperature=-1)
+        return _Request(CHAT, chat(rng, temperature=-1), expected=400)
     if kind == 6:
-        return COMPLETIONS, {"prompt": words(rng, 400), "max_tokens": 4}
-    return CHAT, chat(rng, n=2, logprobs=True, top_logprobs=2)
+        return _Request(COMPLETIONS, {"prompt": words(rng, 400), "max_tokens": 4})
+    if kind == 7:
+        return _Request(RESPONSES, {"input": words(rng, 20), "max_output_tokens": rng.randrange(1, 48)})
+    if kind == 8:
+        messages = [{"role": "user", "content": words(rng, 20)}]
+        return _Request(MESSAGES, {"messages": messages, "max_tokens": rng.randrange(1, 48)})
+    return _Request(CHAT, chat(rng, n=2, logprobs=True, top_logprobs=2))
 
 
 async def _one(client: Client, rng: random.Random, seen: Counter[str]) -> None:
-    path, body = _request(rng)
+    request = _request(rng)
     send = _drain if rng.random() < 0.5 else _ask
-    call = asyncio.create_task(send(client, path, body))
+    call = asyncio.create_task(send(client, request))
     if rng.random() < ABORT_SHARE:
         done, _ = await asyncio.wait({call}, timeout=rng.uniform(0.0, 0.5))
         if not done:
@@ -49,22 +60,24 @@ async def _one(client: Client, rng: random.Random, seen: Counter[str]) -> None:
     seen[await call] += 1
 
 
-async def _ask(client: Client, path: str, body: dict[str, Any]) -> str:
-    reply = await client.post(path, body)
-    return "answered" if reply.status_code in _EXPECTED else f"status {reply.status_code}: {reply.text[:200]}"
+async def _ask(client: Client, request: _Request) -> str:
+    return _outcome(request, await client.post(request.path, request.body))
 
 
-async def _drain(client: Client, path: str, body: dict[str, Any]) -> str:
+async def _drain(client: Client, request: _Request) -> str:
     try:
-        async for chunk in client.stream(path, body):
-            if "error" in chunk:
+        async for chunk in client.stream(request.path, request.body):
+            if chunk.get("error"):
                 return f"stream: {chunk['error']}"
     except httpx.HTTPStatusError as error:
-        is_expected = error.response.status_code in _EXPECTED
-        return "answered" if is_expected else f"status {error.response.status_code}: {error.response.text[:200]}"
+        return _outcome(request, error.response)
     except (httpx.TransportError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
-    return "answered"
+    return "answered" if request.expected == 200 else f"a stream in answer to {request.body}"
+
+
+def _outcome(request: _Request, reply: httpx.Response) -> str:
+    return "answered" if reply.status_code == request.expected else f"status {reply.status_code}: {reply.text[:200]}"
 
 
 def slope_per_h(samples: list[tuple[float, float]]) -> float:

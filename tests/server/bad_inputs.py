@@ -7,6 +7,7 @@ from typing import NamedTuple
 from octavo.server.json_limits import MAX_JSON_DEPTH
 
 COMPLETIONS, CHAT, TOKENIZE, DETOKENIZE = "/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"
+RESPONSES, MESSAGES, COUNT = "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"
 BEYOND_VOCABULARY = 1 << 40
 """A token id that no model has."""
 
@@ -57,7 +58,7 @@ FIELDS: dict[str, list[str]] = {
     **{name: ['"x"', '{"a": 1}', "[1]", "1"] for name in NOT_BUILT},
     **{name: ["1", "null", '"x"'] for name in UNKNOWN},
 }  # fmt: skip
-OWN_FIELDS: dict[str, dict[str, list[str]]] = {
+_OPENAI_FIELDS: dict[str, dict[str, list[str]]] = {
     COMPLETIONS: {
         "prompt": ["null", "1", "true", "{}", "[]", "[[]]", "[null]", "[true]", "[1.5]", '["a", 1]', '["a", [1]]',
                    '[["a"]]', "[[[1]]]", "[-1]", f"[{BEYOND_VOCABULARY}]", "[" + "1," * 200_000 + "1]", '"\\ud800"'],
@@ -87,6 +88,71 @@ OWN_FIELDS: dict[str, dict[str, list[str]]] = {
         "prompt": ['"x"', "1"],
     },
 }  # fmt: skip
+_SHARED_FIELDS: dict[str, list[str]] = {
+    **{name: FIELDS[name] for name in ("model", "temperature", "top_p", "timeout", "top_k", "priority", "cache_salt")},
+    **{name: ["1", "null", '"x"'] for name in UNKNOWN},
+    "stream": NOT_BOOLEANS,
+}
+"""What /v1/responses and /v1/messages call as completions do."""
+_RESPONSES_FIELDS: dict[str, list[str]] = {
+    **_SHARED_FIELDS,
+    **dict.fromkeys(("store", "parallel_tool_calls"), NOT_BOOLEANS),
+    "instructions": ["1", "true", "[]", "{}", '"\\ud800"'],
+    "previous_response_id": ["1", "true", "[]", "{}", '""', '"../x"', '"\\ud800"'],
+    "max_output_tokens": [*NOT_INTEGERS, "0", "-1", str(1 << 62)],
+    "input": ["null", "1", "true", "{}", "[]", '["Hi"]', "[null]", "[{}]", '[{"role": "owner", "content": "x"}]',
+              '[{"role": "user", "content": 1}]', '[{"role": "user", "content": [{"type": "poem"}]}]', '"\\ud800"',
+              '[{"role": "user", "content": [{"type": "input_image", "image_url": "http://127.0.0.1/"}]}]',
+              '[{"type": "function_call", "call_id": "", "name": "f", "arguments": "{}"}]',
+              '[{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{"}]',
+              '[{"type": "function_call_output", "call_id": "c"}]', '[{"type": "item_reference", "id": "x"}]'],
+    "tools": ["1", "{}", '"x"', "[1]", "[{}]", '[{"type": "function"}]', '[{"type": "function", "name": "a b"}]'],
+    "tool_choice": ['"x"', "1", "[]", "{}", '"required"', '{"type": "function"}', '{"type": "web_search"}'],
+    "text": ["1", '"text"', '{"format": "text"}', '{"format": {"type": "poem"}}',
+             '{"format": {"type": "json_schema", "name": "x"}}'],
+    "reasoning": ["1", '"low"', '{"effort": "huge"}', '{"effort": 1}', '{"summary": "auto"}'],
+    "metadata": ["1", "[]", '{"a": 1}', json.dumps({"a": "x" * 513}), json.dumps(dict.fromkeys("abcdefghijklmnopq", ""))],
+    "background": ["true", "1"],
+    "truncation": ['"auto"', "1"],
+    "max_tool_calls": ["1"],
+    "messages": ["[]", "1"],
+    "prompt": ['"x"', "1"],
+}  # fmt: skip
+_PROMPT_FIELDS: dict[str, list[str]] = {
+    "model": FIELDS["model"],
+    "messages": ["null", '"Hi"', "[]", "{}", '["Hi"]', "[null]", "[{}]", '[{"role": "user"}]', '[{"content": "x"}]',
+                 '[{"role": "system", "content": "x"}]', '[{"role": "user", "content": 1}]', '[{"role": 1, "content": "x"}]',
+                 '[{"role": "user", "content": "x", "colour": 1}]', '[{"role": "user", "content": [{"type": "poem"}]}]',
+                 '[{"role": "user", "content": [{"type": "text"}]}]', '[{"role": "user", "content": "\\ud800"}]',
+                 '[{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "http://127.0.0.1/"}}]}]',
+                 '[{"role": "user", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]}]',
+                 '[{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "", "content": "x"}]}]'],
+    "system": ["1", "true", "{}", '["x"]', '[{"type": "image"}]', '"\\ud800"'],
+    "tools": ["1", "{}", '"x"', "[1]", "[{}]", '[{"name": "f"}]', '[{"name": "a b", "input_schema": {}}]'],
+    "tool_choice": ['"auto"', "1", "[]", "{}", '{"type": "x"}', '{"type": "tool"}', '{"type": "any"}'],
+    "thinking": ["true", "1", '{"type": "enabled"}', '{"type": "enabled", "budget_tokens": 0}', '{"type": "hard"}'],
+    "output_config": ["1", '{"format": {"type": "json_object"}}', '{"effort": "huge"}'],
+    "cache_control": ["1", '"x"'],
+    "container": ['"x"'],
+    "mcp_servers": ['[{"type": "url"}]'],
+    "prompt": ['"x"', "1"],
+}  # fmt: skip
+"""Of /v1/messages and of count_tokens, which takes no others."""
+_MESSAGES_FIELDS: dict[str, list[str]] = {
+    **_SHARED_FIELDS,
+    **_PROMPT_FIELDS,
+    "max_tokens": ["null", *NOT_INTEGERS, "0", "-1", str(1 << 62)],
+    "stop_sequences": [*NOT_LISTS_OF_TEXTS, '"a"', json.dumps(["a"] * 65), json.dumps(["x" * 1025])],
+    "stop": ['["a"]'],
+    "n": ["1"],
+}
+_COUNT_FIELDS: dict[str, list[str]] = {
+    **_PROMPT_FIELDS,
+    **{name: ["1", "null", '"x"'] for name in UNKNOWN},
+    "stream": ["true", "1"],
+    "max_tokens": ["1"],
+    "temperature": ["1"],
+}
 TOKEN_FIELDS: dict[str, dict[str, list[str]]] = {
     TOKENIZE: {
         "prompt": ["null", "1", "[]", "{}", "true", '["a"]', '"\\ud800"'],
@@ -117,16 +183,21 @@ def bad_inputs(model: str) -> Iterator[BadInput]:
     """All of them; each is wrong in one place, and fitted out for a server of that model."""
     name = json.dumps(model)
     prompt, messages = '"Hi"', '[{"role": "user", "content": "Hi"}]'
-    sound: dict[str, dict[str, str]] = {
-        COMPLETIONS: {"model": name, "prompt": prompt},
-        CHAT: {"model": name, "messages": messages},
-        TOKENIZE: {"model": name, "prompt": prompt},
-        DETOKENIZE: {"model": name, "tokens": "[1]"},
+    streamed: dict[str, tuple[dict[str, str], dict[str, list[str]]]] = {
+        COMPLETIONS: ({"prompt": prompt}, {**FIELDS, **_OPENAI_FIELDS[COMPLETIONS]}),
+        CHAT: ({"messages": messages}, {**FIELDS, **_OPENAI_FIELDS[CHAT]}),
+        RESPONSES: ({"input": prompt}, _RESPONSES_FIELDS),
+        MESSAGES: ({"messages": messages, "max_tokens": "4"}, _MESSAGES_FIELDS),
     }
-    for path, body in sound.items():
-        of_path = {**FIELDS, **OWN_FIELDS[path]} if path in OWN_FIELDS else TOKEN_FIELDS[path]
-        for variant in ({}, {"stream": "true"}) if path in OWN_FIELDS else ({},):
-            for field, values in of_path.items():
+    whole = {
+        COUNT: ({"messages": messages}, _COUNT_FIELDS),
+        TOKENIZE: ({"prompt": prompt}, TOKEN_FIELDS[TOKENIZE]),
+        DETOKENIZE: ({"tokens": "[1]"}, TOKEN_FIELDS[DETOKENIZE]),
+    }
+    for path, (sound, fields) in {**streamed, **whole}.items():
+        body = {"model": name, **sound}
+        for variant in ({}, {"stream": "true"}) if path in streamed else ({},):
+            for field, values in fields.items():
                 for value in values:
                     yield BadInput(path, _written({**body, **variant, field: value}))
         for content in BODIES:
