@@ -224,6 +224,19 @@ def test_every_model_calls_and_reads_the_result(template: str, reply: str) -> No
     assert prompt.index("Köln") < prompt.index("Rain")
 
 
+def test_what_a_client_made_of_a_call_is_not_shown_to_the_model() -> None:
+    server = serving(tool_templates.MISTRAL)
+    user, call, result = CONVERSATION
+    [parsed] = call["tool_calls"]
+    parsed = {**parsed, "function": {**parsed["function"], "parsed_arguments": {"place": "Bonn"}}}
+    prompts = []
+    for calls in (call["tool_calls"], [parsed]):
+        body = {**chat_body(), "messages": [user, {**call, "tool_calls": calls, "parsed": None}, result]}
+        assert server.post(PATH, body).status_code == 200
+        prompts.append(prompt_text(server))
+    assert prompts[0] == prompts[1] and "Köln" in prompts[0]
+
+
 def test_a_model_without_tools_is_told_in_words() -> None:
     server = serving(tool_templates.PLAIN, "Rain.")
     body = {**chat_body(), "messages": [{"role": "system", "content": "Be brief."}, *CONVERSATION], "tools": [WEATHER]}

@@ -50,6 +50,17 @@ def test_the_loop_of_an_agent(client: openai.OpenAI) -> None:
     assert answer.choices[0].message.content == "Rain." and answer.choices[0].finish_reason == "stop"
 
 
+def test_the_loop_of_an_agent_that_parses(client: openai.OpenAI) -> None:
+    """`parse` adds fields to the message that the client then sends back as it is."""
+    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}
+    answer = client.chat.completions.parse(model=MODEL, messages=MESSAGES, tools=[strict])
+    message = answer.choices[0].message
+    assert message.parsed is None and message.tool_calls[0].function.parsed_arguments["place"]
+    results = [{"role": "tool", "tool_call_id": call.id, "content": "Rain"} for call in message.tool_calls]
+    again = client.chat.completions.parse(model=MODEL, messages=[*MESSAGES, message, *results], tools=[strict])
+    assert again.choices[0].message.content == "Rain."
+
+
 def test_stream(client: openai.OpenAI) -> None:
     calls: list[list[str]] = []
     for chunk in client.chat.completions.create(model=MODEL, messages=MESSAGES, tools=[WEATHER, TIME], stream=True):

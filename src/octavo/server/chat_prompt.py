@@ -13,10 +13,12 @@ from octavo.tokenizer.chat_template import ALLOWED_KWARGS
 _READ = frozenset(
     ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking")
 )
-_SENT_BACK = frozenset(("annotations",))
-"""Part of an answer that clients send back with the conversation; it says nothing to the model."""
+_SENT_BACK = frozenset(("annotations", "parsed"))
+"""What answers have, or openai's `parse` adds to them, and clients send back with the conversation: no template's matter."""
 _NULL_ONLY = frozenset(("refusal", "audio", "function_call"))
 _CALL_FIELDS = frozenset(("id", "type", "function", "index"))
+_PARSED_ARGUMENTS = "parsed_arguments"
+"""What openai's `parse` made of a call's arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +74,35 @@ def _known_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name in _READ and value is not None:
             known[name] = value
     _check_tool_fields(known, where)
+    calls = known.get("tool_calls")
+    if isinstance(calls, list):
+        known["tool_calls"] = [_known_call(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(calls)]
     return known
 
 
 def _check_tool_fields(message: Mapping[str, Any], where: str) -> None:
-    """Calls are the assistant's, each with an id; a result says which call it answers."""
+    """Calls are the assistant's; a result says which call it answers."""
     role = message.get("role")
     if role == "tool" and not (isinstance(message.get("tool_call_id"), str) and message["tool_call_id"]):
         raise InvalidRequestError(
             f"{where}.tool_call_id is missing; a tool's message needs the id of the call that it answers",
             param=f"{where}.tool_call_id",
         )
-    calls = message.get("tool_calls")
-    if not calls:
-        return
-    if role != "assistant":
+    if message.get("tool_calls") and role != "assistant":
         raise InvalidRequestError(
             f"{where}.tool_calls is for messages of the assistant; leave it out", param=f"{where}.tool_calls"
         )
-    for index, call in enumerate(calls if isinstance(calls, list) else ()):
-        _check_call(call, f"{where}.tool_calls[{index}]")
 
 
-def _check_call(call: Any, where: str) -> None:
+def _known_call(call: Any, where: str) -> dict[str, Any]:
+    """A call has an id, by which its result is found."""
     if not isinstance(call, dict) or not isinstance(call.get("id"), str) or not call["id"]:
         raise InvalidRequestError(f"{where}.id is missing; a call needs the id it had in the answer", param=where)
     if call.get("type", "function") != "function" or not call.keys() <= _CALL_FIELDS:
         raise InvalidRequestError(
             f'{where} must be {{"id": …, "type": "function", "function": {{"name": …, "arguments": …}}}}', param=where
         )
+    function = call.get("function")
+    if not isinstance(function, dict) or _PARSED_ARGUMENTS not in function:
+        return call
+    return {**call, "function": {name: value for name, value in function.items() if name != _PARSED_ARGUMENTS}}
