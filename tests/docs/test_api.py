@@ -9,11 +9,11 @@ import pytest
 from server.conftest import InProcess
 from server.fake_engine import FakeEngine
 
-from octavo.core import sampling_params, structured_outputs
+from octavo.core import json_limits, sampling_params, structured_outputs
 from octavo.core.errors import InvalidRequestError
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.grammar_check import TIME_LIMIT_S
-from octavo.server import fields, json_limits, prompts, sampling
+from octavo.server import fields, prompts, sampling
 from octavo.server.schemas import (
     MAX_TOOLS,
     ChatCompletionRequest,

@@ -249,6 +249,20 @@ def test_a_model_without_tools_is_told_in_words() -> None:
     assert "You can call" not in prompt_text(server) and "tool_results" in prompt_text(server)
 
 
+def test_tools_in_words_are_written_off_the_event_loop() -> None:
+    """By who renders: a long conversation's writing is no short work."""
+    server = serving(tool_templates.PLAIN)
+    render, given = server.engine.render_chat, []
+
+    async def record(messages: Any, **options: Any) -> str:
+        given.append([message["role"] for message in messages])
+        return await render(messages, **options)
+
+    server.engine.render_chat = record  # type: ignore[method-assign]
+    assert server.post(PATH, {**chat_body(), "messages": CONVERSATION, "tools": [WEATHER]}).status_code == 200
+    assert given == [["user", "assistant", "tool"]] and "tool_results" in prompt_text(server)
+
+
 def test_a_named_parser_needs_a_template_that_knows_tools() -> None:
     server = serving(tool_templates.PLAIN, tool_call_parser="hermes")
     check_envelope(server.post(PATH, chat_body("Hi", tools=[WEATHER])), 400, "tools")

@@ -9,8 +9,8 @@ from server.conftest import MODEL, InProcess, chat_body, sse_events
 from server.fake_engine import FakeEngine
 
 from octavo.core.errors import InvalidRequestError
+from octavo.core.json_limits import MAX_JSON_CONTAINERS, MAX_JSON_DEPTH, MAX_JSON_VALUES, check_json_limits
 from octavo.server.fields import NOT_BUILT_FIELDS, NOT_BUILT_ROUTES
-from octavo.server.json_limits import MAX_JSON_CONTAINERS, MAX_JSON_DEPTH, MAX_JSON_VALUES, check_json_limits
 from octavo.tokenizer.chat_template import ChatTemplate
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"

@@ -1,5 +1,6 @@
 """Chat templates: the prompt transformers renders, and nothing a hostile template wants."""
 
+import json
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 
 from octavo.core.errors import InvalidRequestError, ModelFileError
+from octavo.core.json_limits import MAX_JSON_CONTAINERS
 from octavo.tokenizer.chat_template import MAX_SOURCE_CHARS, ChatTemplate
 from octavo.tokenizer.content_format import ContentFormat
 from octavo.tokenizer.render_budget import RenderLimits
@@ -218,6 +220,34 @@ def test_messages_nested_too_deep() -> None:
         deep = [deep]
     with pytest.raises(InvalidRequestError, match="nested"):
         template(CHATML).render([{"role": "user", "content": "x", "extra": deep}])
+
+
+@pytest.mark.parametrize("num_calls", [1, 4])
+@pytest.mark.parametrize("num_messages", [1, 4])
+def test_arguments_are_bounded_together_before_they_are_parsed(
+    monkeypatch: pytest.MonkeyPatch, num_calls: int, num_messages: int
+) -> None:
+    """A text holds values that no other bound counts: «[],» five million times is 16 MiB."""
+
+    def conversation(num_lists: int) -> list[dict[str, Any]]:
+        arguments = "[" + "[]," * (num_lists // (num_calls * num_messages) - 2) + "[]]"
+        call = {"id": "1", "function": {"name": "f", "arguments": arguments}}
+        return [{"role": "assistant", "tool_calls": [call] * num_calls}] * num_messages
+
+    template("{{ messages[0].role }}").render(conversation(MAX_JSON_CONTAINERS))
+    monkeypatch.setattr(json, "loads", None)
+    with pytest.raises(InvalidRequestError, match=f"arguments .* more than {MAX_JSON_CONTAINERS}") as caught:
+        template("{{ messages[0].role }}").render(conversation(MAX_JSON_CONTAINERS + num_calls * num_messages))
+    assert caught.value.param == "messages"
+
+
+def test_messages_are_rewritten_as_text_and_brought_into_the_template_s_form() -> None:
+    def rewrite(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"role": "user", "content": f"{messages[0]['content']}!"}]
+
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    for source in ("{{ messages[0].content }}", "{% for part in messages[0].content %}{{ part.text }}{% endfor %}"):
+        assert template(source).render([{"role": "user", "content": parts}], rewrite=rewrite) == "a\nb!"
 
 
 def test_arguments_the_template_cannot_use_are_refused() -> None:

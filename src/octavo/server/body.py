@@ -10,10 +10,10 @@ from starlette.requests import Request
 
 from octavo.config.server_config import ServerConfig
 from octavo.core.errors import InvalidRequestError
+from octavo.core.json_limits import check_json_limits
 from octavo.server.disconnect import ClientDisconnectedError
 from octavo.server.errors import ApiError, not_built
 from octavo.server.fields import NOT_BUILT_FIELDS, UNREAD_FIELDS
-from octavo.server.json_limits import check_json_limits
 
 _LARGE_BYTES = 1 << 17
 """A body from this size on is parsed in a thread: other requests do not wait for it."""

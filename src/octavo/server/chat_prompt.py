@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from octavo.core.errors import InvalidRequestError
@@ -48,16 +49,27 @@ async def chat_prompt(
     known: list[Mapping[str, Any]] = [
         _known_message(message, f"messages[{index}]") for index, message in enumerate(messages)
     ]
-    tools = None if tool_use is None else tool_use.for_template()
-    write_messages = context.answer_format.tools.write_messages
-    if write_messages is not None:
-        known, tools = write_messages(known, () if tool_use is None else tool_use.functions), None
     text = await context.engine.render_chat(
-        known, add_generation_prompt=add_generation_prompt, tools=tools, **template_kwargs
+        known,
+        add_generation_prompt=add_generation_prompt,
+        **_tool_options(context, known, tool_use),
+        **template_kwargs,
     )
     token_ids = await context.engine.tokenize(text, add_special_tokens=add_special_tokens)
     check_prompt_length(context, len(token_ids), "messages")
     return ChatPrompt(text, token_ids)
+
+
+def _tool_options(
+    context: ServerContext, messages: Sequence[Mapping[str, Any]], tool_use: ToolUse | None
+) -> dict[str, Any]:
+    """How the prompt is told of tools: by the chat template, or for one that knows none in words."""
+    write_messages = context.answer_format.tools.write_messages
+    if write_messages is None:
+        return {"tools": None if tool_use is None else tool_use.for_template()}
+    if tool_use is None and not any(message.get("tool_calls") or message.get("role") == "tool" for message in messages):
+        return {}
+    return {"rewrite": partial(write_messages, () if tool_use is None else tool_use.functions)}
 
 
 def _known_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:

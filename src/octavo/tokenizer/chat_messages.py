@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from octavo.core.errors import InvalidRequestError
+from octavo.core.json_limits import check_json_limits
 from octavo.tokenizer.content_format import ContentFormat
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -20,7 +21,9 @@ def normalise_messages(messages: Sequence[Mapping[str, Any]], content_format: Co
     given: Any = messages
     if not isinstance(given, (list, tuple)) or not given:
         raise InvalidRequestError("messages must be a list with at least one message", param="messages")
-    return [_message(message, f"messages[{index}]", content_format) for index, message in enumerate(messages)]
+    plain = [_message(message, f"messages[{index}]", content_format) for index, message in enumerate(messages)]
+    _parse_arguments(plain)
+    return plain
 
 
 def plain_data(value: Any, where: str, depth: int = 0) -> Any:
@@ -88,18 +91,31 @@ def _text_of_part(part: Any, where: str) -> str:
 
 
 def _tool_calls(calls: Any, where: str) -> list[dict[str, Any]]:
-    """OpenAI sends a call's arguments as a JSON text; templates expect the object in it."""
     if not isinstance(calls, list):
         raise InvalidRequestError(f"{where} is a {type(calls).__name__}, not a list", param=where)
     for index, call in enumerate(calls):
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise InvalidRequestError(f"{where}[{index}] has no function with a name", param=f"{where}[{index}]")
-        arguments = function.get("arguments")
-        if isinstance(arguments, str):
-            at = f"{where}[{index}].function.arguments"
-            try:
-                function["arguments"] = plain_data(json.loads(arguments), at) if arguments.strip() else {}
-            except (ValueError, RecursionError) as error:
-                raise InvalidRequestError(f"{at} is not JSON: {error}", param=at) from error
     return calls
+
+
+def _parse_arguments(messages: Sequence[Mapping[str, Any]]) -> None:
+    """OpenAI sends a call's arguments as a JSON text; templates expect the object in it."""
+    functions = {
+        f"messages[{index}].tool_calls[{at}].function.arguments": call["function"]
+        for index, message in enumerate(messages)
+        for at, call in enumerate(message.get("tool_calls", ()))
+        if isinstance(call["function"].get("arguments"), str)
+    }
+    texts = ",".join(function["arguments"] for function in functions.values())
+    try:
+        check_json_limits(texts.encode(errors="replace"))  # of all together, as they are parsed in this order
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"the arguments of the messages' calls: {error.message}", param="messages") from None
+    for at, function in functions.items():
+        text = function["arguments"]
+        try:
+            function["arguments"] = json.loads(text) if text.strip() else {}
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequestError(f"{at} is not JSON: {error}", param=at) from error

@@ -1,6 +1,6 @@
 """A conversation to the prompt text that a model was trained on, by the model's own Jinja template."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -12,6 +12,7 @@ from octavo.tokenizer.chat_sandbox import ChatEnvironment
 from octavo.tokenizer.content_format import ContentFormat, detect_content_format
 from octavo.tokenizer.render_budget import RenderLimits
 
+Messages = list[dict[str, Any]]
 MAX_SOURCE_CHARS = 1 << 20
 ALLOWED_KWARGS = frozenset(
     (
@@ -69,10 +70,12 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        rewrite: Callable[[Messages], Messages] | None = None,
         **kwargs: Any,
     ) -> str:
         """The prompt for `messages`, ending where the assistant's answer begins if `add_generation_prompt`.
 
+        `rewrite` puts messages, whose content it is given as text, into words that the template knows.
         Content may be a string or a list of text parts. It already holds BOS where the template
         writes it, so encode it with `add_special_tokens=False`.
         Raises `InvalidRequestError` for messages or arguments that are malformed or that the
@@ -84,6 +87,8 @@ class ChatTemplate:
                 param="messages",
             )
         self._check_arguments(tools, kwargs)
+        if rewrite is not None:
+            messages = rewrite(normalise_messages(messages, ContentFormat.STRING))
         variables = {
             **self._tokens,
             **{name: plain_data(value, name) for name, value in kwargs.items()},

@@ -16,7 +16,7 @@ from server.fake_engine import FakeEngine
 
 from octavo.cache import KVCacheManager, plan_layout
 from octavo.config.server_config import ServerConfig
-from octavo.server.json_limits import MAX_JSON_DEPTH
+from octavo.core.json_limits import MAX_JSON_DEPTH
 
 # ── auth gaps ────────────────────────────────────────────────────────────────────────────────────
 

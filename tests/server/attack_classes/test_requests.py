@@ -22,8 +22,8 @@ from test_architecture import imported, modules
 from octavo import AsyncEngine, SamplingParams
 from octavo.config import EngineConfig
 from octavo.core.errors import InvalidRequestError, OctavoError
+from octavo.core.json_limits import MAX_JSON_DEPTH
 from octavo.engine.grammar_check import TIME_LIMIT_S
-from octavo.server.json_limits import MAX_JSON_DEPTH
 from octavo.tokenizer.grammar import MAX_KEPT, Grammars
 
 # ── unbounded or odd parameters ──────────────────────────────────────────────────────────────────

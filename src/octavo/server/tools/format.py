@@ -1,7 +1,7 @@
 """The plug point of tool calls: one file a format, one line in `registry.py`."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from octavo.server.tools.frame import Frame
 from octavo.server.tools.grammar import CallSyntax
 from octavo.server.tools.parser import ToolCallParser
 
-Message = Mapping[str, Any]
+Message = dict[str, Any]
 
 
 def openai_call_id() -> str:
@@ -30,7 +30,7 @@ class ToolFormat:
     markers: tuple[str, ...] = ()
     """Texts that may be special tokens of the tokenizer, and then must be seen in the answer all the same."""
     new_call_id: Callable[[], str] = openai_call_id
-    write_messages: Callable[[Sequence[Message], Sequence[Function]], list[Message]] | None = None
+    write_messages: Callable[[Sequence[Function], list[Message]], list[Message]] | None = None
     """Writes functions, calls and results into a conversation as text, for chat templates that do not know them."""
 
     def parser(self) -> ToolCallParser:

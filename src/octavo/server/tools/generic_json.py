@@ -15,8 +15,6 @@ from octavo.server.schemas import Function
 from octavo.server.tools.format import Message, ToolFormat
 from octavo.server.tools.frame import Frame
 from octavo.server.tools.grammar import CallRules, CallSyntax, json_call, literal
-from octavo.tokenizer.chat_messages import normalise_messages
-from octavo.tokenizer.content_format import ContentFormat
 
 _INSTRUCTION = (
     "You can call these functions, one JSON object a line:\n\n{functions}\n\n"
@@ -26,11 +24,8 @@ _INSTRUCTION = (
 )
 
 
-def _write_messages(messages: Sequence[Message], functions: Sequence[Function]) -> list[Message]:
-    """Raises `InvalidRequestError` for messages that are malformed."""
-    if not functions and not any(message.get("tool_calls") or message.get("role") == "tool" for message in messages):
-        return list(messages)
-    written = list(_without_tools(normalise_messages(messages, ContentFormat.STRING)))
+def _write_messages(functions: Sequence[Function], messages: list[Message]) -> list[Message]:
+    written = list(_without_tools(messages))
     if not functions:
         return written
     lines = "\n".join(json.dumps(_described(function), ensure_ascii=False) for function in functions)
