@@ -44,7 +44,11 @@ class WholeCall:
 
     id: str
     name: str
-    arguments: str = ""
+    fragments: list[str] = field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.fragments)
 
 
 @dataclass(slots=True)
@@ -73,4 +77,4 @@ class WholeAnswer:
                 assert event.index == len(self.calls), "calls begin in order"
                 self.calls.append(WholeCall(event.id, event.name))
             else:
-                self.calls[event.index].arguments += event.text
+                self.calls[event.index].fragments.append(event.text)

@@ -23,8 +23,8 @@ class ReasoningParser:
 
     def __init__(self, *, is_open: bool) -> None:
         self._state = _State.INSIDE if is_open else _State.BEFORE
-        self._held = ""
-        """White space, then the beginning of a marker."""
+        self._held: list[str] = []
+        """White space, then the beginning of a marker; characters, as a text would be copied for each that is added."""
         self._num_matched = 0
         """Characters of the marker at the end of `_held`."""
         self._has_reasoning = False
@@ -48,44 +48,53 @@ class ReasoningParser:
             events.append(ReasoningDelta("".join(self._reasoning)))
             self._reasoning.clear()
         if self._state is _State.TEXT and (self._held or rest):
-            events.append(TextDelta(self._held + rest))
-            self._held = ""
+            events.append(TextDelta(self._take_held() + rest))
         return events
 
     def finish(self) -> list[AnswerEvent]:
         """The events that were held back: no further text comes."""
         if not self._held or self._state is _State.AFTER:
             return []
-        return [ReasoningDelta(self._held) if self._state is _State.INSIDE else TextDelta(self._held)]
+        held = self._take_held()
+        return [ReasoningDelta(held) if self._state is _State.INSIDE else TextDelta(held)]
+
+    def _take_held(self) -> str:
+        held = "".join(self._held)
+        self._held.clear()
+        return held
 
     def _read(self, char: str) -> None:
         if self._state is _State.AFTER:
             if not char.isspace():
-                self._state, self._held = _State.TEXT, char
+                self._state = _State.TEXT
+                self._held.append(char)
             return
         marker = OPENING if self._state is _State.BEFORE else CLOSING
         if char == marker[self._num_matched]:
-            self._held += char
+            self._held.append(char)
             self._num_matched += 1
             if self._num_matched == len(marker):
                 self._pass_marker()
         elif char.isspace() and not self._num_matched:
-            self._held += char
+            self._held.append(char)
         elif self._state is _State.BEFORE:
-            self._state, self._held = _State.TEXT, self._held + char
+            self._state = _State.TEXT
+            self._held.append(char)
         else:
             self._read_reasoning(char)
 
     def _pass_marker(self) -> None:
         self._state = _State.INSIDE if self._state is _State.BEFORE else _State.AFTER
-        self._held, self._num_matched = "", 0
+        self._held.clear()
+        self._num_matched = 0
 
     def _read_reasoning(self, char: str) -> None:
         """What is held turned out to be reasoning; `char` is, or begins the marker anew."""
         was_marker = self._num_matched > 0
-        self._reasoning.append(self._held if self._has_reasoning else self._held.lstrip())
+        held = self._take_held()
+        self._reasoning.append(held if self._has_reasoning else held.lstrip())
         self._has_reasoning = True
-        self._held, self._num_matched = "", 0
+        self._num_matched = 0
         if was_marker:
             self._read(char)
         else:

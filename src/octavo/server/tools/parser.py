@@ -4,9 +4,9 @@
                                       ▲         │
                                       └separator┘
 
-The text is read character by character, each once, so the events do not depend on how it was cut. What may
-belong to a call is kept in `_held` until it does: then it is dropped, being the format's and not the answer's.
-Where it turns out not to, it is text.
+The text is read character by character, so the events do not depend on how it was cut; in constant time each.
+What may belong to a call is kept in `_held` until it does: then it is dropped, being the format's and not the
+answer's. Where it turns out not to, it is text; behind a call, it is first read again as such.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,8 @@ class ToolCallParser:
         self._frame = frame
         self._new_id = new_id
         self._state = _State.BEFORE
-        self._held = ""
+        self._held: list[str] = []
+        """Characters: a text would be copied for each that is added."""
         self._num_markers = 0
         """Of the opening or closing, those that were read."""
         self._marker = ""
@@ -85,10 +86,10 @@ class ToolCallParser:
 
     def finish(self) -> list[AnswerEvent]:
         """The events that were held back: no further text comes."""
-        is_edge = self._num_calls > 0 and not self._has_text and self._held.isspace()
+        is_edge = self._num_calls > 0 and not self._has_text and "".join(self._held).isspace()
         if self._state is not _State.AFTER and not is_edge:
             self._give_up()
-        self._held = ""
+        self._held.clear()
         return self._out.take()
 
     def _read(self, char: str) -> None:
@@ -104,7 +105,7 @@ class ToolCallParser:
     def _read_text(self, char: str) -> None:
         """Text, white space, or a character of the opening's first marker."""
         if self._matches(char, self._frame.opening):
-            self._held += char
+            self._held.append(char)
             if self._num_markers:
                 self._enter(_State.CALL if len(self._frame.opening) == 1 else _State.OPENING)
             return
@@ -112,7 +113,7 @@ class ToolCallParser:
             self._give_up()
             self._read_text(char)
         elif char.isspace():
-            self._held += char
+            self._held.append(char)
         elif self._is_bare_call(char):
             self._enter(_State.CALL)
             self._read_call(char)
@@ -123,7 +124,7 @@ class ToolCallParser:
 
     def _read_opening(self, char: str) -> None:
         if self._matches(char, self._frame.opening) or (char.isspace() and not self._marker):
-            self._held += char
+            self._held.append(char)
             if self._num_markers == len(self._frame.opening):
                 self._enter(_State.CALL)
             return
@@ -141,7 +142,7 @@ class ToolCallParser:
                 self._read_text(char)
             return
         if not self._has_begun:
-            self._held += char
+            self._held.append(char)
             self._begin_call()
         if status is CallStatus.DONE:
             self._end_call()
@@ -154,7 +155,7 @@ class ToolCallParser:
         self._out.add(ToolCallBegin(self._num_calls, self._new_id(), self._call.name))
         self._out.add(ArgumentsDelta(self._num_calls, arguments))
         self._has_begun = True
-        self._held = ""
+        self._held.clear()
 
     def _end_arguments(self) -> None:
         if self._has_begun:
@@ -170,15 +171,15 @@ class ToolCallParser:
 
     def _read_after(self, char: str) -> None:
         if char == self._frame.separator and not self._num_markers and not self._marker:
-            self._held += char
+            self._held.append(char)
             self._enter(_State.CALL)
         elif self._matches(char, self._frame.closing) or (char.isspace() and not self._marker):
-            self._held += char
+            self._held.append(char)
             if self._frame.closing and self._num_markers == len(self._frame.closing):
-                self._held = ""
+                self._held.clear()
                 self._enter(_State.BEFORE)
         else:
-            held, self._held = self._held, ""
+            held, self._held = self._held, []
             self._enter(_State.BEFORE)
             for earlier in held:
                 self._read_text(earlier)
@@ -201,9 +202,9 @@ class ToolCallParser:
 
     def _give_up(self) -> None:
         """What is held is text."""
-        self._out.add_text(self._held)
+        self._out.add_text("".join(self._held))
         self._has_text = self._has_text or bool(self._held)
-        self._held = ""
+        self._held.clear()
         self._enter(_State.BEFORE)
 
     def _enter(self, state: _State) -> None:
