@@ -60,6 +60,31 @@ def test_one_conversation_is_one_prompt(template: str) -> None:
     assert prompts[0] == prompts[1] == prompts[2] and "Köln" in prompts[0] and "Rain" in prompts[0]
 
 
+@pytest.mark.parametrize("name", ["functions.get_weather", "get weather", "f" * 256])
+def test_a_call_of_what_is_no_function_can_be_sent_back(name: str) -> None:
+    """As it was answered: the agent says that there is no such tool, and the conversation goes on."""
+    server = serving_template(tool_templates.QWEN3, f'<tool_call>{{"name": "{name}", "arguments": {{}}}}</tool_call>')
+    bodies = {
+        PATHS[0]: chat_body(tools=[{"type": "function", "function": {"name": "get_weather"}}]),
+        responses.PATH: responses.body(tools=[{"type": "function", "name": "get_weather"}]),
+        messages.PATH: messages.body(tools=[messages.WEATHER], max_tokens=400),
+    }
+    answers = {path: server.post(path, body).json() for path, body in bodies.items()}
+    message = answers[PATHS[0]]["choices"][0]["message"]
+    items, blocks = answers[responses.PATH]["output"], answers[messages.PATH]["content"]
+    assert [message["tool_calls"][0]["function"]["name"], items[0]["name"], blocks[0]["name"]] == [name] * 3
+    user = {"role": "user", "content": "No such tool."}
+    conversations: dict[str, dict[str, Any]] = {
+        PATHS[0]: {"messages": [message, user]},
+        responses.PATH: {"input": [*items, user]},
+        messages.PATH: {"messages": [{"role": "assistant", "content": blocks}, user]},
+    }
+    for path, conversation in conversations.items():
+        reply = server.post(path, {**bodies[path], **conversation})
+        assert reply.status_code == 200, reply.text
+        assert name in prompt_text(server)
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("is_streamed", [True, False])
 def test_the_deadline_ends_it_before_the_first_token(path: str, is_streamed: bool) -> None:

@@ -13,6 +13,10 @@ MAX_TOOLS = 128
 
 FunctionName = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$(?!\n)")]
 """Python's `$` alone would let a line break pass."""
+MAX_CALLED_NAME_CHARS = 256
+"""A model that writes more as a function's name calls nothing."""
+CalledName = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_CALLED_NAME_CHARS)]
+"""Of a call that is sent back: whatever the model wrote as a name, a function's or not."""
 
 
 class StreamOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -46,7 +46,7 @@ PROMPT_CASES: list[tuple[str, Any, str]] = [
     ("messages", said(RESULT, role="assistant"), "messages[0].content[0]"),
     ("messages", said({**USE, "input": "{}"}, role="assistant"), "messages[0].content[0].input"),
     ("messages", said({**USE, "id": ""}, role="assistant"), "messages[0].content[0].id"),
-    ("messages", said({**USE, "name": "a b"}, role="assistant"), "messages[0].content[0].name"),
+    ("messages", said({**USE, "name": "f" * 257}, role="assistant"), "messages[0].content[0].name"),
     ("messages", said({**RESULT, "tool_use_id": ""}), "messages[0].content[0].tool_use_id"),
     ("messages", said({**RESULT, "content": 1}), "messages[0].content[0].content"),
     ("messages", said({**RESULT, "content": [{"type": "image"}]}), "messages[0].content[0].content[0] is of type 'image'"),

@@ -42,7 +42,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("input", [{"role": "user", "content": [{"type": "poem"}]}], "input[0].content[0].type"),
     ("input", [{"role": "user", "content": ["x"]}], "input[0].content[0]"),
     ("input", [{**CALL, "call_id": ""}], "input[0].call_id"),
-    ("input", [{**CALL, "name": "a b"}], "input[0].name"),
+    ("input", [{**CALL, "name": "f" * 257}], "input[0].name"),
     ("input", [{**CALL, "arguments": {}}], "input[0].arguments"),
     ("input", [{**CALL, "arguments": "{"}], "input"),
     ("input", [{"type": "function_call_output", "call_id": "c"}], "input[0].output"),

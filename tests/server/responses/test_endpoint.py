@@ -236,6 +236,21 @@ def test_going_on_is_sending_it_all(is_streamed: bool) -> None:
     assert "Rain" in prompt_text(server) and "Thanks" in prompt_text(server)
 
 
+@pytest.mark.parametrize(
+    ("reply", "max_tokens"),
+    [(ONE_CALL, ONE_CALL.index(ARGUMENTS) + 7), (ONE_CALL.replace(ARGUMENTS, '{"place":}'), 100)],
+)
+def test_going_on_from_a_call_whose_arguments_are_no_json(reply: str, max_tokens: int) -> None:
+    server = serving(tool_templates.QWEN3, reply)
+    answer = respond(server, "U", tools=[WEATHER], max_output_tokens=max_tokens)
+    [call] = answer["output"]
+    assert call["name"] == "get_weather" and call["arguments"].startswith('{"place')
+    result = {"type": "function_call_output", "call_id": call["call_id"], "output": "No such place"}
+    for more in ("Again?", [result]):
+        respond(server, more, tools=[WEATHER], previous_response_id=answer["id"])
+        assert '{"name": "get_weather", "arguments": {}}' in prompt_text(server)
+
+
 def test_kept_until_deleted(server: InProcess) -> None:
     answer = respond(server)
     path = f"{PATH}/{answer['id']}"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from octavo.core.sampling_params import MAX_STOP_CHARS, MAX_STOP_STRINGS
-from octavo.server.schemas import MAX_TOOLS, FunctionName
+from octavo.server.schemas import MAX_TOOLS, CalledName, FunctionName
 
 _CacheControl = dict[str, Any]
 """Where a prefix should be cached. Prefixes are cached wherever they end, so it asks for nothing."""
@@ -29,7 +29,7 @@ class ToolUseBlock(msgspec.Struct, kw_only=True, tag_field="type", tag="tool_use
     """A call of an earlier answer, sent back."""
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
-    name: FunctionName
+    name: CalledName
     input: dict[str, Any]
     cache_control: _CacheControl | None = None
 

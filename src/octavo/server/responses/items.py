@@ -1,5 +1,6 @@
 """Items of a response's input and output as the messages of a conversation."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,12 +42,12 @@ class MessageList:
             self._add_item(convert_part(named, InputItem, where), where)  # type: ignore[arg-type]
 
     def add_output(self, items: Sequence[OutputItem]) -> None:
-        """What an answer said and called."""
+        """What an answer said and called. Arguments that are no JSON are left out, as no chat template can write them."""
         for item in items:
             if isinstance(item, MessageItem):
                 self._add_message("assistant", "".join(part.text for part in item.content))
             elif isinstance(item, FunctionCallItem):
-                self._add_call(item.call_id, item.name, item.arguments)
+                self._add_call(item.call_id, item.name, item.arguments if _is_json(item.arguments) else "{}")
 
     def _add_item(self, item: InputItem, where: str) -> None:
         if isinstance(item, InputMessage):
@@ -65,6 +66,14 @@ class MessageList:
             self.messages.append({"role": "assistant", "content": None})
         call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
         self.messages[-1].setdefault("tool_calls", []).append(call)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def pack(messages: Sequence[Message]) -> bytes:

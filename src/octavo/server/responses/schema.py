@@ -6,6 +6,7 @@ import msgspec
 
 from octavo.server.schemas import (
     MAX_TOOLS,
+    CalledName,
     FunctionName,
     JsonObjectFormat,
     ReasoningEffort,
@@ -57,7 +58,7 @@ class InputFunctionCall(
     """A call of an earlier answer, sent back."""
 
     call_id: Annotated[str, msgspec.Meta(min_length=1)]
-    name: FunctionName
+    name: CalledName
     arguments: str
     id: str | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None

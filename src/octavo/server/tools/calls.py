@@ -5,11 +5,10 @@ import re
 from typing import Any, Protocol
 
 from octavo.core.strenum import StrEnum
+from octavo.server.schemas import MAX_CALLED_NAME_CHARS
 from octavo.server.tools.json_extent import Extent, JsonExtent
 
 ARGUMENTS_KEYS = ("arguments", "parameters")
-MAX_NAME_CHARS = 256
-"""A model that writes more as a function's name calls nothing."""
 
 
 class CallStatus(StrEnum):
@@ -99,7 +98,7 @@ class JsonCall:
             self._chars.append(char)
         if extent in (Extent.LAST, Extent.PAST) and self._key == "name" and self.name is None:
             name = _decoded(self._chars)
-            if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARS:
+            if not isinstance(name, str) or not 0 < len(name) <= MAX_CALLED_NAME_CHARS:
                 return CallStatus.BROKEN
             self.name = name
         return self._after(extent, char)
@@ -146,7 +145,7 @@ class MarkedCall:
         return taken
 
     def _read_head(self, char: str) -> CallStatus:
-        if len(self._head) >= MAX_NAME_CHARS or not self._HEAD_CHAR.fullmatch(char):
+        if len(self._head) >= MAX_CALLED_NAME_CHARS or not self._HEAD_CHAR.fullmatch(char):
             return CallStatus.BROKEN
         self._head += char
         if self._head.endswith("[ARGS]"):
