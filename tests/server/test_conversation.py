@@ -96,6 +96,30 @@ def test_the_deadline_ends_it_before_the_first_token(path: str, is_streamed: boo
 
 
 @pytest.mark.parametrize("path", PATHS)
+def test_a_shape_and_tools_are_refused_before_a_place_is_taken(path: str) -> None:
+    schema = {"type": "object"}
+    fields: dict[str, dict[str, Any]] = {
+        PATHS[0]: {
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+            "response_format": {"type": "json_object"},
+        },
+        responses.PATH: {
+            "tools": [{"type": "function", "name": "f"}],
+            "text": {"format": {"type": "json_schema", "name": "s", "schema": schema}},
+        },
+        messages.PATH: {
+            "tools": [{"name": "f", "input_schema": schema}],
+            "output_config": {"format": {"type": "json_schema", "schema": schema}},
+        },
+    }
+    server = InProcess(FakeEngine(max_num_seqs=1, max_num_queued_reqs=1))
+    server.engine.admission.take(2)
+    server.engine.render_chat = None  # type: ignore[assignment, method-assign]
+    reply = server.post(path, ENDPOINTS[path](**fields[path]))
+    assert reply.status_code == 400 and "cannot call tools" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_a_full_queue_refuses_before_the_prompt_is_made(path: str) -> None:
     server = InProcess(FakeEngine(max_num_seqs=1, max_num_queued_reqs=1))
     server.engine.admission.take(2)

@@ -31,7 +31,7 @@ class AskedConversation:
 async def ask_conversation(
     context: ServerContext, request: ChatCompletionRequest, visit: Visit, answer_id: str
 ) -> AskedConversation:
-    """Check everything, take a place in the queue, then write and tokenise the prompt.
+    """Check what is asked, take a place in the queue, then write and tokenise the prompt.
 
     Raises `InvalidRequestError`, `NotBuiltError` or `QueueFullError`.
     """
@@ -92,13 +92,20 @@ def _params(context: ServerContext, request: ChatCompletionRequest, use: ToolUse
         raise InvalidRequestError(
             f"top_logprobs={num_top} is not an integer from 0 to {MAX_LOGPROBS}", param="top_logprobs"
         )
-    return sampling_params(
+    params = sampling_params(
         context,
         request,
         max_tokens=requested_max_tokens(request),
         logprobs=(num_top or 0) if request.logprobs else None,
         shown_special_token_ids=context.answer_format.shown_special_token_ids(use),
     )
+    if use is not None and params.structured_outputs is not None:
+        raise InvalidRequestError(
+            "an answer that is held to a shape cannot call tools; leave response_format and structured_outputs out, "
+            "or set tool_choice=none",
+            param="tools",
+        )
+    return params
 
 
 def _template_kwargs(context: ServerContext, request: ChatCompletionRequest) -> Mapping[str, Any]:
@@ -125,12 +132,6 @@ def _with_calls_held(
     """Held to tool calls, where the request asks for one or has strict functions. Raises `InvalidRequestError`."""
     if use is None:
         return params
-    if params.structured_outputs is not None:
-        raise InvalidRequestError(
-            "an answer that is held to a shape cannot call tools; leave response_format and structured_outputs out, "
-            "or set tool_choice=none",
-            param="tools",
-        )
     grammar = context.answer_format.call_grammar(use, is_reasoning_open=is_reasoning_open)
     if grammar is None:
         return params
