@@ -249,6 +249,20 @@ def test_a_model_without_tools_is_told_in_words() -> None:
     assert "You can call" not in prompt_text(server) and "tool_results" in prompt_text(server)
 
 
+def test_turns_alternate_where_tools_are_told_in_words() -> None:
+    """Whatever the user says after results; Gemma's template refuses two messages of the user in a row."""
+    alternating = "{% if message.role != ('user' if loop.index0 is even else 'assistant') %}{{ raise_exception(loop.index) }}{% endif %}"
+    server = serving(tool_templates.PLAIN.replace("<|im_start|>{{", alternating + "<|im_start|>{{"), "Rain.")
+    two_results = [CONVERSATION[0], *CONVERSATION[1:] * 2]
+    for messages in (CONVERSATION, two_results, [*CONVERSATION, CONVERSATION[2]]):
+        for more in ([], [{"role": "user", "content": "Well?"}], [{"role": "assistant", "content": "Rain."}]):
+            reply = server.post(PATH, {**chat_body(), "messages": [*messages, *more]})
+            assert reply.status_code == 200, reply.text
+        said = {"role": "user", "content": [{"type": "text", "text": "Well?"}]}
+        assert server.post(PATH, {**chat_body(), "messages": [*messages, said]}).status_code == 200
+        assert prompt_text(server).endswith('"content": "Rain"}]}\n\nWell?<|im_end|>\n<|im_start|>assistant\n')
+
+
 def test_tools_in_words_are_written_off_the_event_loop() -> None:
     """By who renders: a long conversation's writing is no short work."""
     server = serving(tool_templates.PLAIN)

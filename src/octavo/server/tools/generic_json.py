@@ -45,7 +45,10 @@ def _extended(content: str | None, text: str) -> str:
 
 
 def _without_tools(messages: Sequence[Message]) -> Iterator[Message]:
-    """Calls as content; results that follow each other as one message, since many templates want turns to alternate."""
+    """Calls as content; results that follow each other, and what the user says to them, as one message.
+
+    Many templates want turns to alternate.
+    """
     names: dict[str, str] = {}
     results: list[dict[str, Any]] = []
     for message in messages:
@@ -54,8 +57,11 @@ def _without_tools(messages: Sequence[Message]) -> Iterator[Message]:
             results.append({"name": name, "content": message["content"]})
             continue
         if results:
-            yield _results_message(results)
-            results = []
+            written, results = _results_message(results), []
+            if message["role"] == "user":
+                yield {**message, "content": _extended(written["content"], message["content"])}
+                continue
+            yield written
         yield _calling_message(message, names) if "tool_calls" in message else message
     if results:
         yield _results_message(results)
