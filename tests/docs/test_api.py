@@ -93,6 +93,7 @@ def test_limits_are_those_of_the_code() -> None:
         (json_limits.MAX_JSON_CONTAINERS, "{} objects, lists and fields"),
         (json_limits.MAX_JSON_VALUES, "{} values"),
         (structured_outputs.MAX_GRAMMAR_CHARS, "at most {} characters"),
+        (structured_outputs.MAX_GRAMMAR_CHARS, "{} characters as a grammar"),
         (structured_outputs.MAX_CHOICES, "{} choices"),
         (structured_outputs.MAX_JSON_DEPTH, "{} levels; what takes"),
         (TIME_LIMIT_S, "more than {} s to compile"),

@@ -12,6 +12,7 @@ from server.fake_engine import EOS, FakeEngine, FakeFrontEnd
 from server.test_chat import PATH, prompt_text
 from server.test_errors import check_envelope
 
+from octavo.core.structured_outputs import MAX_GRAMMAR_CHARS
 from octavo.tokenizer.chat_template import ChatTemplate
 
 WEATHER = {
@@ -39,9 +40,9 @@ CONVERSATION: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def make_engine(template: str) -> FakeEngine:
+def make_engine(template: str, max_model_len: int = 8192) -> FakeEngine:
     """A model that has that chat template."""
-    engine = FakeEngine(max_model_len=8192)
+    engine = FakeEngine(max_model_len=max_model_len)
     engine.front_end = FakeFrontEnd(engine.tokenizer, ChatTemplate(template, "<s>", "</s>"), frozenset((EOS,)), {})
     return engine
 
@@ -361,6 +362,22 @@ def test_forced_calls_are_held_to_a_grammar() -> None:
     assert "get_weather" not in grammar and "(" not in grammar.partition("call:")[0].partition("calls:")[2]
     server.chat("Hi", tools=[WEATHER, TIME])
     assert server.engine.calls[-1][1].structured_outputs is None
+
+
+@pytest.mark.parametrize(("is_strict", "choice"), [(True, "auto"), (False, "required")])
+def test_tools_that_no_grammar_can_hold_are_refused_as_tools(is_strict: bool, choice: str) -> None:
+    server = InProcess(make_engine(tool_templates.QWEN3, max_model_len=1 << 20))
+
+    def body(num_chars: int, choice: str) -> dict[str, Any]:
+        parameters = {"type": "object", "properties": {"é" * num_chars: {"type": "string"}}}
+        function = {"name": "f", "parameters": parameters, "strict": is_strict}
+        return chat_body(tools=[{"type": "function", "function": function}], tool_choice=choice)
+
+    fits = server.post(PATH, body(MAX_GRAMMAR_CHARS - 2000, choice))
+    assert fits.status_code == 200, fits.text
+    error = check_envelope(server.post(PATH, body(MAX_GRAMMAR_CHARS - 200, choice)), 400, "tools")
+    assert error["message"].startswith("the tools that calls are held to")
+    assert server.post(PATH, body(MAX_GRAMMAR_CHARS - 200, "none")).status_code == 200
 
 
 def test_strict_functions_are_held_to_their_schemas_where_the_model_decides() -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from octavo.core.errors import InvalidRequestError, OctavoError
 from octavo.core.sampling_params import MAX_LOGPROBS, SamplingParams
-from octavo.core.structured_outputs import StructuredOutputs
+from octavo.core.structured_outputs import MAX_GRAMMAR_CHARS, StructuredOutputs
 from octavo.server.answer_parser import AnswerParser
 from octavo.server.chat_prompt import ChatPrompt, chat_prompt
 from octavo.server.context import ServerContext
@@ -135,4 +135,10 @@ def _with_calls_held(
     grammar = context.answer_format.call_grammar(use, is_reasoning_open=is_reasoning_open)
     if grammar is None:
         return params
+    if len(grammar) > MAX_GRAMMAR_CHARS:
+        raise InvalidRequestError(
+            f"the tools that calls are held to have {len(grammar)} characters as a grammar; at most {MAX_GRAMMAR_CHARS} "
+            "are allowed; send fewer, shorten their schemas, or leave strict and a tool_choice that forces calls out",
+            param="tools",
+        )
     return msgspec.structs.replace(params, structured_outputs=StructuredOutputs(grammar=grammar))

@@ -32,7 +32,7 @@ class CallRules:
         lines = ["call: " + " | ".join(f"call_{index}" for index in indexes)]
         for index, function in enumerate(self.functions):
             lines.append(f"call_{index}: {write_call(function.name, f'arguments_{index}')}")
-            lines.append(f"arguments_{index}: %json {json.dumps(_schema(function))}")
+            lines.append(f"arguments_{index}: %json {json.dumps(_schema(function), ensure_ascii=False)}")
         return "\n".join(lines)
 
 
