@@ -49,10 +49,8 @@ class AnswerFormat:
             return None
         rules = CallRules(functions=use.held(), is_parallel=use.is_parallel, special_token_ids=self.special_token_ids)
         if use.forced:
-            return forced_answer(self.tools.syntax, rules, is_reasoning_open=is_reasoning_open)
-        return free_answer(
-            self.tools.syntax, rules, has_reasoning=self.has_reasoning, is_reasoning_open=is_reasoning_open
-        )
+            return forced_answer(self.tools, rules, is_reasoning_open=is_reasoning_open)
+        return free_answer(self.tools, rules, has_reasoning=self.has_reasoning, is_reasoning_open=is_reasoning_open)
 
 
 def read_answer_format(config: ServerConfig, tokenizer: Tokenizer, template_source: str) -> AnswerFormat:

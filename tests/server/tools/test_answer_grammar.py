@@ -36,18 +36,19 @@ FUNCTIONS = [
 ]
 FIND, NOW = ("find", '{"text": "a } \\" 👋🏽"}'), ("now", '{"zone": 5}')
 WRONG = [("other", "{}"), ("find", "{}"), ("find", '{"text": 1}'), ("find", '{"text": "", "x": 1}'), ("now", "[]")]
-MARKERS = tuple(tool_format.syntax.marker for tool_format in FORMATS if tool_format.syntax.marker)
 each_format = pytest.mark.parametrize("tool_format", FORMATS, ids=lambda f: f.name)
 
 
-def forced(tool_format: ToolFormat, is_parallel: bool = True, **options: bool) -> llguidance.LLMatcher:
-    rules = CallRules(functions=FUNCTIONS, is_parallel=is_parallel)
-    return compiled(forced_answer(tool_format.syntax, rules, **options))
+def forced(tool_format: ToolFormat, is_parallel: bool = True, is_reasoning_open: bool = False) -> llguidance.LLMatcher:
+    rules = CallRules(functions=FUNCTIONS, is_parallel=is_parallel, special_token_ids={})
+    return compiled(forced_answer(tool_format, rules, is_reasoning_open=is_reasoning_open))
 
 
-def free(tool_format: ToolFormat, is_parallel: bool = True, **options: bool) -> llguidance.LLMatcher:
-    rules = CallRules(functions=FUNCTIONS, is_parallel=is_parallel)
-    return compiled(free_answer(tool_format.syntax, rules, **options))
+def free(
+    tool_format: ToolFormat, is_parallel: bool = True, has_reasoning: bool = False, is_reasoning_open: bool = False
+) -> llguidance.LLMatcher:
+    rules = CallRules(functions=FUNCTIONS, is_parallel=is_parallel, special_token_ids={})
+    return compiled(free_answer(tool_format, rules, has_reasoning=has_reasoning, is_reasoning_open=is_reasoning_open))
 
 
 def compiled(grammar: str, words: Any = "byte") -> llguidance.LLMatcher:
@@ -119,7 +120,7 @@ def test_a_free_answer_is_text_then_calls(
     tool_format: ToolFormat, text: str, calls: list[tuple[str, str]], wrong: tuple[str, str]
 ) -> None:
     grammar = free(tool_format)
-    before = "" if tool_format.syntax.is_bare_at_start else text
+    before = "" if tool_format.frame.has_unmarked_calls else text
     assert accepts(text, grammar)
     if calls:
         answer = before + written(tool_format, calls)
@@ -201,7 +202,7 @@ def test_markers_that_are_special_tokens(is_reasoning_open: bool) -> None:
     opening, closing, think, end_think = ([token_id] for token_id in range(256, 260))
     ids = {"<tool_call>": 256, "</tool_call>": 257, "<think>": 258, "</think>": 259}
     rules = CallRules(functions=FUNCTIONS, is_parallel=True, special_token_ids=ids)
-    grammar = free_answer(HERMES.syntax, rules, has_reasoning=True, is_reasoning_open=is_reasoning_open)
+    grammar = free_answer(HERMES, rules, has_reasoning=True, is_reasoning_open=is_reasoning_open)
     beginning = compiled(grammar, _Words())
 
     def accepted(*parts: str | list[int]) -> bool:
@@ -222,7 +223,7 @@ def test_markers_that_are_special_tokens(is_reasoning_open: bool) -> None:
 
 def test_open_reasoning_ends_with_its_special_token() -> None:
     rules = CallRules(functions=FUNCTIONS, is_parallel=True, special_token_ids={"</think>": 259})
-    grammar = compiled(forced_answer(HERMES.syntax, rules, is_reasoning_open=True), _Words())
+    grammar = compiled(forced_answer(HERMES, rules, is_reasoning_open=True), _Words())
     call = list(written(HERMES, [NOW]).encode())
     assert grammar.validate_tokens(list(b"Hm</think>")) == len(b"Hm</think")  # as text it would be taken for the end
     assert grammar.consume_tokens([*b"Hm", 259, *b"\n", *call]) and grammar.is_accepting()

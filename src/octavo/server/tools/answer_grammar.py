@@ -9,7 +9,9 @@ calls would take for one, so nothing that is called escapes the grammar.
 """
 
 from octavo.server.reasoning import CLOSING, OPENING
-from octavo.server.tools.grammar import CallRules, CallSyntax, literal
+from octavo.server.tools.format import ToolFormat
+from octavo.server.tools.frame import Frame
+from octavo.server.tools.grammar import CallRules, literal
 
 _SHARED = rf"""ANY: /(?s:.*)/
 BLANK: /[\s\x1c-\x1f]*/
@@ -17,21 +19,19 @@ THOUGHT: ANY & ~(ANY {literal(CLOSING)} ANY)"""
 """BLANK is what Python takes for white space."""
 
 
-def forced_answer(syntax: CallSyntax, rules: CallRules, *, is_reasoning_open: bool = False) -> str:
+def forced_answer(tool_format: ToolFormat, rules: CallRules, *, is_reasoning_open: bool) -> str:
     """The grammar of an answer that has to call."""
     lines = ["start: reasoning BLANK answer" if is_reasoning_open else "start: answer"]
-    if syntax.is_bare_at_start:
+    if tool_format.frame.has_unmarked_calls:
         lines.append("answer: calls")
     else:
-        assert syntax.marker is not None
-        lines.append(f"answer: {_forced_run(syntax, rules)}")
-        lines.append(f"framed: {rules.marker(syntax.marker)} calls")
-    return "\n".join([*lines, _SHARED, _reasoning(rules), syntax.write_calls(rules), ""])
+        assert tool_format.frame.marker is not None
+        lines.append(f"answer: {_forced_run(tool_format, rules)}")
+        lines.append(f"framed: {rules.marker(tool_format.frame.marker)} calls")
+    return "\n".join([*lines, _SHARED, _reasoning(rules), tool_format.write_calls(rules), ""])
 
 
-def free_answer(
-    syntax: CallSyntax, rules: CallRules, *, has_reasoning: bool = False, is_reasoning_open: bool = False
-) -> str:
+def free_answer(tool_format: ToolFormat, rules: CallRules, *, has_reasoning: bool, is_reasoning_open: bool) -> str:
     """The grammar of an answer that may call. Reasoning that does not end is an answer too."""
     if is_reasoning_open:
         start = "reasoning answer | THOUGHT"
@@ -41,38 +41,38 @@ def free_answer(
         start = "answer"
     lines = [
         f"start: {start}",
-        f"answer: {_free_run(syntax, rules)}",
-        f"TEXT: {_text(syntax, has_reasoning=has_reasoning)}",
+        f"answer: {_free_run(tool_format.frame, rules)}",
+        f"TEXT: {_text(tool_format.frame, has_reasoning=has_reasoning)}",
         f"OPENING: BLANK {literal(OPENING)}",
         f"opening: {f'BLANK {rules.marker(OPENING)}' if OPENING in rules.special_token_ids else 'OPENING'}",
     ]
-    if syntax.marker is not None:
-        lines.append(_up_to("framed_opening", "TEXT", syntax.marker, rules))
+    if tool_format.frame.marker is not None:
+        lines.append(_up_to("framed_opening", "TEXT", tool_format.frame.marker, rules))
         lines.append("framed: framed_opening calls")
-    return "\n".join([*lines, _SHARED, _reasoning(rules), syntax.write_calls(rules), ""])
+    return "\n".join([*lines, _SHARED, _reasoning(rules), tool_format.write_calls(rules), ""])
 
 
-def _forced_run(syntax: CallSyntax, rules: CallRules) -> str:
-    if syntax.separator is None:
+def _forced_run(tool_format: ToolFormat, rules: CallRules) -> str:
+    if tool_format.separator is None:
         return "framed"
-    return rules.repeated("framed", literal(syntax.separator))
+    return rules.repeated("framed", literal(tool_format.separator))
 
 
-def _free_run(syntax: CallSyntax, rules: CallRules) -> str:
-    if syntax.is_bare_at_start:
-        return "BLANK calls | TEXT" if syntax.marker is None else "BLANK calls | framed | TEXT"
+def _free_run(frame: Frame, rules: CallRules) -> str:
+    if frame.has_unmarked_calls:
+        return "BLANK calls | TEXT" if frame.marker is None else "BLANK calls | framed | TEXT"
     return "framed* TEXT" if rules.is_parallel else "framed | TEXT"
 
 
-def _text(syntax: CallSyntax, *, has_reasoning: bool) -> str:
+def _text(frame: Frame, *, has_reasoning: bool) -> str:
     """Any text without the marker, that does not begin as reasoning or as a call."""
     beginnings = [literal(OPENING)] if has_reasoning else []
-    beginnings += [literal("{")] if syntax.is_bare_at_start else []
+    beginnings += [literal("{")] if frame.has_unmarked_calls else []
     parts = ["ANY"]
     if beginnings:
         parts.append(f"~(BLANK ({' | '.join(beginnings)}) ANY)")
-    if syntax.marker is not None:
-        parts.append(f"~(ANY {literal(syntax.marker)} ANY)")
+    if frame.marker is not None:
+        parts.append(f"~(ANY {literal(frame.marker)} ANY)")
     return " & ".join(parts)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from octavo.server.schemas import Function
 from octavo.server.tools.frame import Frame
-from octavo.server.tools.grammar import CallSyntax
+from octavo.server.tools.grammar import CallRules
 from octavo.server.tools.parser import ToolCallParser
 
 Message = dict[str, Any]
@@ -26,7 +26,10 @@ class ToolFormat:
     matches: Callable[[str], bool]
     """Whether the source of a chat template is of this kind."""
     frame: Frame
-    syntax: CallSyntax
+    write_calls: Callable[[CallRules], str]
+    """Lark rules, of which `calls` is what one marker stands before: an answer is `marker calls (separator marker calls)*`."""
+    separator: str | None = None
+    """Between one run of calls and the next marker; None: the marker is not repeated."""
     markers: tuple[str, ...] = ()
     """Texts that may be special tokens of the tokenizer, and then must be seen in the answer all the same."""
     new_call_id: Callable[[], str] = openai_call_id

@@ -10,8 +10,8 @@ from octavo.server.tools.calls import CallReader, JsonCall
 class Frame:
     """`opening call (separator call)* closing`, white space allowed in between.
 
-    A marker's first character occurs in it only once, so that one that turns out not to be a marker can be
-    given up without looking back.
+    A marker's first character occurs in it only once, so that one that turns out not to be a marker can be given up
+    without looking back; where the opening counts at the start only, what is given up has no other beginning to come.
     """
 
     opening: tuple[str, ...]
@@ -25,5 +25,15 @@ class Frame:
 
     def __post_init__(self) -> None:
         for marker in (*self.opening, *self.closing):
-            assert marker.count(marker[0]) == 1 or marker[0] == '"', marker
+            assert marker.count(marker[0]) == 1 or self.is_only_at_start, marker
         assert self.opening
+
+    @property
+    def marker(self) -> str | None:
+        """What begins calls wherever it stands in the answer, where there is such a thing."""
+        return None if self.is_only_at_start else self.opening[0]
+
+    @property
+    def has_unmarked_calls(self) -> bool:
+        """Whether an answer may begin with calls without `marker`; it then begins with «{» for nothing else."""
+        return self.is_only_at_start or self.is_bare_at_start

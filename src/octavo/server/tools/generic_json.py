@@ -14,7 +14,7 @@ from typing import Any
 from octavo.server.schemas import Function
 from octavo.server.tools.format import Message, ToolFormat
 from octavo.server.tools.frame import Frame
-from octavo.server.tools.grammar import CallRules, CallSyntax, json_call, literal
+from octavo.server.tools.grammar import CallRules, json_call, literal
 
 _INSTRUCTION = (
     "You can call these functions, one JSON object a line:\n\n{functions}\n\n"
@@ -93,6 +93,6 @@ GENERIC_JSON = ToolFormat(
     name="json",
     matches=lambda template_source: True,
     frame=Frame(opening=("{", '"tool_calls"', ":", "["), closing=("]", "}"), separator=",", is_only_at_start=True),
-    syntax=CallSyntax(write_calls=_write_calls, is_bare_at_start=True),
+    write_calls=_write_calls,
     write_messages=_write_messages,
 )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from octavo.server.schemas import Function
@@ -15,7 +15,7 @@ class CallRules:
 
     functions: Sequence[Function]
     is_parallel: bool
-    special_token_ids: Mapping[str, int] = field(default_factory=dict)
+    special_token_ids: Mapping[str, int]
     """Markers that are special tokens of the model's tokenizer: they have no text that a grammar could match."""
 
     def marker(self, text: str) -> str:
@@ -34,22 +34,6 @@ class CallRules:
             lines.append(f"call_{index}: {write_call(function.name, f'arguments_{index}')}")
             lines.append(f"arguments_{index}: %json {json.dumps(_schema(function), ensure_ascii=False)}")
         return "\n".join(lines)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallSyntax:
-    """`marker calls (separator marker calls)*`, as an answer that calls is written."""
-
-    write_calls: Callable[[CallRules], str]
-    """Lark rules, of which `calls` is what one marker stands before."""
-    marker: str | None = None
-    separator: str | None = None
-    """None: the marker is not repeated."""
-    is_bare_at_start: bool = False
-    """An answer may begin with `calls`, and begins with «{» only then."""
-
-    def __post_init__(self) -> None:
-        assert self.is_bare_at_start or self.marker is not None
 
 
 def literal(text: str) -> str:

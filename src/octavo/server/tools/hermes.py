@@ -2,7 +2,7 @@
 
 from octavo.server.tools.format import ToolFormat
 from octavo.server.tools.frame import Frame
-from octavo.server.tools.grammar import CallRules, CallSyntax, json_call, literal
+from octavo.server.tools.grammar import CallRules, json_call, literal
 
 _OPENING, _CLOSING = "<tool_call>", "</tool_call>"
 _OTHER_BODY = "<function="
@@ -22,6 +22,7 @@ HERMES = ToolFormat(
     name="hermes",
     matches=_matches,
     frame=Frame(opening=(_OPENING,), closing=(_CLOSING,)),
-    syntax=CallSyntax(write_calls=_write_calls, marker=_OPENING, separator="\n"),
+    write_calls=_write_calls,
+    separator="\n",
     markers=(_OPENING, _CLOSING),
 )

@@ -4,7 +4,7 @@ from functools import partial
 
 from octavo.server.tools.format import ToolFormat
 from octavo.server.tools.frame import Frame
-from octavo.server.tools.grammar import CallRules, CallSyntax, json_call, literal
+from octavo.server.tools.grammar import CallRules, json_call, literal
 
 _PYTHON_TAG = "<|python_tag|>"
 _INSTRUCTION = '{"name": function name, "parameters":'
@@ -24,6 +24,6 @@ LLAMA3 = ToolFormat(
     name="llama3",
     matches=_matches,
     frame=Frame(opening=(_PYTHON_TAG,), separator=";", is_bare_at_start=True),
-    syntax=CallSyntax(write_calls=_write_calls, marker=_PYTHON_TAG, is_bare_at_start=True),
+    write_calls=_write_calls,
     markers=(_PYTHON_TAG,),
 )

@@ -6,7 +6,7 @@ import string
 from octavo.server.tools.calls import MarkedCall
 from octavo.server.tools.format import ToolFormat
 from octavo.server.tools.frame import Frame
-from octavo.server.tools.grammar import CallRules, CallSyntax, json_call, literal
+from octavo.server.tools.grammar import CallRules, json_call, literal
 
 _TOOL_CALLS, _CALL_ID, _ARGS = "[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"
 _CALL_ID_CHARS = string.ascii_letters + string.digits
@@ -41,7 +41,7 @@ MISTRAL = ToolFormat(
     name="mistral",
     matches=_matches_list,
     frame=Frame(opening=(_TOOL_CALLS, "["), closing=("]",), separator=","),
-    syntax=CallSyntax(write_calls=_write_list, marker=_TOOL_CALLS),
+    write_calls=_write_list,
     markers=(_TOOL_CALLS,),
     new_call_id=_new_call_id,
 )
@@ -49,7 +49,8 @@ MISTRAL_ARGS = ToolFormat(
     name="mistral_args",
     matches=_matches_marked,
     frame=Frame(opening=(_TOOL_CALLS,), make_call=MarkedCall),
-    syntax=CallSyntax(write_calls=_write_marked, marker=_TOOL_CALLS, separator=""),
+    write_calls=_write_marked,
+    separator="",
     markers=(_TOOL_CALLS, _CALL_ID, _ARGS),
     new_call_id=_new_call_id,
 )
