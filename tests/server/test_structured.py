@@ -56,6 +56,7 @@ def test_what_the_engine_is_asked_for(server: InProcess, path: str, fields: dict
             "missing",
         ),
         ({"response_format": json_schema(name="a b")}, "response_format.json_schema.name", "regex"),
+        ({"response_format": json_schema(name="a\n")}, "response_format.json_schema.name", "regex"),
         ({"response_format": json_schema(schema=[])}, "response_format.json_schema.schema", "expected"),
         ({"response_format": json_schema(schema={"oops": 1}, strict=True)}, "response_format", "oops"),
         (

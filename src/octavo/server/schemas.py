@@ -39,7 +39,7 @@ class JsonObjectFormat(msgspec.Struct, tag_field="type", tag="json_object", forb
 class JsonSchema(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A schema and what it is called."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    name: FunctionName
     schema: dict[str, Any] | None = None
     """Default: any JSON object."""
     description: str | None = None
