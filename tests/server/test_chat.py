@@ -3,6 +3,7 @@
 import pytest
 from server.conftest import MODEL, InProcess, chat_body
 from server.fake_engine import REPLY, scripted
+from server.test_errors import check_envelope
 
 PATH = "/v1/chat/completions"
 
@@ -129,6 +130,12 @@ def test_logprobs(server: InProcess) -> None:
             ([other], logprob) for other, logprob in zip(expected.top_token_ids, expected.top_logprobs, strict=True)
         ]
         assert entry["top_logprobs"][0].keys() == {"token", "logprob", "bytes"}
+
+
+@pytest.mark.parametrize("num_top", [-1, 21])
+def test_top_logprobs_out_of_range(server: InProcess, num_top: int) -> None:
+    error = check_envelope(server.post(PATH, chat_body(logprobs=True, top_logprobs=num_top)), 400, "top_logprobs")
+    assert error["message"].startswith(f"top_logprobs={num_top} ")
 
 
 def test_a_token_among_the_top_ones_is_there_once(server: InProcess) -> None:

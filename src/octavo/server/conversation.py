@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from octavo.core.errors import InvalidRequestError, OctavoError
-from octavo.core.sampling_params import MAX_LOGPROBS, SamplingParams
+from octavo.core.sampling_params import SamplingParams
 from octavo.core.structured_outputs import MAX_GRAMMAR_CHARS, StructuredOutputs
 from octavo.server.answer_parser import AnswerParser
 from octavo.server.chat_prompt import ChatPrompt, chat_prompt
@@ -88,10 +88,6 @@ def _params(context: ServerContext, request: ChatCompletionRequest, use: ToolUse
     num_top = request.top_logprobs
     if num_top is not None and not request.logprobs:
         raise InvalidRequestError("top_logprobs needs logprobs=true; set it, or leave both out", param="top_logprobs")
-    if num_top is not None and not 0 <= num_top <= MAX_LOGPROBS:
-        raise InvalidRequestError(
-            f"top_logprobs={num_top} is not an integer from 0 to {MAX_LOGPROBS}", param="top_logprobs"
-        )
     params = sampling_params(
         context,
         request,
