@@ -21,7 +21,6 @@ class RequestStatus(StrEnum):
 class FinishReason(StrEnum):
     STOP = "stop"
     LENGTH = "length"
-    TOOL_CALLS = "tool_calls"
     ABORT = "abort"
     ERROR = "error"
 

@@ -16,7 +16,7 @@ class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     """The language that an answer is a sentence of; exactly one field is given.
 
     Raises `InvalidRequestError` for none or several of them, and for what is too large or too deep. Whether a schema,
-    expression or grammar means something is found out when it is compiled (`octavo.sampling.grammar`).
+    expression or grammar means something is found out when it is compiled (`octavo.tokenizer.grammar`).
     """
 
     json: dict[str, Any] | str | None = None

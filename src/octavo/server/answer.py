@@ -1,4 +1,4 @@
-"""What answers of both kinds, streamed or whole, have in common: id, time, usage."""
+"""What answers have in common: ids, JSON, and for both kinds of completions time and usage."""
 
 import secrets
 import time
@@ -7,7 +7,6 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
-from octavo.server.context import ServerContext
 from octavo.server.generation import GenerationCall, PromptDelta
 from octavo.server.replies import Usage
 from octavo.server.schemas import GenerationRequest, StreamOptions
@@ -18,7 +17,7 @@ from octavo.server.wire import to_json
 class Answer:
     """Follows the deltas of one request."""
 
-    def __init__(self, context: ServerContext, request: GenerationRequest, call: GenerationCall) -> None:
+    def __init__(self, request: GenerationRequest, call: GenerationCall) -> None:
         self.created_s = int(time.time())
         self._options = request.stream_options or StreamOptions()
         self._counter = UsageCounter(sum(map(len, call.prompts)), len(call.prompts))

@@ -53,7 +53,7 @@ class ChatWriter:
         self._context = context
         self._request = request
         self._call = asked.call
-        self._answer = Answer(context, request, asked.call)
+        self._answer = Answer(request, asked.call)
         self._choices = [_Choice(parser) for parser in asked.parsers]
         self._num_top = request.top_logprobs or 0
 

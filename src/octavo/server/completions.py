@@ -124,7 +124,7 @@ class _Writer:
         self._call = call
         self._echoed = echoed
         self._is_prompt_only = is_prompt_only
-        self._answer = Answer(context, request, call)
+        self._answer = Answer(request, call)
         self._choices = [_Choice(self._logprobs_writer()) for _ in range(len(call.prompts) * call.params.n)]
         self._prompt_logprobs: list[PromptLogprobs | UnsetType] = [UNSET] * len(call.prompts)
 

@@ -16,6 +16,4 @@ def finish_text(reason: FinishReason | None, *, has_called: bool = False) -> Fin
         return "tool_calls" if has_called else "stop"
     if reason is FinishReason.LENGTH:
         return "length"
-    if reason is FinishReason.TOOL_CALLS:
-        return "tool_calls"
     raise internal(f"the request ended with {reason} before its answer was complete")
