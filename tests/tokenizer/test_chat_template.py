@@ -124,7 +124,7 @@ def test_parts_equal_transformers(reference: Any) -> None:
 @pytest.mark.parametrize("kwargs", [{}, {"enable_thinking": False}])
 def test_tools_equal_transformers(reference: Any, tools: Any, kwargs: dict[str, Any]) -> None:
     expected = reference(TOOLS, PART_CONVERSATION, tools=tools, add_generation_prompt=True, **kwargs)
-    assert template(TOOLS).render(PART_CONVERSATION, tools=tools, **kwargs) == expected
+    assert template(TOOLS).render(PART_CONVERSATION, tools=tools, chat_template_kwargs=kwargs) == expected
 
 
 def test_the_model_s_own_template(smollm2: Tokenizer) -> None:
@@ -253,9 +253,9 @@ def test_messages_are_rewritten_as_text_and_brought_into_the_template_s_form() -
 def test_arguments_the_template_cannot_use_are_refused() -> None:
     messages = CONVERSATIONS[0]
     with pytest.raises(InvalidRequestError, match="'bos_token'; allowed are"):
-        template(CHATML).render(messages, bos_token="x")
+        template(CHATML).render(messages, chat_template_kwargs={"bos_token": "x"})
     with pytest.raises(InvalidRequestError, match="does not read 'enable_thinking'"):
-        template(CHATML).render(messages, enable_thinking=True)
+        template(CHATML).render(messages, chat_template_kwargs={"enable_thinking": True})
     with pytest.raises(InvalidRequestError, match="does not know tools"):
         template(CHATML).render(messages, tools=[A_TOOL])
 

@@ -119,7 +119,7 @@ class LLM:
         """Answer a conversation, or several, through the model's chat template.
 
         A message is {"role": …, "content": …}. `template_options` go to the template
-        (`add_generation_prompt`, `tools`, …).
+        (`add_generation_prompt`, `tools`, `chat_template_kwargs`).
         """
         if not isinstance(messages, Sequence) or not messages:
             raise InvalidRequestError("messages must be a list of at least one {role, content}", param="messages")

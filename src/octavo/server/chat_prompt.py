@@ -9,7 +9,6 @@ from octavo.core.errors import InvalidRequestError
 from octavo.server.context import ServerContext
 from octavo.server.sampling import check_prompt_length
 from octavo.server.tools.tool_use import ToolUse
-from octavo.tokenizer.chat_template import ALLOWED_KWARGS
 
 _READ = frozenset(
     ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking")
@@ -40,20 +39,14 @@ async def chat_prompt(
     add_special_tokens: bool = False,
 ) -> ChatPrompt:
     """Raises `InvalidRequestError` or `ContextLengthError`."""
-    for name in template_kwargs:
-        if name not in ALLOWED_KWARGS:
-            raise InvalidRequestError(
-                f"chat_template_kwargs has {name[:200]!r}; allowed are {', '.join(sorted(ALLOWED_KWARGS))}",
-                param="chat_template_kwargs",
-            )
     known: list[Mapping[str, Any]] = [
         _known_message(message, f"messages[{index}]") for index, message in enumerate(messages)
     ]
     text = await context.engine.render_chat(
         known,
         add_generation_prompt=add_generation_prompt,
+        chat_template_kwargs=template_kwargs,
         **_tool_options(context, known, tool_use),
-        **template_kwargs,
     )
     token_ids = await context.engine.tokenize(text, add_special_tokens=add_special_tokens)
     check_prompt_length(context, len(token_ids), "messages")

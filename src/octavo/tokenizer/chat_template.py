@@ -70,11 +70,12 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         rewrite: Callable[[Messages], Messages] | None = None,
-        **kwargs: Any,
     ) -> str:
         """The prompt for `messages`, ending where the assistant's answer begins if `add_generation_prompt`.
 
+        `chat_template_kwargs` are what else the template reads, of `ALLOWED_KWARGS`.
         `rewrite` puts messages, whose content it is given as text, into words that the template knows.
         Content may be a string or a list of text parts. It already holds BOS where the template
         writes it, so encode it with `add_special_tokens=False`.
@@ -86,6 +87,7 @@ class ChatTemplate:
                 "this model has no chat template; use the completions endpoint, or start with --chat-template FILE",
                 param="messages",
             )
+        kwargs = chat_template_kwargs or {}
         self._check_arguments(tools, kwargs)
         if rewrite is not None:
             messages = rewrite(normalise_messages(messages, ContentFormat.STRING))
@@ -137,7 +139,7 @@ class ChatTemplate:
         for name in kwargs:
             if name not in ALLOWED_KWARGS:
                 raise InvalidRequestError(
-                    f"chat_template_kwargs has {name!r}; allowed are {', '.join(sorted(ALLOWED_KWARGS))}",
+                    f"chat_template_kwargs has {name[:200]!r}; allowed are {', '.join(sorted(ALLOWED_KWARGS))}",
                     param="chat_template_kwargs",
                 )
             if name not in self.variables:
