@@ -213,7 +213,7 @@ def test_shutdown_lets_open_requests_finish(tiny: Callable[[str], Path]) -> None
     async def scenario() -> None:
         async with engine(tiny("llama")) as started:
             open_request = asyncio.create_task(collect(started.generate([3, 4], LONG, request_id="open")))
-            await until(lambda: bool(started._queues))
+            await until(lambda: bool(started._readers))
             stopping = asyncio.create_task(started.shutdown(drain_s=30))
             await asyncio.sleep(0)
             with pytest.raises(ShuttingDownError, match="shutting down"):
@@ -236,7 +236,7 @@ def test_refusals_come_before_the_first_delta(tiny: Callable[[str], Path]) -> No
             streams = [started.generate([3], LONG, request_id=str(i)) for i in range(3)]
             await anext(streams[0])
             waiting = asyncio.ensure_future(anext(streams[1]))
-            await until(lambda: len(started._queues) == 2)
+            await until(lambda: len(started._readers) == 2)
             with pytest.raises(QueueFullError, match="max_num_queued_reqs=1"):
                 await anext(streams[2])
             assert not (await waiting).is_finished
@@ -278,7 +278,7 @@ def test_a_request_that_cannot_be_sent_takes_no_seat(tiny: Callable[[str], Path]
                 for _ in range(3):
                     with pytest.raises(InvalidRequestError):
                         await collect(started.generate([3], LONG, request_id="bad", **bad))
-            assert not started._queues
+            assert not started._readers
             assert (await collect(started.generate([3], LONG, request_id="good")))[-1].error is None
 
     run(scenario)

@@ -1,12 +1,18 @@
 """/metrics: names, labels and counts."""
 
+import asyncio
 import math
+from pathlib import Path
 
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
-from server.conftest import MODEL, InProcess
+from server.conftest import MODEL, InProcess, make_server_context
 from server.fake_engine import REPLY, FakeEngine
 
+from octavo import AsyncEngine
+from octavo.config import EngineConfig
 from octavo.engine.liveness import EngineState
+from octavo.server.app import build_app
 from octavo.server.metric_buckets import token_buckets
 
 LABELS = {"model_name": MODEL, "engine": "0"}
@@ -43,7 +49,10 @@ HISTOGRAMS = (
 
 
 def samples(server: InProcess) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    reply = server.get("/metrics")
+    return parsed(server.get("/metrics"))
+
+
+def parsed(reply: httpx.Response) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     assert reply.headers["content-type"].startswith("text/plain")
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -123,6 +132,35 @@ def test_counts_of_two_requests(server: InProcess) -> None:
     assert value(server, "vllm:num_requests_running") == 1  # as of the last step
     assert math.isclose(value(server, "vllm:kv_cache_usage_perc"), 1 / 64)
     assert value(server, "octavo:kv_blocks", state="free") == 63
+
+
+def test_counts_of_the_real_engine(tiny_with_tokenizer: Path) -> None:
+    """Every series of a request moves with what an engine's process sends, ids and times included."""
+
+    async def scrape() -> httpx.Response:
+        config = EngineConfig(model=str(tiny_with_tokenizer), kv_cache_memory="1M", max_model_len=128, threads=1)
+        engine = await AsyncEngine.start(config)
+        try:
+            app = build_app(make_server_context(engine, served_model_name=(MODEL,)))
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                for num_samples in (2, 1):
+                    body = {"model": MODEL, "prompt": list(range(40)), "max_tokens": 5, "ignore_eos": True}
+                    reply = await client.post("/v1/completions", json={**body, "n": num_samples})
+                    assert reply.status_code == 200, reply.text
+                return await client.get("/metrics")
+        finally:
+            await engine.shutdown()
+
+    found = {name: value for (name, labels), value in parsed(asyncio.run(asyncio.wait_for(scrape(), 60))).items()}
+    assert found["vllm:prompt_tokens_total"] == 80
+    assert 0 < found["vllm:prompt_tokens_cached_total"] < 80
+    assert found["vllm:generation_tokens_total"] == 15
+    assert found["vllm:inter_token_latency_seconds_count"] == 12
+    for name in HISTOGRAMS[:1] + HISTOGRAMS[2:-1]:
+        assert found[f"vllm:{name}_count"] == 2, name
+        assert found[f"vllm:{name}_sum"] > 0, name
+    assert found["vllm:request_generation_tokens_sum"] == 15
 
 
 def test_a_request_that_fails_is_counted_as_error_and_leaves_nothing(server: InProcess) -> None:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 import zmq.asyncio
@@ -43,10 +43,17 @@ from octavo.loader.fetch import resolve_model
 logger = logging.getLogger(__name__)
 
 Observer = Callable[[OutputBatch, list[RequestDelta]], None]
-"""Told of each step: what the engine published and what became of it."""
+"""Told of each step: what the engine published, and what became of it under the callers' ids."""
 
 TOKENIZER_THREADS = 2
 STOP_TIMEOUT_S = 10.0
+
+
+class _Reader(NamedTuple):
+    """Who waits for a request's deltas, and what it calls the request."""
+
+    request_id: str
+    queue: "asyncio.Queue[RequestDelta]"
 
 
 class AsyncEngine:
@@ -76,7 +83,7 @@ class AsyncEngine:
         self._inbox: zmq.asyncio.Socket = self._context.socket(zmq.PULL)
         self._outbox: zmq.asyncio.Socket = self._context.socket(zmq.PUSH)
         self._process: asyncio.subprocess.Process
-        self._queues: dict[str, asyncio.Queue[RequestDelta]] = {}
+        self._readers: dict[str, _Reader] = {}
         self._observers: list[Observer] = []
         self._executor = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="octavo-tokenizer")
         self._tasks: list[asyncio.Task[None]] = []
@@ -141,7 +148,7 @@ class AsyncEngine:
         """Let open requests finish for up to `drain_s` seconds, then end the process. Idempotent."""
         self._is_stopping = True
         deadline = asyncio.get_running_loop().time() + drain_s
-        while self._queues and not self._is_dead and asyncio.get_running_loop().time() < deadline:
+        while self._readers and not self._is_dead and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
         await self._stop()
 
@@ -239,18 +246,18 @@ class AsyncEngine:
             )
             self._check_open()
             message = encoder.encode(Add(request))
-            queue = self._queues[engine_id] = asyncio.Queue()
+            queue: asyncio.Queue[RequestDelta] = asyncio.Queue()
+            self._readers[engine_id] = _Reader(request_id, queue)
             is_finished = False
             self._output.add(request)
             await self._outbox.send(message)
             while not is_finished:
                 delta = await queue.get()
-                delta.request_id = request_id
                 is_finished = delta.is_finished
                 yield delta
         finally:
             places.give_back(params.n)
-            self._queues.pop(engine_id, None)
+            self._readers.pop(engine_id, None)
             if not is_finished:
                 await self._abort(engine_id)
 
@@ -310,16 +317,18 @@ class AsyncEngine:
         self._fail_open(message)
 
     def _fail_open(self, message: str) -> None:
-        for request_id in list(self._queues):
-            delta = self._output.fail(request_id, message)
+        for engine_id in list(self._readers):
+            delta = self._output.fail(engine_id, message)
             if delta is not None:
                 self._publish([delta])
 
     def _publish(self, deltas: list[RequestDelta]) -> None:
+        """Hand each delta to who reads it, under the id that the reader has given; what nobody reads keeps the engine's."""
         for delta in deltas:
-            queue = self._queues.get(delta.request_id)
-            if queue is not None:
-                queue.put_nowait(delta)
+            reader = self._readers.get(delta.request_id)
+            if reader is not None:
+                delta.request_id = reader.request_id
+                reader.queue.put_nowait(delta)
 
     async def _send(self, message: ToEngine) -> None:
         await self._outbox.send(encoder.encode(message))
