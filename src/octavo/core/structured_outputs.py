@@ -20,7 +20,7 @@ class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     """
 
     json: dict[str, Any] | str | None = None
-    """A JSON schema, or its text."""
+    """A JSON schema, or its text; kept as its text."""
     json_object: bool | None = None
     """Any JSON object."""
     regex: str | None = None
@@ -46,29 +46,11 @@ class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
                 param="structured_outputs",
             )
         if self.json is not None:
-            self._check_schema(self.json)
+            msgspec.structs.force_setattr(self, "json", _schema_text(self.json))
         if self.choice is not None:
             self._check_choices(self.choice)
-        for name in ("regex", "grammar"):
+        for name in ("json", "regex", "grammar"):
             self._check_text(name, getattr(self, name))
-
-    def _check_schema(self, schema: Any) -> None:
-        if isinstance(schema, str):
-            self._check_text("json", schema)
-        elif isinstance(schema, dict):
-            _check_depth(schema)
-            try:
-                text = msgspec.json.encode(schema).decode()
-            except (TypeError, ValueError) as error:  # UnicodeEncodeError is a ValueError
-                raise InvalidRequestError(
-                    f"structured_outputs.json is not JSON: {error}", param="structured_outputs"
-                ) from error
-            self._check_text("json", text)
-        else:
-            raise InvalidRequestError(
-                f"structured_outputs.json has type {type(schema).__name__}; give a schema, or its text",
-                param="structured_outputs",
-            )
 
     def _check_choices(self, choices: Any) -> None:
         if not isinstance(choices, tuple) or not 1 <= len(choices) <= MAX_CHOICES:
@@ -97,6 +79,24 @@ class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _schema_text(schema: Any) -> str:
+    """A mapping as JSON, which has integers of any size, as no message between processes has."""
+    if isinstance(schema, str):
+        return schema
+    if not isinstance(schema, dict):
+        raise InvalidRequestError(
+            f"structured_outputs.json has type {type(schema).__name__}; give a schema, or its text",
+            param="structured_outputs",
+        )
+    _check_depth(schema)
+    try:
+        return msgspec.json.encode(schema).decode()
+    except (TypeError, ValueError) as error:  # UnicodeEncodeError is a ValueError
+        raise InvalidRequestError(
+            f"structured_outputs.json is not JSON: {error}", param="structured_outputs"
+        ) from error
 
 
 def _check_depth(value: Any, depth: int = 0) -> None:
