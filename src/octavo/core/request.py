@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from octavo.core.errors import InvalidRequestError, OctavoError
 from octavo.core.sampling_params import SamplingParams
 from octavo.core.strenum import StrEnum
 
@@ -31,6 +32,13 @@ class RequestFailure(msgspec.Struct, frozen=True, array_like=True):
     message: str
     is_of_request: bool = False
     """It asked for what cannot be done; else the engine is at fault."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> "RequestFailure":
+        """Of an exception that was raised for one request alone."""
+        if isinstance(error, OctavoError):
+            return cls(error.message, is_of_request=isinstance(error, InvalidRequestError))
+        return cls(f"{type(error).__name__}: {error}")
 
 
 @dataclass(slots=True, eq=False)

@@ -29,7 +29,8 @@ class GrammarState:
 
         Raises `InvalidRequestError` where the grammar takes more work than is allowed.
         """
-        self._take(output_token_ids)
+        # Those that came before this state was made, where a sequence goes on that had begun elsewhere.
+        self._take(output_token_ids[self._num_taken :])
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         if self._matcher.is_error():
             raise bad_grammar(self._matcher.get_error())
@@ -37,13 +38,11 @@ class GrammarState:
         logits_V.masked_fill_(torch.from_numpy(~is_allowed).to(logits_V.device), -torch.inf)
 
     def is_complete_with(self, token_id: int) -> bool:
-        """Take the next token; whether nothing can follow it but an end of the text."""
-        self._num_taken += 1
-        self._matcher.consume_token(token_id)
+        """Take the next token; whether nothing can follow it but an end of the text. Raises as `forbid_others` does."""
+        self._take([token_id])
         return self._matcher.is_stopped()
 
-    def _take(self, output_token_ids: Sequence[int]) -> None:
-        """Tokens that came before this state was made, where a sequence goes on that had begun elsewhere."""
-        news = [int(token) for token in output_token_ids[self._num_taken :]]
-        self._num_taken += len(news)
-        self._matcher.consume_tokens(news)
+    def _take(self, token_ids: Sequence[int]) -> None:
+        self._num_taken += len(token_ids)
+        if not self._matcher.consume_tokens([int(token) for token in token_ids]):
+            raise bad_grammar(self._matcher.get_error())

@@ -11,7 +11,7 @@ from octavo.sampling.grammar import GrammarState
 
 @dataclass(slots=True, kw_only=True)
 class SamplingRow:
-    """One sequence whose next token is to be chosen. The sampler reads it and keeps nothing of it.
+    """One sequence whose next token is to be chosen. The sampler keeps nothing of it, and changes its `grammar` alone.
 
     The token ids may be any sequence of integers; int64 arrays are used without a copy.
     """

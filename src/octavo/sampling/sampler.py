@@ -39,9 +39,10 @@ class Sampler:
         """One answer a row, in order.
 
         `logits_RV` is fp32, may be strided, and is not changed. The order of operations is vLLM's: log-probabilities
-        of the raw logits; allowed tokens, bad words, min_tokens, bias, penalties; temperature, min_p, top_k, top_p;
-        draw. A row that fails (an id beyond the vocabulary, every token forbidden, NaN, an exception in its processors or
-        grammar) has its `error` set and does not touch the others.
+        of the raw logits; grammar, allowed tokens, bad words, min_tokens, bias, penalties; temperature, min_p, top_k,
+        top_p; draw. Then a row's grammar is told of its token. A row that fails (an id beyond the vocabulary, every
+        token forbidden, NaN, an exception in its processors or grammar) has its `error` set and does not touch the
+        others.
         """
         assert logits_RV.shape == (len(rows), self._vocab_size), (
             f"{logits_RV.shape=}, {len(rows)=}, {self._vocab_size=}"
@@ -57,7 +58,7 @@ class Sampler:
             changed_RV = _processed(logits_RV, rows, changed, sampled)
             self._choose_all(changed_RV, {i: j for j, i in enumerate(changed)}, rows, sampled)
         _add_logprobs(logits_RV, rows, sampled)
-        _tell_grammars(rows, sampled)
+        _tell_grammars(rows, changed, sampled)
         return sampled
 
     def _choose_all(
@@ -119,11 +120,8 @@ def _processed(
     for logits_V, i in zip(changed_RV, indices, strict=True):
         try:
             processors.process(logits_V, rows[i])
-        except OctavoError as error:
-            sampled[i].error = RequestFailure(error.message, is_of_request=True)
-        except Exception as error:
-            logger.exception("a request's logits could not be processed")
-            sampled[i].error = RequestFailure(f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001  (logged by `_failure`)
+            sampled[i].error = _failure(error)
     return changed_RV
 
 
@@ -145,15 +143,22 @@ def _add_logprobs(logits_RV: Tensor, rows: Sequence[SamplingRow], sampled: list[
             sampled[i].logprobs = logprobs
 
 
-def _tell_grammars(rows: Sequence[SamplingRow], sampled: list[SampledToken]) -> None:
-    for i, (row, answer) in enumerate(zip(rows, sampled, strict=True)):
-        if row.grammar is None or answer.token_id is None:
+def _tell_grammars(rows: Sequence[SamplingRow], changed: list[int], sampled: list[SampledToken]) -> None:
+    """Rows with a grammar are among those whose logits were changed, at `changed`."""
+    for i in changed:
+        grammar, token_id = rows[i].grammar, sampled[i].token_id
+        if grammar is None or token_id is None:
             continue
         try:
-            answer.is_complete = row.grammar.is_complete_with(answer.token_id)
-        except Exception as error:
-            logger.exception("a request's grammar could not take its token")
-            sampled[i] = SampledToken(error=RequestFailure(f"{type(error).__name__}: {error}"))
+            sampled[i].is_complete = grammar.is_complete_with(token_id)
+        except Exception as error:  # noqa: BLE001  (logged by `_failure`)
+            sampled[i] = SampledToken(error=_failure(error))
+
+
+def _failure(error: Exception) -> RequestFailure:
+    if not isinstance(error, OctavoError):
+        logger.error("a request's token could not be sampled", exc_info=error)
+    return RequestFailure.of(error)
 
 
 def _why_none(logits_V: Tensor) -> RequestFailure:
