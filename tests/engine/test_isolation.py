@@ -67,6 +67,21 @@ def test_in_its_grammar(llm: LLM, method: str, monkeypatch: pytest.MonkeyPatch) 
     check_alone(llm, SHAPED, expected)
 
 
+def test_where_its_grammar_is_taken_in(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run(llm, GOOD, SHAPED)
+    assert llm._core is not None
+    grammars = llm._core.grammars
+    matcher, asked = grammars.matcher, []
+
+    def second_fails(request_id: str) -> Any:
+        asked.append(request_id)
+        return (injected if len(asked) == 2 else matcher)(request_id)
+
+    monkeypatch.setattr(grammars, "matcher", second_fails)
+    check_alone(llm, SHAPED, expected)
+    assert not grammars._of_request
+
+
 def test_in_its_text(tiny_with_tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the engine's process: the front end is what fails here, and it tells the engine to stop."""
     push = IncrementalDetokenizer.push

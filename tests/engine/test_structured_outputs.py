@@ -1,6 +1,7 @@
 """Structured outputs through the engine: law 2 holds, failures stay with the request, nothing is left."""
 
 import json
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from octavo import LLM, RequestOutput, SamplingParams
 from octavo.core.errors import InvalidRequestError
 from octavo.core.messages import AbortRequest, EngineRequest
 from octavo.core.request import FinishReason
+from octavo.core.structured_outputs import StructuredOutputs
+from octavo.tokenizer import grammar
 
 SCHEMA = {
     "type": "object",
@@ -137,12 +140,13 @@ def test_while_a_grammar_is_compiled_others_go_on(llm: LLM, monkeypatch: pytest.
     core = llm._core
     assert core is not None
     compiling: Future[Any] = Future()
-    monkeypatch.setattr(core.grammars, "prepare", lambda outputs: compiling)
+    monkeypatch.setattr(core.grammars, "prepare", lambda request_id, outputs: compiling)
     core.add(request(llm, 0))
     core.add(request(llm, 1))
     core.add(llm._input.process("free", [5, 6, 7], SamplingParams(max_tokens=2, ignore_eos=True)))
     events = [event for _ in range(4) for event in core.step().events]
     assert {event.request_id for event in events} == {"free"}
+    assert not core.has_work(), "steps are made for nothing"
     core.abort(AbortRequest("r0"))
     assert {event.request_id for event in core.step().events if event.finish_reason is FinishReason.ABORT} == {"r0"}
     compiling.set_exception(InvalidRequestError("too much"))
@@ -150,3 +154,29 @@ def test_while_a_grammar_is_compiled_others_go_on(llm: LLM, monkeypatch: pytest.
     assert [(event.request_id, event.index) for event in failed] == [("r1", 0), ("r1", 1)]
     assert all(event.error is not None and event.error.is_of_request for event in failed)
     assert not core.has_work()
+
+
+def test_a_request_s_samples_share_what_was_compiled_off_the_step_loop(
+    tiny_with_tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More grammars wait than are kept, one seat is free at a time: none is compiled twice, none in the steps' thread."""
+    texts: list[str] = []
+    convert = grammar.grammar_text
+
+    def counted(outputs: StructuredOutputs) -> str:
+        if threading.current_thread() is not threading.main_thread():  # where they are tried first
+            texts.append(str(outputs.regex))
+        return convert(outputs)
+
+    monkeypatch.setattr(grammar, "grammar_text", counted)
+    monkeypatch.setattr(grammar, "MAX_KEPT", 2)
+    shapes = [f"[a-z]{{{number + 1}}}" for number in range(6)]
+    params = [SamplingParams(n=3, max_tokens=8, structured_outputs={"regex": shape}) for shape in shapes]
+    options: dict[str, Any] = {"kv_cache_memory": "1M", "max_model_len": 128, "threads": 1, "max_num_seqs": 1}
+    with LLM(str(tiny_with_tokenizer), **options) as llm:
+        outputs = llm.generate(["a"] * 6, params)
+        assert llm._core is not None
+        assert not llm._core.grammars._of_request
+    assert texts == shapes
+    for number, output in enumerate(outputs):
+        assert [len(sample.text) for sample in output.outputs] == [number + 1] * 3

@@ -1,7 +1,9 @@
 """Which structured outputs can be followed, and what their grammars take."""
 
+import itertools
 import json
 import re
+import threading
 import time
 from typing import Any
 
@@ -11,7 +13,8 @@ from server.fake_engine import EOS, ByteTokenizer
 from octavo.core.errors import InvalidRequestError
 from octavo.core.structured_outputs import MAX_GRAMMAR_CHARS, StructuredOutputs
 from octavo.sampling import GrammarState
-from octavo.tokenizer.grammar import MAX_KEPT, Grammars, check_grammar
+from octavo.tokenizer import grammar
+from octavo.tokenizer.grammar import MAX_KEPT, Grammars, check_grammar, grammar_text
 
 PERSON = {
     "type": "object",
@@ -26,9 +29,22 @@ def grammars() -> Grammars:
     return Grammars(ByteTokenizer)  # type: ignore[arg-type]
 
 
+NUMBERS = itertools.count()
+
+
+def compiled(grammars: Grammars, outputs: StructuredOutputs) -> Any:
+    """A matcher, as a request of its own gets it."""
+    request_id = str(next(NUMBERS))
+    grammars.prepare(request_id, outputs).result()
+    try:
+        return grammars.matcher(request_id)
+    finally:
+        grammars.release(request_id)
+
+
 def takes(grammars: Grammars, text: str, **outputs: Any) -> bool:
     """Whether the text is a sentence of the grammar."""
-    matcher = grammars.matcher(StructuredOutputs(**outputs))
+    matcher = compiled(grammars, StructuredOutputs(**outputs))
     return matcher.consume_tokens(list(text.encode())) and matcher.consume_token(EOS)
 
 
@@ -113,17 +129,89 @@ def test_a_schema_that_nests_too_deep() -> None:
         StructuredOutputs(json=schema)
 
 
-def test_a_grammar_is_compiled_once(grammars: Grammars) -> None:
-    first = grammars.prepare(StructuredOutputs(regex="a+"))
-    assert grammars.prepare(StructuredOutputs(regex="a+")) is first
+@pytest.mark.parametrize("grammar", ["\n" * 100_000 + 'root ::= "a"', 'root ::= "a"' + "\n" * 100_000, " " * 100_000])
+def test_blank_lines_cost_no_more_than_their_number(grammar: str) -> None:
+    """Telling Lark from GBNF must not take the square of it: tens of seconds in which no thread of Python goes on."""
+    begin = time.thread_time()
+    if grammar.isspace():
+        with pytest.raises(InvalidRequestError, match="neither Lark nor GBNF"):
+            grammar_text(StructuredOutputs(grammar=grammar))
+    else:
+        assert grammar_text(StructuredOutputs(grammar=grammar)) == grammar_text(
+            StructuredOutputs(grammar=grammar.strip())
+        )
+    assert time.thread_time() - begin < 2
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The expressions that were compiled; each off the main thread."""
+    expressions: list[str] = []
+
+    def counted(outputs: StructuredOutputs) -> str:
+        assert outputs.regex is not None
+        assert threading.current_thread() is not threading.main_thread()
+        expressions.append(outputs.regex)
+        return grammar_text(outputs)
+
+    monkeypatch.setattr(grammar, "grammar_text", counted)
+    return expressions
+
+
+def test_requests_share_a_grammar_and_the_next_ones_find_it(compilations: list[str]) -> None:
+    grammars, a = Grammars(ByteTokenizer), StructuredOutputs(regex="a+")  # type: ignore[arg-type]
+    for number in range(3):
+        compiled(grammars, a)
+        assert grammars.prepare(f"open {number}", a).result() is grammars.prepare("also open", a).result()
+    assert compilations == ["a+"]
     for number in range(MAX_KEPT):
-        grammars.prepare(StructuredOutputs(regex=f"b{{{number + 1}}}"))
-    assert grammars.prepare(StructuredOutputs(regex="a+")) is not first
+        compiled(grammars, StructuredOutputs(regex=f"b{{{number + 1}}}"))
+    compiled(grammars, a)
+    assert compilations.count("a+") == 2
+    assert len(grammars._kept) == MAX_KEPT
+
+
+def test_a_request_keeps_its_grammar_whatever_others_ask_for(
+    compilations: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grammar, "MAX_KEPT", 2)
+    grammars = Grammars(ByteTokenizer)  # type: ignore[arg-type]
+    shapes = {f"request {number}": StructuredOutputs(regex=f"a{{{number + 1}}}") for number in range(6)}
+    for waiting in [grammars.prepare(request_id, shape) for request_id, shape in shapes.items()]:
+        waiting.result()
+    assert len(grammars._kept) == 2
+    for request_id in shapes:
+        assert not grammars.matcher(request_id).is_error()
+    assert compilations == [shape.regex for shape in shapes.values()]
+
+
+def test_what_nobody_waits_for_any_longer_is_not_compiled(compilations: list[str]) -> None:
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def load_tokenizer() -> ByteTokenizer:
+        begun.set()
+        assert may_go_on.wait(10)
+        return ByteTokenizer()
+
+    grammars = Grammars(load_tokenizer)  # type: ignore[arg-type]
+    first = grammars.prepare("first", StructuredOutputs(regex="a"))
+    assert begun.wait(10)
+    for request_id in ("left", "stays"):
+        grammars.prepare(request_id, StructuredOutputs(regex="both"))
+    grammars.prepare("gone", StructuredOutputs(regex="gone"))
+    grammars.release("gone")
+    grammars.release("left")
+    last = grammars.prepare("last", StructuredOutputs(regex="b"))
+    may_go_on.set()
+    first.result(), last.result()
+    assert compilations == ["a", "both", "b"]
+    assert not grammars.matcher("stays").is_error()
+    compiled(grammars, StructuredOutputs(regex="gone"))
 
 
 def test_answers_do_not_share_their_state(grammars: Grammars) -> None:
     outputs = StructuredOutputs(regex="ab")
-    states = [GrammarState(grammars.matcher(outputs)) for _ in range(2)]
+    states = [GrammarState(compiled(grammars, outputs)) for _ in range(2)]
     assert not states[0].is_complete_with(ord("a"))
     assert states[0].is_complete_with(ord("b"))
     assert not states[1].is_complete_with(ord("a"))

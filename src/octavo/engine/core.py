@@ -5,7 +5,7 @@ import logging
 import time
 from typing import Any, NamedTuple
 
-from octavo.core.errors import InvalidRequestError, OctavoError
+from octavo.core.errors import OctavoError
 from octavo.core.messages import (
     AbortRequest,
     EngineRequest,
@@ -20,8 +20,6 @@ from octavo.worker import ModelRunner
 
 logger = logging.getLogger(__name__)
 
-GRAMMAR_WAIT_S = 0.005
-"""How long messages may wait for an engine that has nothing but grammars to wait for."""
 _MIX = 0x9E3779B97F4A7C15
 """2⁶⁴ / φ: spreads the samples' seeds."""
 
@@ -50,7 +48,7 @@ class EngineCore:
         if outputs is None:
             self._queue(request)
         else:
-            self._waiting[request.id] = _WaitsForGrammar(request, self.grammars.prepare(outputs))
+            self._waiting[request.id] = _WaitsForGrammar(request, self.grammars.prepare(request.id, outputs))
 
     def abort(self, abort: AbortRequest) -> None:
         """End a request's sequences now; their last events come with the next step's. Unknown ids are passed over."""
@@ -63,7 +61,24 @@ class EngineCore:
                 self._pending.append(event)
 
     def has_work(self) -> bool:
-        return bool(self._pending or self._waiting) or self.scheduler.has_work()
+        """Whether a step would do something; a request whose grammar is being compiled is no work yet."""
+        if self._pending or self.scheduler.has_work():
+            return True
+        return any(waiting.grammar.done() for waiting in self._waiting.values())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a request waits for its grammar."""
+        return bool(self._waiting)
+
+    def wait_for_grammar(self, timeout_s: float | None = None) -> None:
+        """Until one that a request waits for is compiled."""
+        grammars = [waiting.grammar for waiting in self._waiting.values()]
+        concurrent.futures.wait(grammars, timeout_s, concurrent.futures.FIRST_COMPLETED)
+
+    def close(self) -> None:
+        """Compile nothing more."""
+        self.grammars.close()
 
     def step(self) -> OutputBatch:
         """One step. A pass that fails ends the requests that were in it, and no others."""
@@ -89,10 +104,7 @@ class EngineCore:
         self.scheduler.add([_sample(request, index) for index in range(request.params.n)])
 
     def _queue_ready(self) -> None:
-        """Queue requests whose grammars are compiled; where nothing else is to do, wait for one for a moment."""
-        if self._waiting and not self._pending and not self.scheduler.has_work():
-            grammars = [waiting.grammar for waiting in self._waiting.values()]
-            concurrent.futures.wait(grammars, GRAMMAR_WAIT_S, concurrent.futures.FIRST_COMPLETED)
+        """Queue requests whose grammars are compiled."""
         for waiting in [waiting for waiting in self._waiting.values() if waiting.grammar.done()]:
             del self._waiting[waiting.request.id]
             error = waiting.grammar.exception()
@@ -106,15 +118,14 @@ class EngineCore:
         indices.discard(event.index)
         if not indices:
             del self._open[event.request_id]
+            self.grammars.release(event.request_id)
 
 
 def _failed(request: EngineRequest, error: BaseException) -> list[SequenceEvent]:
     """The last events of a request whose grammar cannot be compiled."""
-    if isinstance(error, OctavoError):
-        failure = RequestFailure(error.message, is_of_request=isinstance(error, InvalidRequestError))
-    else:
+    if not isinstance(error, OctavoError):
         logger.error("request %s: its grammar failed", request.id, exc_info=error)
-        failure = RequestFailure(f"{type(error).__name__}: {error}")
+    failure = RequestFailure.of(error)
     return [
         SequenceEvent(request.id, index, [], finish_reason=FinishReason.ERROR, error=failure)
         for index in range(request.params.n)

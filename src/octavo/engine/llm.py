@@ -151,6 +151,8 @@ class LLM:
 
     def close(self) -> None:
         """Free the weights and the KV cache. Idempotent."""
+        if self._core is not None:
+            self._core.close()
         self._core = None
 
     def __enter__(self) -> "LLM":
@@ -204,6 +206,8 @@ class LLM:
         if call.deltas:
             return
         core = self._running_core()
+        if not core.has_work():
+            core.wait_for_grammar()
         deltas, aborts = self._output.process(core.step())
         for abort in aborts:
             core.abort(abort)

@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 Send = Callable[[FromEngine], None]
 
+GRAMMAR_WAIT_S = 0.005
+"""How long messages may wait for an engine that has nothing but grammars to wait for."""
+
 
 def main() -> None:
     input_address, output_address = sys.argv[1:3]
@@ -83,8 +86,11 @@ def _serve(options: dict[str, object], inbox: "zmq.Socket[bytes]", outbox: "zmq.
         return
     send(Ready(info))
     is_open = True
-    while is_open:
-        is_open = _step(core, inbox, send) if core.has_work() else _wait(core, inbox, send)
+    try:
+        while is_open:
+            is_open = _step(core, inbox, send) if core.has_work() else _wait(core, inbox, send)
+    finally:
+        core.close()
 
 
 def _step(core: EngineCore, inbox: "zmq.Socket[bytes]", send: Send) -> bool:
@@ -96,8 +102,12 @@ def _step(core: EngineCore, inbox: "zmq.Socket[bytes]", send: Send) -> bool:
 
 
 def _wait(core: EngineCore, inbox: "zmq.Socket[bytes]", send: Send) -> bool:
-    """Wait one beat at most for something to arrive, and tell that the loop is alive. False to end."""
-    is_open = not inbox.poll(round(BEAT_S * 1000)) or _take_in(core, inbox)
+    """Wait one beat at most for a message or a compiled grammar, and tell that the loop is alive. False to end."""
+    if core.is_waiting:
+        core.wait_for_grammar(GRAMMAR_WAIT_S)
+    else:
+        inbox.poll(round(BEAT_S * 1000))
+    is_open = _take_in(core, inbox)
     send(Beat(is_busy=core.has_work()))
     return is_open
 

@@ -1,20 +1,21 @@
 """Grammars that answers are held to, compiled by llguidance to matchers over a tokenizer's vocabulary.
 
-A grammar is compiled in a thread of its own, while the step loop goes on, and kept for the next request that has it.
+A grammar is read and compiled in a thread of its own, while the step loop goes on. Requests that have the same one share
+it, and it is kept for the next.
 `_LIMITS` bounds what a compiled grammar may cost; compiling itself can take exponential time, which is why a server lets
 a process of its own try first (`octavo.engine.grammar_check`).
 """
 
-import threading
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import llguidance
-import msgspec
-from llguidance.gbnf_to_lark import any_to_lark
+from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from octavo.core.errors import InvalidRequestError
 from octavo.core.structured_outputs import StructuredOutputs
@@ -32,20 +33,21 @@ JSON_OPTIONS: Any = {"whitespace_pattern": r"( |\n[ ]{0,64})?"}
 """One space, or a line and its indent, where JSON allows any: a model cannot go on with blanks for ever."""
 _REGEX_SYNTAX = frozenset(r"\.+*?()|[]{}^$#&-~/ ")
 MAX_REASON_CHARS = 500
+_LARK = re.compile(r"^[^\S\n]*(%llguidance\b|start\s*:)", re.MULTILINE)
+"""By which a grammar is known to be Lark's; what is neither is read as GBNF."""
 _NUM_BYTES = 256
 _MOST_TOKENS = 1 << 18
 """Where a grammar names tokens by their ids («<[5]>»), as many are supposed to exist."""
 MAX_KEPT = 128
-"""Compiled grammars that are kept."""
+"""Grammars that are kept for requests to come."""
 
 
 def grammar_text(outputs: StructuredOutputs) -> str:
     """The grammar as llguidance reads it. Raises `InvalidRequestError` for a schema or GBNF that cannot be read."""
     matcher = llguidance.LLMatcher
     if outputs.json is not None:
-        schema = outputs.json if isinstance(outputs.json, str) else msgspec.json.encode(outputs.json).decode()
         try:
-            return matcher.grammar_from_json_schema(schema, overrides=JSON_OPTIONS)
+            return matcher.grammar_from_json_schema(outputs.json, overrides=JSON_OPTIONS)
         except ValueError as error:
             raise bad_grammar(str(error)) from error
     if outputs.json_object is not None:
@@ -56,7 +58,8 @@ def grammar_text(outputs: StructuredOutputs) -> str:
         return matcher.grammar_from_regex("|".join(map(_literal, outputs.choice)))
     assert outputs.grammar is not None
     try:
-        return matcher.grammar_from_lark(any_to_lark(outputs.grammar))
+        is_lark = _LARK.search(outputs.grammar) is not None
+        return matcher.grammar_from_lark(outputs.grammar if is_lark else gbnf_to_lark(outputs.grammar))
     except Exception as error:  # the conversion has no error of its own
         raise bad_grammar(f"neither Lark nor GBNF: {error}") from error
 
@@ -68,8 +71,16 @@ def check_grammar(outputs: StructuredOutputs) -> None:
     _first_mask(llguidance.LLMatcher(vocabulary, text, log_level=0, limits=_LIMITS))
 
 
+@dataclass(slots=True, eq=False)
+class _Grammar:
+    outputs: StructuredOutputs
+    compiling: "Future[llguidance.LLMatcher]"
+    num_requests: int = 0
+    """Open ones that have it."""
+
+
 class Grammars:
-    """Compiled grammars of one engine, by their text. Thread-safe.
+    """The grammars of one engine's open requests, by the requests' ids. Not thread-safe: the step loop's.
 
     `load_tokenizer` is called once, when the first grammar is compiled.
     """
@@ -77,30 +88,43 @@ class Grammars:
     def __init__(self, load_tokenizer: Callable[[], Tokenizer]) -> None:
         self._load_tokenizer = load_tokenizer
         self._vocabulary: llguidance.LLTokenizer | None = None
-        self._kept: OrderedDict[str, Future[llguidance.LLMatcher]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._of_request: dict[str, _Grammar] = {}
+        self._kept: OrderedDict[StructuredOutputs, _Grammar] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="octavo-grammar")
 
-    def prepare(self, outputs: StructuredOutputs) -> "Future[llguidance.LLMatcher]":
-        """Compile it, where that has not been done; the result is the beginning of every answer. Fails with `InvalidRequestError`."""
-        text = grammar_text(outputs)
-        with self._lock:
-            compiling = self._kept.get(text)
-            if compiling is None:
-                compiling = self._kept[text] = self._thread.submit(self._compile, text)
-                if len(self._kept) > MAX_KEPT:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(text)
-            return compiling
+    def prepare(self, request_id: str, outputs: StructuredOutputs) -> "Future[llguidance.LLMatcher]":
+        """Have it compiled, and hold it until `release`. The future is for waiting; it fails with `InvalidRequestError`."""
+        grammar = self._kept.get(outputs)
+        if grammar is None:
+            grammar = self._kept[outputs] = _Grammar(outputs, self._thread.submit(self._compile, outputs))
+            if len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(outputs)
+        grammar.num_requests += 1
+        self._of_request[request_id] = grammar
+        return grammar.compiling
 
-    def matcher(self, outputs: StructuredOutputs) -> llguidance.LLMatcher:
-        """One at the beginning of an answer. Waits for the grammar where it was not prepared; raises as `prepare` fails."""
-        return self.prepare(outputs).result().deep_copy()
+    def matcher(self, request_id: str) -> llguidance.LLMatcher:
+        """One at the beginning of an answer, for a request whose grammar has been compiled."""
+        return self._of_request[request_id].compiling.result(timeout=0).deep_copy()
 
-    def _compile(self, text: str) -> llguidance.LLMatcher:
+    def release(self, request_id: str) -> None:
+        """The request has ended; what was to be compiled for it alone is not."""
+        grammar = self._of_request.pop(request_id, None)
+        if grammar is None:
+            return
+        grammar.num_requests -= 1
+        if grammar.num_requests == 0 and grammar.compiling.cancel() and self._kept.get(grammar.outputs) is grammar:
+            del self._kept[grammar.outputs]
+
+    def close(self) -> None:
+        """Compile nothing more; idempotent."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _compile(self, outputs: StructuredOutputs) -> llguidance.LLMatcher:
         if self._vocabulary is None:
             self._vocabulary = _vocabulary(self._load_tokenizer())
-        matcher = llguidance.LLMatcher(self._vocabulary, text, log_level=0, limits=_LIMITS)
+        matcher = llguidance.LLMatcher(self._vocabulary, grammar_text(outputs), log_level=0, limits=_LIMITS)
         _first_mask(matcher)
         return matcher
 

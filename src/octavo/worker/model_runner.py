@@ -9,10 +9,17 @@ from torch import Tensor
 
 from octavo import ops
 from octavo.cache import CacheLayout
-from octavo.core.errors import InvalidRequestError
-from octavo.core.messages import ModelOutput, RequestResult, ScheduledRequest, SchedulerOutput, TokenLogprobs
+from octavo.core.errors import OctavoError
+from octavo.core.messages import (
+    ModelOutput,
+    NewRequest,
+    RequestResult,
+    ScheduledRequest,
+    SchedulerOutput,
+    TokenLogprobs,
+    split_sequence_id,
+)
 from octavo.core.request import RequestFailure
-from octavo.core.structured_outputs import StructuredOutputs
 from octavo.models.decoder import Decoder
 from octavo.sampling import GrammarState, SampledToken, Sampler, SamplingRow, token_logprobs
 from octavo.tokenizer.grammar import Grammars
@@ -114,22 +121,23 @@ class ModelRunner:
             self._rows.pop(request_id, None)
         for request in batch.new_requests:
             try:
-                grammar = self._grammar(request.params.structured_outputs)
-                self._rows[request.request_id] = RequestRow(request, len(self._layout.groups), grammar)
-            except InvalidRequestError as error:
-                failures[request.request_id] = RequestFailure(error.message, is_of_request=True)
+                self._rows[request.request_id] = RequestRow(request, len(self._layout.groups), self._grammar(request))
+            except Exception as error:  # noqa: BLE001  (logged by `_failure`)
+                failures[request.request_id] = _failure(request.request_id, error)
         for scheduled in batch.scheduled:
             if scheduled.request_id in failures:
                 continue
             try:
                 self._rows[scheduled.request_id].advance(scheduled)
-            except Exception as error:
-                logger.exception("request %s failed", scheduled.request_id)
-                failures[scheduled.request_id] = RequestFailure(f"{type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001  (logged by `_failure`)
+                failures[scheduled.request_id] = _failure(scheduled.request_id, error)
         return failures
 
-    def _grammar(self, outputs: StructuredOutputs | None) -> GrammarState | None:
-        return None if outputs is None else GrammarState(self._grammars.matcher(outputs))
+    def _grammar(self, request: NewRequest) -> GrammarState | None:
+        if request.params.structured_outputs is None:
+            return None
+        owner, _ = split_sequence_id(request.request_id)
+        return GrammarState(self._grammars.matcher(owner))
 
     def _sample(self, logits_RV: Tensor, indices: list[int], rows: Sequence[RequestRow]) -> dict[int, SampledToken]:
         """Index among the scheduled → its sampled token, for those whose last known token was computed."""
@@ -166,6 +174,12 @@ class ModelRunner:
             targets = row.prompt_token_ids[start + 1 : start + 1 + count].tolist()
             logprobs += token_logprobs(logits_RV, targets, [num_top] * count)
         return logprobs
+
+
+def _failure(request_id: str, error: Exception) -> RequestFailure:
+    if not isinstance(error, OctavoError):
+        logger.error("request %s failed", request_id, exc_info=error)
+    return RequestFailure.of(error)
 
 
 def _result(

@@ -96,7 +96,7 @@ def test_grammar_regex_and_schema_bombs(tiny_with_tokenizer: Path) -> None:
     for number in range(MAX_KEPT + 3):
         params = SamplingParams(structured_outputs={"choice": [str(number)]})
         assert params.structured_outputs is not None
-        grammars.prepare(params.structured_outputs)
+        grammars.prepare(str(number), params.structured_outputs)
     assert len(grammars._kept) == MAX_KEPT
 
 
