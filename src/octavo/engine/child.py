@@ -1,5 +1,6 @@
 """Processes that this one starts, of Octavo's own modules."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -14,3 +15,9 @@ _RUN = (
 def child_command(module: str, *arguments: str) -> tuple[str, ...]:
     """The command that runs `module.main()` with `arguments` in `sys.argv[1:]`."""
     return (sys.executable, "-c", _RUN, str(_PACKAGE_PARENT), module, *arguments)
+
+
+def leave_signals_to_parent() -> None:
+    """In the child: what a terminal or a supervisor sends to the whole group, the parent acts on, and ends the child."""
+    for sent_to_the_whole_group in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sent_to_the_whole_group, signal.SIG_IGN)

@@ -13,88 +13,145 @@ from collections import OrderedDict
 
 import msgspec
 
-from octavo.core.errors import InvalidRequestError
+from octavo.core.errors import EngineStalledError, InvalidRequestError, OctavoError, ShuttingDownError
 from octavo.core.structured_outputs import StructuredOutputs
-from octavo.engine.child import child_command
+from octavo.engine.child import child_command, leave_signals_to_parent
 from octavo.tokenizer.grammar import check_grammar
 
 TIME_LIMIT_S = 2.0
+"""Of processor time: others that keep the machine busy do not count."""
+WALL_LIMIT_S = 20.0
+"""Of any time: who gets so little of the machine is told to come again."""
 MEMORY_LIMIT_BYTES = 2 << 30
 """Of address space, most of which is never touched."""
 MAX_REMEMBERED = 1024
+_OUT_OF_MEMORY = (signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL)
+"""By which a process ends whose allocations fail, or that the system ends for them."""
 
 
 class GrammarChecker:
-    """Checks grammars within `TIME_LIMIT_S` and `MEMORY_LIMIT_BYTES`, off the event loop. Used from one event loop."""
+    """Checks grammars, each alone and within the limits above, off the event loop. Used from one event loop."""
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
+        self._is_closed = False
         self._lock = asyncio.Lock()
-        self._sound: OrderedDict[bytes, None] = OrderedDict()
+        self._verdicts: OrderedDict[bytes, str | None] = OrderedDict()
+        """Of what was checked last: what is wrong with it."""
 
     async def check(self, outputs: StructuredOutputs) -> None:
-        """Raises `InvalidRequestError` for what no answer can follow, or what takes too much work."""
+        """Raises `InvalidRequestError` for what no answer can follow, or what takes too much work.
+
+        What was checked before is answered at once; else those before it are checked first. Raises
+        `EngineStalledError` where the machine is too busy, and `ShuttingDownError` after `close`.
+        """
         line = msgspec.json.encode(outputs) + b"\n"
         key = hashlib.sha256(line).digest()
-        async with self._lock:
-            if key not in self._sound:
-                await self._try(line)
-                if len(self._sound) >= MAX_REMEMBERED:
-                    self._sound.popitem(last=False)
-            self._sound[key] = None
-            self._sound.move_to_end(key)
+        if key not in self._verdicts:
+            async with self._lock:
+                if key not in self._verdicts:  # nor checked for another one meanwhile
+                    self._remember(key, await self._try(line))
+        self._verdicts.move_to_end(key)
+        reason = self._verdicts[key]
+        if reason is not None:
+            raise InvalidRequestError(reason, param="structured_outputs")
 
     async def close(self) -> None:
-        """End the process."""
+        """End the process, and start none any more. Idempotent."""
+        self._is_closed = True
+        await self._end()
+
+    def _remember(self, key: bytes, reason: str | None) -> None:
+        if len(self._verdicts) >= MAX_REMEMBERED:
+            self._verdicts.popitem(last=False)
+        self._verdicts[key] = reason
+
+    async def _try(self, line: bytes) -> str | None:
+        """What is wrong with it."""
+        try:
+            process = await self._running()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(line)
+            answer = await process.stdout.readline()
+        except BaseException:  # cancelled: an answer that nobody read must not become the next one's
+            await self._end()
+            raise
+        if answer:
+            return msgspec.json.decode(answer, type=str | None)
+        return self._why_ended(await process.wait())
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        """The process, ready for a line: its start does not count as a grammar's time."""
+        self._refuse_if_closed()
+        process = self._process
+        if process is None or process.returncode is not None:
+            limits = (str(limit) for limit in (TIME_LIMIT_S, WALL_LIMIT_S, MEMORY_LIMIT_BYTES))
+            process = self._process = await asyncio.create_subprocess_exec(
+                *child_command("octavo.engine.grammar_check", *limits),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            assert process.stdout is not None
+            has_begun = await process.stdout.readline()
+            self._refuse_if_closed()
+            if not has_begun:
+                raise _broken(await process.wait())
+        return process
+
+    def _why_ended(self, code: int) -> str:
+        """What is wrong with the grammar that the process ended of; raises where the grammar is not to blame."""
+        self._refuse_if_closed()
+        if code == -signal.SIGPROF:
+            return _too_much(f"more than {TIME_LIMIT_S:g} s")
+        if code == -signal.SIGALRM:
+            raise EngineStalledError(
+                f"structured_outputs could not be tried within {WALL_LIMIT_S:g} s, so busy is the machine; "
+                "send the request again later"
+            )
+        if -code in _OUT_OF_MEMORY:
+            return _too_much("too much memory")
+        raise _broken(code)
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise ShuttingDownError("the server is shutting down; send the request again elsewhere or later")
+
+    async def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             process.kill()
             await process.wait()
 
-    async def _try(self, line: bytes) -> None:
-        if self._process is None or self._process.returncode is not None:
-            self._process = await _start()
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(line)
-            answer = await self._process.stdout.readline()
-        except BaseException:  # cancelled: an answer that nobody read must not become the next one's
-            await self.close()
-            raise
-        if not answer:
-            ended_by = -await self._process.wait()
-            too_much = f"more than {TIME_LIMIT_S:g} s" if ended_by == signal.SIGALRM else "too much memory"
-            raise InvalidRequestError(
-                f"structured_outputs took {too_much} to compile; simplify them", param="structured_outputs"
-            )
-        reason = msgspec.json.decode(answer, type=str | None)
-        if reason is not None:
-            raise InvalidRequestError(reason, param="structured_outputs")
+
+def _too_much(what: str) -> str:
+    return f"structured_outputs took {what} to compile; simplify them"
 
 
-async def _start() -> asyncio.subprocess.Process:
-    """Returns when it has begun: its start does not count as a grammar's time."""
-    process = await asyncio.create_subprocess_exec(
-        *child_command("octavo.engine.grammar_check"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    await process.stdout.readline()
-    return process
+def _broken(code: int) -> OctavoError:
+    return OctavoError(f"the process that tries grammars ended with code {code}; it said why on standard error")
 
 
 def main() -> None:
-    """The child: answers until its standard input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    """The child: answers until its standard input ends. Arguments: the limits, in the order above."""
+    leave_signals_to_parent()
+    timers = tuple(zip((signal.ITIMER_PROF, signal.ITIMER_REAL), map(float, sys.argv[1:3]), strict=True))
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[3]), int(sys.argv[3])))
     print("null", flush=True)
     for line in sys.stdin.buffer:
-        signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT_S)  # nobody handles it: it ends the process
-        try:
-            check_grammar(msgspec.json.decode(line, type=StructuredOutputs))
-            reason = None
-        except InvalidRequestError as error:
-            reason = error.message
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer, seconds in timers:
+            signal.setitimer(timer, seconds)  # nobody handles them: they end the process
+        reason = _what_is_wrong(line)
+        for timer, _ in timers:
+            signal.setitimer(timer, 0)
         print(msgspec.json.encode(reason).decode(), flush=True)
+
+
+def _what_is_wrong(line: bytes) -> str | None:
+    try:
+        check_grammar(msgspec.json.decode(line, type=StructuredOutputs))
+    except InvalidRequestError as error:
+        return error.message
+    except MemoryError:
+        return _too_much("too much memory")
+    return None

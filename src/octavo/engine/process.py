@@ -9,7 +9,6 @@ HTTP work in the parent never stalls a step, and the parent sees when this proce
 
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from octavo.config import EngineConfig
 from octavo.core.errors import EngineDeadError, OctavoError
 from octavo.core.logs import set_up_logging
 from octavo.engine.build import build_engine
+from octavo.engine.child import leave_signals_to_parent
 from octavo.engine.core import EngineCore
 from octavo.engine.liveness import BEAT_S
 from octavo.engine.wire import (
@@ -47,8 +47,7 @@ GRAMMAR_WAIT_S = 0.005
 
 def main() -> None:
     input_address, output_address = sys.argv[1:3]
-    for sent_to_the_whole_group in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sent_to_the_whole_group, signal.SIG_IGN)  # the parent drains, and says when to end
+    leave_signals_to_parent()
     options = msgspec.json.decode(sys.stdin.buffer.readline(), type=dict)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     set_up_logging(options.pop("log_level"), options.pop("log_format"))
