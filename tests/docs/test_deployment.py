@@ -17,15 +17,13 @@ from octavo.cli import main
 from octavo.config import EngineConfig
 from octavo.config.quantities import parse_quantity
 from octavo.config.server_config import ServerConfig
-from octavo.engine.async_engine import STOP_TIMEOUT_S
+from octavo.engine.async_engine import SAY_GOODBYE_S, STOP_TIMEOUT_S
 from octavo.engine.liveness import EngineState
 from octavo.server import listener
 from octavo.server.middleware import OPEN_PATHS
 
 DOCS = Path(__file__).parents[2] / "docs"
 FILES = DOCS / "deployment"
-SAY_GOODBYE_S = 1.0
-"""What the front end gives the engine's socket to take the word that it is to end."""
 AFTER_DRAIN_S = SAY_GOODBYE_S + STOP_TIMEOUT_S + listener.LAST_WORDS_S + listener._FORCED_EXIT_S
 
 

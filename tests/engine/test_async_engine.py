@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from octavo.core.errors import (
     ShuttingDownError,
 )
 from octavo.core.outputs import RequestDelta
+from octavo.engine.async_engine import TOKENIZER_THREADS
 from octavo.engine.liveness import EngineState
 
 LONG = SamplingParams(max_tokens=200, ignore_eos=True, seed=1)
@@ -130,7 +132,7 @@ def test_a_dead_engine_is_reported_and_nobody_hangs(tiny: Callable[[str], Path])
             assert deltas[-1].is_finished
             assert deltas[-1].error is not None
             assert "died" in deltas[-1].error.message
-            assert not started.is_healthy
+            assert started.state is EngineState.DEAD
             with pytest.raises(EngineDeadError, match="restart"):
                 await collect(started.generate([3], LONG, request_id="late"))
 
@@ -144,8 +146,8 @@ def test_the_start_is_told_phase_by_phase(tiny: Callable[[str], Path]) -> None:
         started = await AsyncEngine.start(config, lambda phase, share: done.append(phase) if share >= 1.0 else None)
         await started.shutdown()
         assert list(dict.fromkeys(done)) == [
-            "find model",
             "start process",
+            "find model",
             "open model",
             "load weights",
             "make KV cache",
@@ -182,7 +184,6 @@ def test_a_process_that_is_stopped_is_stalled_until_it_goes_on(tiny: Callable[[s
                 await anext(stream)
             started._process.send_signal(signal.SIGSTOP)
             await until(lambda: started.state is EngineState.STALLED)
-            assert started.is_healthy  # it may recover
             with pytest.raises(EngineStalledError, match="again later"):
                 await collect(started.generate([3], LONG, request_id="late"))
             started._process.send_signal(signal.SIGCONT)
@@ -209,19 +210,82 @@ def test_an_idle_engine_and_one_in_a_long_step_are_alive(tiny: Callable[[str], P
     run(scenario)
 
 
-def test_shutdown_lets_open_requests_finish(tiny: Callable[[str], Path]) -> None:
+def test_an_end_that_was_asked_for_is_told_to_who_comes_later(tiny: Callable[[str], Path]) -> None:
     async def scenario() -> None:
         async with engine(tiny("llama")) as started:
-            open_request = asyncio.create_task(collect(started.generate([3, 4], LONG, request_id="open")))
-            await until(lambda: bool(started._readers))
-            stopping = asyncio.create_task(started.shutdown(drain_s=30))
+            stopping = asyncio.create_task(started.shutdown())
             await asyncio.sleep(0)
             with pytest.raises(ShuttingDownError, match="shutting down"):
                 await collect(started.generate([3], LONG, request_id="new"))
-            deltas = await open_request
-            assert sum(len(piece.token_ids) for delta in deltas for piece in delta.outputs) == 200
             await stopping
             assert started._process.returncode == 0
+
+    run(scenario)
+
+
+def test_prompts_are_rendered_and_tokenised_off_the_event_loop(tiny_with_tokenizer: Path) -> None:
+    async def scenario() -> None:
+        config = EngineConfig(model=str(tiny_with_tokenizer), kv_cache_memory="1M", max_model_len=128, threads=1)
+        started = await AsyncEngine.start(config)
+        threads: dict[str, int] = {}
+        try:
+            template, tokenizer = started.front_end.chat_template, started.front_end.tokenizer
+            assert template is not None and tokenizer is not None
+            for work, owner, name in (("render", template, "render"), ("tokenize", tokenizer, "encode")):
+                spy(owner, name, lambda work=work: threads.__setitem__(work, threading.get_ident()))
+            text = await started.render_chat([{"role": "user", "content": "Hello"}])
+            assert await started.tokenize(text)
+            assert set(threads) == {"render", "tokenize"}
+            assert threading.get_ident() not in threads.values()
+        finally:
+            await started.shutdown()
+
+    run(scenario)
+
+
+def spy(owner: Any, name: str, called: Callable[[], None]) -> None:
+    """Have `called` called with each call of a method, in its thread."""
+    method = getattr(owner, name)
+
+    def watched(*args: Any, **options: Any) -> Any:
+        called()
+        return method(*args, **options)
+
+    object.__setattr__(owner, name, watched)
+
+
+def test_who_waits_for_a_thread_when_the_engine_ends_is_told_so(tiny_with_tokenizer: Path) -> None:
+    async def scenario() -> None:
+        config = EngineConfig(model=str(tiny_with_tokenizer), kv_cache_memory="1M", max_model_len=128, threads=1)
+        started = await AsyncEngine.start(config)
+        may_go_on = threading.Event()
+        spy(started.front_end.tokenizer, "encode", lambda: may_go_on.wait(10))
+        waiting = [asyncio.create_task(started.tokenize("Hello")) for _ in range(TOKENIZER_THREADS + 5)]
+        generating = asyncio.create_task(collect(started.generate([5], LONG, request_id="waits too")))
+        await until(lambda: started.num_tokenizer_jobs == len(waiting) + 1)
+        await started.shutdown()
+        may_go_on.set()
+        results = await asyncio.gather(*waiting, generating, return_exceptions=True)
+        assert [type(result) for result in results] == [list] * TOKENIZER_THREADS + [ShuttingDownError] * 6
+
+    run(scenario)
+
+
+def test_a_start_ends_soon_that_waits_for_a_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a process of its own that waits; no thread of this one is left to be joined."""
+
+    async def scenario() -> None:
+        hub_was_asked = asyncio.Event()
+        hub = await asyncio.start_server(lambda reader, writer: hub_was_asked.set(), "127.0.0.1", 0)
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.sockets[0].getsockname()[1]}")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        starting = asyncio.create_task(AsyncEngine.start(EngineConfig(model="some/model")))
+        await hub_was_asked.wait()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(starting, 5)
+        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("asyncio")]
+        hub.close()
 
     run(scenario)
 
@@ -236,7 +300,7 @@ def test_refusals_come_before_the_first_delta(tiny: Callable[[str], Path]) -> No
             streams = [started.generate([3], LONG, request_id=str(i)) for i in range(3)]
             await anext(streams[0])
             waiting = asyncio.ensure_future(anext(streams[1]))
-            await until(lambda: len(started._readers) == 2)
+            await until(lambda: len(started._streams) == 2)
             with pytest.raises(QueueFullError, match="max_num_queued_reqs=1"):
                 await anext(streams[2])
             assert not (await waiting).is_finished
@@ -278,7 +342,7 @@ def test_a_request_that_cannot_be_sent_takes_no_seat(tiny: Callable[[str], Path]
                 for _ in range(3):
                     with pytest.raises(InvalidRequestError):
                         await collect(started.generate([3], LONG, request_id="bad", **bad))
-            assert not started._readers
+            assert not started._streams
             assert (await collect(started.generate([3], LONG, request_id="good")))[-1].error is None
 
     run(scenario)
@@ -300,8 +364,9 @@ def test_an_id_may_be_used_again_at_once(tiny: Callable[[str], Path]) -> None:
 def test_cancelling_the_start_ends_the_process_soon(tiny: Callable[[str], Path]) -> None:
     async def scenario() -> None:
         config = EngineConfig(model=str(tiny("llama")), skip_tokenizer_init=True, kv_cache_memory="4M")
-        starting = asyncio.create_task(AsyncEngine.start(config))
-        await asyncio.sleep(0.3)
+        has_process = asyncio.Event()
+        starting = asyncio.create_task(AsyncEngine.start(config, lambda phase, share: has_process.set()))
+        await has_process.wait()
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(starting, 5)
@@ -333,7 +398,7 @@ def test_a_long_temporary_directory(
 
     async def scenario() -> None:
         async with engine(tiny("llama")) as started:
-            assert started.is_healthy
+            assert started.state is EngineState.RUNNING
 
     run(scenario)
 
@@ -358,6 +423,6 @@ def test_an_observer_that_fails_leaves_nobody_waiting(tiny: Callable[[str], Path
             started.subscribe(broken)
             deltas = await collect(started.generate([3], LONG, request_id="a"))
             assert deltas[-1].error is not None
-            assert not started.is_healthy
+            assert started.state is EngineState.DEAD
 
     run(scenario)

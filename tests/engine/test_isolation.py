@@ -107,7 +107,7 @@ def test_in_its_text(tiny_with_tokenizer: Path, monkeypatch: pytest.MonkeyPatch)
             last = (await bad)[-1]
             assert last.error is not None and "injected" in last.error.message
             assert good[-1].error is None and sum(len(piece.token_ids) for d in good for piece in d.outputs) == 60
-            assert engine.is_healthy and engine.stats is not None
+            assert engine.stats is not None
             assert engine.stats.num_held_blocks == 0 and engine.stats.num_running == 0
         finally:
             await engine.shutdown()

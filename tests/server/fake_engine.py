@@ -171,7 +171,7 @@ class FakeEngine:
     def die(self) -> None:
         self._end(EngineState.DEAD)
 
-    async def shutdown(self, *, drain_s: float = 0.0) -> None:
+    async def shutdown(self) -> None:
         if self.is_healthy:
             self._end(EngineState.STOPPING)
 
@@ -184,6 +184,12 @@ class FakeEngine:
         self.state = state
         self._ended.set()
 
+    def check_open(self) -> None:
+        if self.state is EngineState.STALLED:
+            raise EngineStalledError("the engine has given no sign of life; send the request again later")
+        if not self.is_healthy:
+            raise EngineDeadError("the engine has died; restart the server")
+
     async def generate(
         self,
         prompt_token_ids: list[int],
@@ -195,10 +201,7 @@ class FakeEngine:
         client: str = "",
         places: Places | None = None,
     ) -> AsyncIterator[RequestDelta]:
-        if self.state is EngineState.STALLED:
-            raise EngineStalledError("the engine has given no sign of life; send the request again later")
-        if not self.is_healthy:
-            raise EngineDeadError("the engine has died; restart the server")
+        self.check_open()
         places = places or self.admission.take(params.n)
         request = self._input.process(
             request_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt, client=client

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from dataclasses import dataclass, fields
 
+from octavo.config.engine_config import STALL_TIMEOUT_S
 from octavo.config.options import check_option, option_field
 from octavo.config.quantities import parse_quantity
 from octavo.core.errors import ConfigError
@@ -15,8 +16,6 @@ _KEY = re.compile(r"[!-~]{1,1024}")
 _MODEL_NAME = re.compile(r"[!-~]{1,256}")
 MOST_SECONDS = 86_400.0
 _TRACES_URL = re.compile(r"https?://[!-~]{1,2000}")
-STALL_TIMEOUT_S = 120.0
-"""A step of 2,048 prompt tokens at 17 tokens/s, about what 8 billion weights leave two cores, is still legal."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from octavo.core.cache_spec import KVDtype
 from octavo.core.errors import OctavoError
 from octavo.engine.core import EngineCore
 from octavo.engine.front_end import load_tokenizer
-from octavo.engine.info import EngineInfo, OnPhase
+from octavo.engine.info import EngineInfo, OnFound, OnPhase
 from octavo.engine.machine import inspect_machine
 from octavo.loader.checkpoint import Checkpoint, open_checkpoint
 from octavo.loader.fetch import resolve_model
@@ -45,14 +45,21 @@ class _OpenModel:
     resolved: ResolvedConfig
 
 
-def build_engine(config: EngineConfig, on_phase: OnPhase = lambda phase, share: None) -> tuple[EngineCore, EngineInfo]:
+def build_engine(
+    config: EngineConfig,
+    on_phase: OnPhase = lambda phase, share: None,
+    on_found: OnFound = lambda path: None,
+) -> tuple[EngineCore, EngineInfo]:
     """Find the model, resolve the options, load the weights, make the cache.
 
     Raises `ConfigError`, `ModelNotFoundError`, `ModelFileError` or `UnsupportedModelError`.
     """
     phases = _Phases(on_phase)
+    phases.begin("find model")
+    path = _find_model(config)
+    on_found(path)
     phases.begin("open model")
-    with _open_model(config) as model:
+    with _open_model(config, path) as model:
         spec, resolved = model.spec, model.resolved
         ops.set_num_threads(resolved.threads)
         phases.begin("load weights")
@@ -84,13 +91,17 @@ def build_engine(config: EngineConfig, on_phase: OnPhase = lambda phase, share: 
 
 def inspect_engine(config: EngineConfig) -> EngineInfo:
     """What `build_engine` would tell, without loading the weights. Raises as it does."""
-    with _open_model(config) as model:
+    with _open_model(config, _find_model(config)) as model:
         return _describe(config, model, {})
 
 
+def _find_model(config: EngineConfig) -> Path:
+    """Where it is, once it has been fetched."""
+    return resolve_model(config.model, cache_dir=cache_directory())
+
+
 @contextmanager
-def _open_model(config: EngineConfig) -> Iterator[_OpenModel]:
-    path = resolve_model(config.model, cache_dir=cache_directory())
+def _open_model(config: EngineConfig, path: Path) -> Iterator[_OpenModel]:
     checkpoint = open_checkpoint(path)
     try:
         spec = read_spec(checkpoint)

@@ -1,12 +1,15 @@
 """What an engine tells of itself. No torch, so that a server's front end need not load it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 OnPhase = Callable[[str, float], None]
 """Told of each phase of the start: its name, and the share of it that is done, 0 … 1."""
+OnFound = Callable[[Path], None]
+"""Told where the model is, as soon as it is on this machine."""
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,8 @@ IDLE_SILENCE_S = 5.0
 class EngineState(Enum):
     """What an engine can do for a new request."""
 
+    STARTING = "starting"
+    """It loads, and takes no requests yet."""
     RUNNING = "running"
     STALLED = "stalled"
     """Its step loop is silent; it may recover."""

@@ -43,12 +43,6 @@ class OutputProcessor:
         self._tokenizer = tokenizer
         self._open: dict[str, _OpenRequest] = {}
 
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def open_ids(self) -> list[str]:
-        return list(self._open)
-
     def add(self, request: EngineRequest) -> None:
         """Expect events of this request."""
         params = request.params

@@ -27,6 +27,7 @@ from octavo.engine.wire import (
     Abort,
     Add,
     Beat,
+    Found,
     FromEngine,
     Output,
     Phase,
@@ -74,7 +75,9 @@ def _serve(options: dict[str, object], inbox: "zmq.Socket[bytes]", outbox: "zmq.
 
     try:
         core, info = build_engine(
-            EngineConfig.from_options(options), on_phase=lambda name, share: send(Phase(name, share))
+            EngineConfig.from_options(options),
+            on_phase=lambda name, share: send(Phase(name, share)),
+            on_found=lambda path: send(Found(str(path))),
         )
     except OctavoError as error:
         send(StartFailed.of(error))

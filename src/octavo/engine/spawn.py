@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,8 +12,8 @@ import zmq.asyncio
 
 from octavo.core.errors import EngineDeadError
 from octavo.engine.child import child_command
-from octavo.engine.info import EngineInfo, OnPhase
-from octavo.engine.wire import Phase, Ready, StartFailed, from_engine_decoder
+from octavo.engine.info import EngineInfo, OnFound, OnPhase
+from octavo.engine.wire import Found, Phase, Ready, StartFailed, from_engine_decoder
 
 MAX_SOCKET_PATH = 90
 """Bytes that a socket's path may have, less the name in it; the system allows 107."""
@@ -40,7 +41,7 @@ async def give_options(process: Process, options: dict[str, Any]) -> None:
     await process.stdin.drain()
 
 
-async def until_ready(process: Process, inbox: zmq.asyncio.Socket, on_phase: OnPhase) -> EngineInfo:
+async def until_ready(process: Process, inbox: zmq.asyncio.Socket, on_phase: OnPhase, on_found: OnFound) -> EngineInfo:
     """What the engine tells of itself. Its phases are passed on, after one for the process's own start.
 
     Raises what `build_engine` raised there, and `EngineDeadError` if the process ends without a word.
@@ -61,6 +62,8 @@ async def until_ready(process: Process, inbox: zmq.asyncio.Socket, on_phase: OnP
                 is_first = False
             if isinstance(message, Phase):
                 on_phase(message.name, message.share)
+            elif isinstance(message, Found):
+                on_found(Path(message.path))
             elif isinstance(message, StartFailed):
                 raise message.error()
             elif isinstance(message, Ready):

@@ -32,6 +32,12 @@ class Phase(msgspec.Struct, frozen=True, tag=True):
     share: float
 
 
+class Found(msgspec.Struct, frozen=True, tag=True):
+    """Where the model is, before it is loaded."""
+
+    path: str
+
+
 class Ready(msgspec.Struct, frozen=True, tag=True):
     info: EngineInfo
 
@@ -66,7 +72,7 @@ class Beat(msgspec.Struct, frozen=True, tag=True):
     is_busy: bool
 
 
-FromEngine = Phase | Ready | StartFailed | Output | Beat
+FromEngine = Phase | Found | Ready | StartFailed | Output | Beat
 
 encoder = msgspec.msgpack.Encoder()
 to_engine_decoder = msgspec.msgpack.Decoder(ToEngine)
