@@ -20,6 +20,7 @@ from octavo import AsyncEngine, SamplingParams
 from octavo.config import EngineConfig
 from octavo.config.server_config import ServerConfig
 from octavo.core.errors import DeadlineExceededError
+from octavo.engine.liveness import EngineState
 from octavo.server.app import build_app
 from octavo.server.generation import GenerationCall, generate_all
 from octavo.server.request_record import RequestRecord, current_record
@@ -162,6 +163,19 @@ def test_the_engine_frees_what_ran_out_of_time_and_never_runs_what_waited(tiny: 
 
 
 # ── places ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+def test_what_cannot_be_answered_is_refused_before_any_work_is_done_for_it(path: str) -> None:
+    def worked(*args: Any, **options: Any) -> Any:
+        raise AssertionError("the prompt was rendered or tokenised")
+
+    server = InProcess(FakeEngine())
+    server.engine.tokenize = server.engine.render_chat = worked  # type: ignore[method-assign]
+    server.engine.state = EngineState.STALLED
+    body = chat_body() if path == CHAT else {"model": MODEL, "prompt": "a"}
+    check_envelope(server.post(path, body), 503)
+    assert server.engine.admission.num_taken == 0
 
 
 def test_sequences_count_not_requests() -> None:

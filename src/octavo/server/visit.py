@@ -38,7 +38,11 @@ class Visit:
         self._timeout_s = limit_s if asked_s is None else asked_s
 
     def enter(self, engine: "AsyncEngine", num_seqs: int) -> None:
-        """Take a place in the queue for each sequence. Raises `QueueFullError` or `InvalidRequestError`."""
+        """Take a place in the queue for each sequence, before any work is done for them.
+
+        Raises what `AsyncEngine.check_open` raises, `QueueFullError` or `InvalidRequestError`.
+        """
+        engine.check_open()
         self.places = engine.admission.take(num_seqs)
 
     def leave(self) -> None:
