@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import octavo
@@ -34,7 +35,9 @@ def serve_forever(config: EngineConfig, server_config: ServerConfig) -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     raise_file_limit(server_config.max_connections)
     try:
-        check_client_header(config, server_config, len(load_keys(server_config)))
+        keys = load_keys(server_config)  # once: a file that changes later is not that which was checked
+        server_config = replace(server_config, api_key=keys, api_key_file=None)
+        check_client_header(config, server_config, len(keys))
         with bound_socket(server_config.host, server_config.port) as listener:
             asyncio.run(_serve(config, server_config, listener))
     except OctavoError as error:
@@ -55,24 +58,18 @@ async def _serve(config: EngineConfig, server_config: ServerConfig, listener: so
     try:
         engine = await _start_engine(config, server_config, stop, progress, console)
         if engine is not None:
-            context = await _open(engine, server_config, tracer)
-            http.app = build_app(context)
-            _announce(context, http, console, time.perf_counter() - progress.begin_s)
-            await serve_until_stopped(context, http, stop, console)
+            try:
+                context = make_context(engine, server_config, () if tracer is None else (tracer.record,))
+                http.app = build_app(context)
+                _announce(context, http, console, time.perf_counter() - progress.begin_s)
+                await serve_until_stopped(context, http, stop, console)
+            finally:
+                await engine.shutdown()
             console.say("Octavo has ended.")
     finally:
         await http.stop()
         if tracer is not None:
             await asyncio.to_thread(tracer.shutdown)
-
-
-async def _open(engine: "AsyncEngine", config: ServerConfig, tracer: "Tracer | None") -> ServerContext:
-    """Raises `ConfigError`, with the engine ended, where it cannot be served."""
-    try:
-        return make_context(engine, config, () if tracer is None else (tracer.record,))
-    except BaseException:
-        await engine.shutdown()
-        raise
 
 
 def _start_tracer(endpoint: str | None) -> "Tracer | None":

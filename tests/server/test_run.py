@@ -1,0 +1,66 @@
+"""The server's life from its options to its end, around an engine that needs no loading."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from server.fake_engine import FakeEngine
+
+from octavo.config import EngineConfig
+from octavo.config.server_config import ServerConfig
+from octavo.core.errors import ConfigError
+
+run = import_module("octavo.server.run")  # the package has a function of that name
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_this_process_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("set_up_logging", "raise_file_limit"):
+        monkeypatch.setattr(run, name, lambda *args: None)
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, loaded: Any, serve_until_stopped: Any, **options: Any) -> None:
+    async def start_engine(*args: Any) -> Any:
+        return loaded()
+
+    monkeypatch.setattr(run, "_start_engine", start_engine)
+    monkeypatch.setattr(run, "serve_until_stopped", serve_until_stopped)
+    run.serve_forever(EngineConfig(), ServerConfig(port=0, **options))
+
+
+def test_keys_are_those_that_were_read_when_the_server_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("key-b\n")
+    statuses: list[int] = []
+
+    def loaded() -> FakeEngine:
+        file.unlink()
+        return FakeEngine()
+
+    async def ask(context: Any, http: Any, *args: Any) -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(http.app), base_url="http://localhost") as client:
+            for key in ("key-a", "key-b", "key-c"):
+                reply = await client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
+                statuses.append(reply.status_code)
+
+    serve(monkeypatch, loaded, ask, api_key=("key-a",), api_key_file=str(file))
+    assert statuses == [200, 200, 401]
+
+
+@pytest.mark.parametrize("fails_in", ["make_context", "build_app"])
+def test_an_engine_that_cannot_be_served_is_ended(monkeypatch: pytest.MonkeyPatch, fails_in: str) -> None:
+    engines: list[FakeEngine] = []
+
+    def loaded() -> FakeEngine:
+        engines.append(FakeEngine())
+        return engines[0]
+
+    def broken(*args: Any) -> None:
+        raise ConfigError("cannot be served")
+
+    monkeypatch.setattr(run, fails_in, broken)
+    with pytest.raises(ConfigError, match="cannot be served"):
+        serve(monkeypatch, loaded, None)
+    assert not engines[0].is_healthy
