@@ -1,6 +1,7 @@
 """From a prompt to a checked `EngineRequest`: tokenise, bound, fill in what was left open."""
 
 import hashlib
+import itertools
 import secrets
 import time
 from collections.abc import Iterable, Sequence
@@ -43,7 +44,7 @@ class InputProcessor:
         self._eos_token_ids = sorted(eos_token_ids)
         self._has_priorities = has_priorities
         self._seed = seed
-        self._num_requests = 0
+        self._numbers = itertools.count(1)
 
     def tokenize(self, prompt: Prompt, *, add_special_tokens: bool = True) -> list[int]:
         """The prompt's token ids. Raises `InvalidRequestError` or `ContextLengthError`."""
@@ -184,8 +185,8 @@ class InputProcessor:
         """With an engine seed, the n-th request's own; else one from the system's entropy."""
         if self._seed is None:
             return secrets.randbits(64)
-        self._num_requests += 1
-        digest = hashlib.blake2b(f"{self._seed}/{self._num_requests}".encode(), digest_size=8).digest()
+        number = next(self._numbers)  # in one step: no two threads have the same
+        digest = hashlib.blake2b(f"{self._seed}/{number}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little")
 
 
