@@ -1,5 +1,6 @@
 """/v1/messages, to the letter: answers, events, counts, and errors in Anthropic's envelope."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -177,6 +178,17 @@ def test_a_call_cut_off_has_no_input() -> None:
     server = serving(tool_templates.QWEN3, ONE_CALL)
     answer = create(server, tools=[WEATHER], max_tokens=ONE_CALL.index(ARGUMENTS) + 7)
     assert answer["stop_reason"] == "max_tokens" and answer["content"][0]["input"] == {}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ['{"x": NaN}', '{"x": -Infinity}', '{"x": 1e999}', '{"x": "\\ud800"}', f'{{"x": {"[" * 900}{"]" * 900}}}', "[1]", "1"],
+)
+def test_a_call_whose_arguments_are_no_object_of_json_has_no_input(arguments: str) -> None:
+    server = serving(tool_templates.QWEN3, f'<tool_call>\n{{"name": "f", "arguments": {arguments}}}\n</tool_call>')
+    server.engine.info = dataclasses.replace(server.engine.info, max_model_len=1 << 13)
+    answer = create(server, tools=[WEATHER], max_tokens=3000)
+    assert [(block["type"], block["input"]) for block in answer["content"]] == [("tool_use", {})]
 
 
 CONVERSATION: list[dict[str, Any]] = [
