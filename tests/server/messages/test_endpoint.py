@@ -13,6 +13,8 @@ from server.responses.test_endpoint import named_events
 from server.test_chat import prompt_text
 from server.test_chat_tools import ARGUMENTS, ONE_CALL, TWO_CALLS, serving
 
+from octavo.server.structured import guided
+
 PATH, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 WEATHER = {
     "name": "get_weather",
@@ -182,7 +184,15 @@ def test_a_call_cut_off_has_no_input() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    ['{"x": NaN}', '{"x": -Infinity}', '{"x": 1e999}', '{"x": "\\ud800"}', f'{{"x": {"[" * 900}{"]" * 900}}}', "[1]", "1"],
+    [
+        '{"x": NaN}',
+        '{"x": -Infinity}',
+        '{"x": 1e999}',
+        '{"x": "\\ud800"}',
+        f'{{"x": {"[" * 900}{"]" * 900}}}',
+        "[1]",
+        "1",
+    ],
 )
 def test_a_call_whose_arguments_are_no_object_of_json_has_no_input(arguments: str) -> None:
     server = serving(tool_templates.QWEN3, f'<tool_call>\n{{"name": "f", "arguments": {arguments}}}\n</tool_call>')
@@ -285,7 +295,7 @@ def test_fields_reach_the_engine(server: InProcess) -> None:
     assert (params.temperature, params.top_p, params.top_k, params.max_tokens) == (0.3, 0.4, 5, 7)
     assert (params.stop, salt) == (("a",), "s")
     create(server, output_config={"format": {"type": "json_schema", "schema": schema}})
-    assert server.engine.calls[-1][1].structured_outputs.json == schema
+    assert server.engine.calls[-1][1].structured_outputs.json == guided(schema, is_strict=True)
 
 
 @pytest.mark.parametrize("path", [PATH, COUNT])
