@@ -13,9 +13,6 @@ from server.responses import test_endpoint as responses
 from server.test_chat import prompt_text
 from server.test_chat_tools import serving as serving_template
 
-from octavo.core.errors import InvalidRequestError
-from octavo.server.conversation import rename_field
-
 ENDPOINTS = {
     "/v1/chat/completions": chat_body,
     responses.PATH: responses.body,
@@ -147,18 +144,3 @@ def test_a_client_that_goes_away_is_aborted(path: str, is_streamed: bool, hold_a
         assert engine.admission.num_taken == 0 and not context.responses._shelves
 
     serving(test)
-
-
-def test_a_renamed_field_is_renamed_where_the_message_begins() -> None:
-    names = {"max_tokens": "max_output_tokens"}
-    for message, want in (
-        ("max_tokens=5 is more", "max_output_tokens=5 is more"),
-        ("max_tokens_2 is odd", "max_tokens_2 is odd"),
-        ("this has max_tokens", "this has max_tokens"),
-    ):
-        error = InvalidRequestError(message, param="max_tokens")
-        rename_field(error, names)
-        assert (error.message, error.param) == (want, "max_output_tokens")
-    other = InvalidRequestError("n=0", param="n")
-    rename_field(other, names)
-    assert (other.message, other.param) == ("n=0", "n")

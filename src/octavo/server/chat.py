@@ -1,7 +1,5 @@
 """/v1/chat/completions: conversations answered."""
 
-from collections.abc import Mapping
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -10,16 +8,16 @@ from octavo.server.answer import json_response, new_id
 from octavo.server.body import read_request
 from octavo.server.chat_writer import ChatWriter
 from octavo.server.context import ServerContext
-from octavo.server.conversation import ask_conversation, rename_field
+from octavo.server.conversation import ask_conversation
 from octavo.server.disconnect import until_disconnect
+from octavo.server.field_names import FieldNames, rename_field
 from octavo.server.models import check_model
 from octavo.server.sampling import check_streaming
 from octavo.server.schemas import ChatCompletionRequest
 from octavo.server.sse import event_stream
 from octavo.server.visit import Visit, visit_of
 
-_FIELD_NAMES: Mapping[str | None, str] = {"prompt": "messages", "logprobs": "top_logprobs"}
-"""What the engine calls a field → what it is called here."""
+_FIELD_NAMES: FieldNames = (("prompt", "messages"), ("logprobs", "top_logprobs"))
 
 
 async def chat(context: ServerContext, http: Request) -> Response:
@@ -33,8 +31,6 @@ async def chat(context: ServerContext, http: Request) -> Response:
         return await until_disconnect(http.receive, _answer(context, request, visit))
     except OctavoError as error:
         rename_field(error, _FIELD_NAMES)
-        if error.param == "structured_outputs" and request.structured_outputs is None and not request.response_format:
-            error.param = "tools"  # whose schemas the grammar is made of
         raise
 
 

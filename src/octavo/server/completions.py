@@ -36,6 +36,7 @@ from octavo.server.sampling import (
 )
 from octavo.server.schemas import CompletionRequest
 from octavo.server.sse import event_stream
+from octavo.server.structured import shape_field
 from octavo.server.visit import Visit, visit_of
 
 
@@ -73,6 +74,7 @@ async def _prepare(context: ServerContext, request: CompletionRequest, visit: Vi
         priority=priority,
         cache_salt=salt,
         visit=visit,
+        shape_field=shape_field(request),
     )
     return _Writer(context, request, call, echoed, is_prompt_only)
 

@@ -44,7 +44,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("input", [{**CALL, "call_id": ""}], "input[0].call_id"),
     ("input", [{**CALL, "name": "f" * 257}], "input[0].name"),
     ("input", [{**CALL, "arguments": {}}], "input[0].arguments"),
-    ("input", [{**CALL, "arguments": "{"}], "input"),
+    ("input", [{**CALL, "arguments": "{"}], "input[0].arguments"),
     ("input", [{"type": "function_call_output", "call_id": "c"}], "input[0].output"),
     ("input", [{"type": "function_call_output", "output": "x"}], "input[0].call_id"),
     ("input", [{"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image"}]}], "input[0].output[0]"),

@@ -7,9 +7,10 @@ from octavo.core.errors import OctavoError
 from octavo.server.answer import json_response, new_id
 from octavo.server.body import read_request
 from octavo.server.context import ServerContext
-from octavo.server.conversation import ask_conversation, count_prompt_tokens, rename_field
+from octavo.server.conversation import ask_conversation, count_prompt_tokens
 from octavo.server.disconnect import until_disconnect
 from octavo.server.errors import ApiError
+from octavo.server.field_names import rename_field
 from octavo.server.messages.errors import error_reply
 from octavo.server.messages.replies import TokenCount
 from octavo.server.messages.request import FIELD_NAMES, to_conversation

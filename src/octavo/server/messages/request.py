@@ -1,11 +1,11 @@
 """A request of /v1/messages as the conversation that it asks to be answered."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from octavo.core.errors import NotBuiltError
 from octavo.server.body import convert_part
 from octavo.server.context import ServerContext
+from octavo.server.field_names import FieldNames
 from octavo.server.messages.content import to_messages
 from octavo.server.messages.schema import (
     AnyChoice,
@@ -27,12 +27,13 @@ from octavo.server.schemas import (
     Tool,
 )
 
-FIELD_NAMES: Mapping[str | None, str] = {
-    "prompt": "messages",
-    "response_format": "output_config.format",
-    "reasoning_effort": "output_config.effort",
-}
-"""What a conversation calls a field → what it is called here."""
+FIELD_NAMES: FieldNames = (
+    ("prompt", "messages"),
+    (r"response_format(\.json_schema)?", "output_config.format"),
+    ("reasoning_effort", "output_config.effort"),
+    (r"(tools\[\d+\])\.function\.parameters", r"\1.input_schema"),
+    (r"(tools\[\d+\])\.function(?=\.)", r"\1"),
+)
 
 
 def to_conversation(context: ServerContext, request: CountTokensRequest) -> ChatCompletionRequest:

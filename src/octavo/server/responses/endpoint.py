@@ -9,10 +9,11 @@ from octavo.server.body import read_request
 from octavo.server.context import ServerContext
 from octavo.server.conversation import ask_conversation
 from octavo.server.disconnect import until_disconnect
+from octavo.server.field_names import rename_field
 from octavo.server.models import check_model
 from octavo.server.responses.items import Message, unpack
 from octavo.server.responses.replies import ResponseDeleted
-from octavo.server.responses.request import rename_fields, to_conversation
+from octavo.server.responses.request import FIELD_NAMES, to_conversation
 from octavo.server.responses.schema import ResponsesRequest
 from octavo.server.responses.writer import ResponseWriter
 from octavo.server.sse import StreamForm, event_stream
@@ -29,7 +30,7 @@ async def respond(context: ServerContext, http: Request) -> Response:
     try:
         return await until_disconnect(http.receive, _answer(context, request, visit))
     except OctavoError as error:
-        rename_fields(error, request)
+        rename_field(error, FIELD_NAMES)
         raise
 
 
@@ -55,9 +56,13 @@ async def _answer(context: ServerContext, request: ResponsesRequest, visit: Visi
 
 
 async def _prepare(context: ServerContext, request: ResponsesRequest, visit: Visit) -> ResponseWriter:
-    conversation, messages = to_conversation(request, _earlier(context, request, visit))
-    asked = await ask_conversation(context, conversation, visit, new_id("resp", "_"))
-    return ResponseWriter(context, request, asked, messages)
+    given = to_conversation(request, _earlier(context, request, visit))
+    try:
+        asked = await ask_conversation(context, given.conversation, visit, new_id("resp", "_"))
+    except InvalidRequestError as error:
+        rename_field(error, given.names)
+        raise
+    return ResponseWriter(context, request, asked, given.messages)
 
 
 def _earlier(context: ServerContext, request: ResponsesRequest, visit: Visit) -> list[Message]:
