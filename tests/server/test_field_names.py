@@ -80,6 +80,23 @@ def test_a_tool_at_fault(path: str, parameters: str) -> None:
     check_names(server, path, body(path, tool_schema={"type": "object"}, **text), "tools", "tools took")
 
 
+@pytest.mark.parametrize(
+    ("path", "field"), [(CHAT, "response_format"), (RESPONSES, "text.format"), (MESSAGES, "output_config.format")]
+)
+def test_in_a_stream(server: InProcess, path: str, field: str) -> None:
+    generate = server.engine.generate
+
+    async def break_off(*args: Any, **options: Any) -> AsyncIterator[Any]:
+        async for delta in generate(*args, **options):
+            yield delta
+            raise InvalidRequestError("structured_outputs cannot be followed: so it is")
+
+    server.engine.generate = break_off  # type: ignore[method-assign]
+    reply = server.post(path, body(path, schema={}, stream=True))
+    assert reply.status_code == 200
+    assert f'"message":"{field} cannot be followed: so it is"' in reply.text
+
+
 def test_a_call_that_is_sent_back_is_named_by_its_item() -> None:
     server = serving(tool_templates.QWEN3)
     call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}

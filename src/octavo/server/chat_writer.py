@@ -31,6 +31,8 @@ from octavo.server.replies import (
 )
 from octavo.server.sample import Sample
 from octavo.server.schemas import ChatCompletionRequest
+from octavo.server.sse import CHUNKS
+from octavo.server.wire import to_json
 
 
 @dataclass(slots=True)
@@ -43,6 +45,8 @@ class _Choice(Sample):
 
 class ChatWriter:
     """Writes one request's answer."""
+
+    form = CHUNKS
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class ChatWriter:
         self._choices = [_Choice(parser) for parser in asked.parsers]
         self._num_top = request.top_logprobs or 0
 
-    async def whole(self) -> ChatCompletion:
+    async def whole(self) -> bytes:
         prompt_logprobs: PromptLogprobs | UnsetType = UNSET
         async with aclosing(generate_all(self._context, self._call)) as news:
             async for item in news:
@@ -66,7 +70,7 @@ class ChatWriter:
                     prompt_logprobs = finite_prompt_logprobs(item.delta.prompt_logprobs)
                 for piece in item.delta.outputs:
                     self._keep(piece)
-        return ChatCompletion(
+        completion = ChatCompletion(
             id=self._call.id,
             created=self._answer.created_s,
             model=self._request.model,
@@ -75,8 +79,9 @@ class ChatWriter:
             usage=self._answer.usage(),
             prompt_logprobs=prompt_logprobs,
         )
+        return to_json(completion)
 
-    async def chunks(self) -> AsyncGenerator[Sequence[ChatCompletionChunk], None]:
+    async def events(self) -> AsyncGenerator[Sequence[ChatCompletionChunk], None]:
         """A batch of chunks for each delta of the engine; before them, the roles of all choices in order."""
         has_begun = False
         async with aclosing(generate_all(self._context, self._call)) as news:
