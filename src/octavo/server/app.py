@@ -142,7 +142,7 @@ def _add_messages(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/v1/messages/count_tokens",
         openapi_extra=request_body(CountTokensRequest),
-        responses=responses(TokenCount, *_BODY_ERRORS, error=MessagesErrorReply),
+        responses=responses(TokenCount, *_BODY_ERRORS, 500, 503, 504, error=MessagesErrorReply),
     )
     async def message_tokens(request: Request) -> Response:
         """How many tokens its prompt has."""
@@ -153,7 +153,7 @@ def _add_tokens(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/tokenize",
         openapi_extra=request_body(TokenizeRequest),
-        responses=responses(TokenizeReply, *_BODY_ERRORS),
+        responses=responses(TokenizeReply, *_BODY_ERRORS, 500, 503, 504),
     )
     async def tokenize_text(request: Request) -> Response:
         """Text or conversation to token ids."""
@@ -162,7 +162,7 @@ def _add_tokens(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/detokenize",
         openapi_extra=request_body(DetokenizeRequest),
-        responses=responses(DetokenizeReply, *_BODY_ERRORS),
+        responses=responses(DetokenizeReply, *_BODY_ERRORS, 500, 503, 504),
     )
     async def detokenize_ids(request: Request) -> Response:
         """Token ids to text."""
