@@ -13,7 +13,7 @@ from octavo.server.answer_parser import AnswerParser
 from octavo.server.chat_prompt import ChatPrompt, chat_prompt
 from octavo.server.context import ServerContext
 from octavo.server.generation import GenerationCall
-from octavo.server.sampling import priority_and_salt, requested_max_tokens, sampling_params
+from octavo.server.sampling import check_prompt_length, priority_and_salt, requested_max_tokens, sampling_params
 from octavo.server.schemas import ChatCompletionRequest
 from octavo.server.structured import shape_field
 from octavo.server.tools.tool_use import ToolUse, read_tool_use
@@ -40,6 +40,7 @@ async def ask_conversation(
     priority, salt = priority_and_salt(request)
     visit.enter(context.engine, params.n)
     prompt = await _prompt(context, request, use)
+    check_prompt_length(context, len(prompt.token_ids), "messages")
     is_open = params.structured_outputs is None and context.answer_format.is_reasoning_open(prompt.text)
     params = _with_calls_held(context, params, use, is_reasoning_open=is_open)
     call = GenerationCall(
