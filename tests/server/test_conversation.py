@@ -144,3 +144,18 @@ def test_a_client_that_goes_away_is_aborted(path: str, is_streamed: bool, hold_a
         assert engine.admission.num_taken == 0 and not context.responses._shelves
 
     serving(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (PATHS[0], {"reasoning_effort": "max"}),
+        (responses.PATH, {"reasoning": {"effort": "max"}}),
+        (messages.PATH, {"output_config": {"effort": "max"}}),
+    ],
+)
+def test_the_most_effort_goes_to_the_template(path: str, fields: dict[str, Any]) -> None:
+    server = serving_template(tool_templates.EFFORT)
+    reply = server.post(path, ENDPOINTS[path](**fields))
+    assert reply.status_code == 200, reply.text
+    assert prompt_text(server).endswith("max")
