@@ -20,7 +20,7 @@ class Answer:
     def __init__(self, request: GenerationRequest, call: GenerationCall) -> None:
         self.created_s = int(time.time())
         self._options = request.stream_options or StreamOptions()
-        self._counter = UsageCounter(sum(map(len, call.prompts)), len(call.prompts))
+        self._counter = UsageCounter(call.prompts)
         self._seen_prompts: set[int] = set()
 
     @property

@@ -1,5 +1,7 @@
 """Tokens of one HTTP request, counted as its deltas come."""
 
+from collections.abc import Sequence
+
 from octavo.core.outputs import RequestDelta
 from octavo.server.replies import PromptTokensDetails, Usage
 
@@ -7,10 +9,10 @@ from octavo.server.replies import PromptTokensDetails, Usage
 class UsageCounter:
     """Prompts count once each, however many samples are drawn from them."""
 
-    def __init__(self, num_prompt_tokens: int, num_prompts: int) -> None:
-        self._num_prompt_tokens = num_prompt_tokens
+    def __init__(self, prompts: Sequence[list[int]]) -> None:
+        self._num_prompt_tokens = sum(map(len, prompts))
         self._num_completion_tokens = 0
-        self._num_cached_tokens = [0] * num_prompts
+        self._num_cached_tokens = [0] * len(prompts)
 
     def add(self, prompt_index: int, delta: RequestDelta) -> None:
         self._num_completion_tokens += sum(len(piece.token_ids) for piece in delta.outputs)
