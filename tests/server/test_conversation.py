@@ -159,3 +159,16 @@ def test_the_most_effort_goes_to_the_template(path: str, fields: dict[str, Any])
     reply = server.post(path, ENDPOINTS[path](**fields))
     assert reply.status_code == 200, reply.text
     assert prompt_text(server).endswith("max")
+
+
+def test_tokens_of_reasoning_are_told() -> None:
+    server = serving_template(tool_templates.QWEN3, "<think>\nHm.\n</think>\n\nYes.")
+    want = len("<think>\nHm.\n</think>")
+    by_path = {path: server.post(path, make()).json()["usage"] for path, make in ENDPOINTS.items()}
+    assert by_path[PATHS[0]]["completion_tokens_details"] == {"reasoning_tokens": want}
+    assert by_path[responses.PATH]["output_tokens_details"] == {"reasoning_tokens": want}
+    assert by_path[messages.PATH]["output_tokens_details"] == {"thinking_tokens": want}
+    options = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}, "n": 2}
+    chunks = server.stream(PATHS[0], chat_body(max_tokens=100, **options))
+    told = [chunk["usage"]["completion_tokens_details"]["reasoning_tokens"] for chunk in chunks]
+    assert told == sorted(told) and told[-1] == 2 * want

@@ -76,7 +76,7 @@ class ChatWriter:
             model=self._request.model,
             system_fingerprint=self._context.fingerprint,
             choices=[self._whole_choice(index, choice) for index, choice in enumerate(self._choices)],
-            usage=self._answer.usage(),
+            usage=self._answer.usage(self._num_reasoning_tokens),
             prompt_logprobs=prompt_logprobs,
         )
         return to_json(completion)
@@ -91,10 +91,15 @@ class ChatWriter:
                 has_begun = True
                 for piece in item.delta.outputs:
                     choices += self._chunk_choices(piece)
+                usage = self._answer.chunk_usage(self._num_reasoning_tokens)
                 if choices:
-                    yield [self._chunk([choice], self._answer.chunk_usage()) for choice in choices]
+                    yield [self._chunk([choice], usage) for choice in choices]
         if self._answer.ends_with_usage:
-            yield [self._chunk([], self._answer.usage())]
+            yield [self._chunk([], self._answer.usage(self._num_reasoning_tokens))]
+
+    @property
+    def _num_reasoning_tokens(self) -> int:
+        return sum(choice.num_reasoning_tokens for choice in self._choices)
 
     def _roles(self) -> list[ChatChunkChoice]:
         first = ChatDelta(role="assistant", content=None if self._request.tools else "")
