@@ -39,5 +39,16 @@ async def count_tokens(context: ServerContext, http: Request) -> Response:
 
 
 async def _prepare(context: ServerContext, request: MessagesRequest, visit: Visit) -> MessageWriter:
-    asked = await ask_conversation(context, to_conversation(context, request), visit, new_id("msg", "_"))
+    conversation = to_conversation(
+        context,
+        request,
+        max_tokens=request.max_tokens,
+        stop=request.stop_sequences,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        priority=request.priority,
+        cache_salt=request.cache_salt,
+    )
+    asked = await ask_conversation(context, conversation, visit, new_id("msg", "_"))
     return MessageWriter(context, request, asked)

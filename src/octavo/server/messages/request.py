@@ -11,7 +11,6 @@ from octavo.server.messages.schema import (
     AnyChoice,
     ClientTool,
     CountTokensRequest,
-    MessagesRequest,
     NoChoice,
     ThinkingOff,
     ThinkingOn,
@@ -36,11 +35,11 @@ FIELD_NAMES: FieldNames = (
 )
 
 
-def to_conversation(context: ServerContext, request: CountTokensRequest) -> ChatCompletionRequest:
-    """What is to be answered, or counted. Raises `InvalidRequestError` or `NotBuiltError`."""
+def to_conversation(context: ServerContext, request: CountTokensRequest, **sampling: Any) -> ChatCompletionRequest:
+    """What is to be counted, or with `sampling` answered. Raises `InvalidRequestError` or `NotBuiltError`."""
     config = request.output_config
     tools = _tools(request)
-    asked = ChatCompletionRequest(
+    return ChatCompletionRequest(
         model=request.model,
         messages=to_messages(request),
         tools=tools,
@@ -49,16 +48,8 @@ def to_conversation(context: ServerContext, request: CountTokensRequest) -> Chat
         response_format=_response_format(request),
         reasoning_effort=None if config is None else config.effort,
         chat_template_kwargs=_template_kwargs(context, request),
+        **sampling,
     )
-    if isinstance(request, MessagesRequest):
-        asked.max_tokens = request.max_tokens
-        asked.stop = request.stop_sequences
-        asked.temperature = request.temperature
-        asked.top_p = request.top_p
-        asked.top_k = request.top_k
-        asked.priority = request.priority
-        asked.cache_salt = request.cache_salt
-    return asked
 
 
 def _tools(request: CountTokensRequest) -> list[Tool]:
