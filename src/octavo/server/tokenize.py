@@ -66,11 +66,11 @@ async def _text(context: ServerContext, token_ids: list[int]) -> str:
 def tokenizer_info(context: ServerContext) -> TokenizerInfo:
     """What a client needs that tokenises here rather than by itself."""
     tokenizer, template = context.tokenizer, context.engine.front_end.chat_template
-    bos, eos = (
-        None if token is None else tokenizer.id_to_token(token)
-        for token in (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return TokenizerInfo(
+        bos_token=tokenizer.bos_token,
+        eos_token=tokenizer.eos_token,
+        chat_template=template.source if template else None,
     )
-    return TokenizerInfo(bos_token=bos, eos_token=eos, chat_template=template.source if template else None)
 
 
 async def _token_ids(context: ServerContext, request: TokenizeRequest) -> list[int]:
