@@ -14,6 +14,8 @@ from octavo.core.errors import InvalidRequestError
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.grammar_check import TIME_LIMIT_S
 from octavo.server import fields, prompts, sampling
+from octavo.server.messages.schema import CountTokensRequest, MessagesRequest
+from octavo.server.responses.schema import ResponsesRequest
 from octavo.server.schemas import (
     MAX_TOOLS,
     ChatCompletionRequest,
@@ -51,13 +53,39 @@ def test_every_route_is_there() -> None:
         assert all(method.upper() in row for method in methods), path
 
 
+def named(*titles: str) -> set[str]:
+    """What stands between backticks in these sections."""
+    return set(re.findall(r"`(?:stream_options\.)?(\w+)`", "".join(map(section, titles))))
+
+
 @pytest.mark.parametrize(
-    "schema", [CompletionRequest, ChatCompletionRequest, StreamOptions, TokenizeRequest, DetokenizeRequest]
+    ("schema", "titles"),
+    [
+        (CompletionRequest, ["Sampling", "Completions"]),
+        (ChatCompletionRequest, ["Sampling", "Chat completions"]),
+        (StreamOptions, ["Streams"]),
+        (ResponsesRequest, ["/v1/responses"]),
+        (MessagesRequest, ["/v1/messages"]),
+        (CountTokensRequest, ["/v1/messages"]),
+        (TokenizeRequest, ["Tokens"]),
+        (DetokenizeRequest, ["Tokens"]),
+    ],
 )
-def test_every_field_is_there(schema: type[msgspec.Struct]) -> None:
-    named = set(re.findall(r"`(?:stream_options\.)?(\w+)`", PAGE))
-    assert set(schema.__struct_fields__) <= named
-    assert named >= fields.UNREAD_FIELDS
+def test_every_field_is_in_its_section(schema: type[msgspec.Struct], titles: list[str]) -> None:
+    assert set(schema.__struct_fields__) - {"model"} <= named(*titles)
+
+
+def test_what_all_have_is_there() -> None:
+    assert {"model", *fields.UNREAD_FIELDS} <= named("What differs from OpenAI's")
+
+
+def test_numbers_of_the_sections_are_those_of_the_schemas() -> None:
+    """Their limits stand in the schemas themselves."""
+    document = msgspec.json.schema(ResponsesRequest)["$defs"]["ResponsesRequest"]["properties"]
+    assert f"up to {document['metadata']['anyOf'][0]['maxProperties']} texts by name" in section("/v1/responses")
+    assert document["max_output_tokens"]["anyOf"][0]["minimum"] == 1
+    stops = f"| `stop_sequences` | up to {sampling_params.MAX_STOP_STRINGS} of up to {sampling_params.MAX_STOP_CHARS:,} characters |"
+    assert stops in section("/v1/messages")
 
 
 def number(name: str, value: float) -> float:

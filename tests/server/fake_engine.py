@@ -39,6 +39,7 @@ class ByteTokenizer:
     vocab_size = 258
     special_token_ids = frozenset((BOS, EOS))
     bos_token_id, eos_token_id = BOS, EOS
+    bos_token, eos_token = "<bos>", "<eos>"
     eos_token_ids = frozenset((EOS,))
 
     def encode(self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:

@@ -13,9 +13,6 @@ from server.responses import test_endpoint as responses
 from server.test_chat import prompt_text
 from server.test_chat_tools import serving as serving_template
 
-from octavo.core.errors import InvalidRequestError
-from octavo.server.conversation import rename_field
-
 ENDPOINTS = {
     "/v1/chat/completions": chat_body,
     responses.PATH: responses.body,
@@ -149,16 +146,29 @@ def test_a_client_that_goes_away_is_aborted(path: str, is_streamed: bool, hold_a
     serving(test)
 
 
-def test_a_renamed_field_is_renamed_where_the_message_begins() -> None:
-    names = {"max_tokens": "max_output_tokens"}
-    for message, want in (
-        ("max_tokens=5 is more", "max_output_tokens=5 is more"),
-        ("max_tokens_2 is odd", "max_tokens_2 is odd"),
-        ("this has max_tokens", "this has max_tokens"),
-    ):
-        error = InvalidRequestError(message, param="max_tokens")
-        rename_field(error, names)
-        assert (error.message, error.param) == (want, "max_output_tokens")
-    other = InvalidRequestError("n=0", param="n")
-    rename_field(other, names)
-    assert (other.message, other.param) == ("n=0", "n")
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (PATHS[0], {"reasoning_effort": "max"}),
+        (responses.PATH, {"reasoning": {"effort": "max"}}),
+        (messages.PATH, {"output_config": {"effort": "max"}}),
+    ],
+)
+def test_the_most_effort_goes_to_the_template(path: str, fields: dict[str, Any]) -> None:
+    server = serving_template(tool_templates.EFFORT)
+    reply = server.post(path, ENDPOINTS[path](**fields))
+    assert reply.status_code == 200, reply.text
+    assert prompt_text(server).endswith("max")
+
+
+def test_tokens_of_reasoning_are_told() -> None:
+    server = serving_template(tool_templates.QWEN3, "<think>\nHm.\n</think>\n\nYes.")
+    want = len("<think>\nHm.\n</think>")
+    by_path = {path: server.post(path, make()).json()["usage"] for path, make in ENDPOINTS.items()}
+    assert by_path[PATHS[0]]["completion_tokens_details"] == {"reasoning_tokens": want}
+    assert by_path[responses.PATH]["output_tokens_details"] == {"reasoning_tokens": want}
+    assert by_path[messages.PATH]["output_tokens_details"] == {"thinking_tokens": want}
+    options = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}, "n": 2}
+    chunks = server.stream(PATHS[0], chat_body(max_tokens=100, **options))
+    told = [chunk["usage"]["completion_tokens_details"]["reasoning_tokens"] for chunk in chunks]
+    assert told == sorted(told) and told[-1] == 2 * want

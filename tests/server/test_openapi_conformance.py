@@ -1,11 +1,13 @@
 """Figure 11: what the server does is what its OpenAPI document says, for generated requests, good and bad."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, settings
-from server.conftest import InProcess
+from server.conftest import MODEL, InProcess, chat_body
 from server.fake_engine import FakeEngine
 
 schemathesis: Any = pytest.importorskip("schemathesis")
@@ -19,3 +21,29 @@ DOCUMENT = schemathesis.openapi.from_asgi("/openapi.json", SERVER.app, config=sc
 @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def test_every_check(case: Any) -> None:
     case.call_and_validate(base_url="http://testserver")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"model": MODEL, "prompt": "Hi", "max_tokens": 100}),
+        ("/v1/chat/completions", chat_body(max_tokens=100)),
+        ("/v1/responses", {"model": MODEL, "input": "Hi"}),
+        ("/v1/messages", chat_body(max_tokens=100)),
+    ],
+)
+@pytest.mark.parametrize("fails_after", [None, 3])
+def test_what_is_streamed(path: str, body: dict[str, Any], fails_after: int | None) -> None:
+    engine = FakeEngine()
+    engine.fails_after = fails_after
+    server = InProcess(engine)
+    document = server.get("/openapi.json").json()
+    content = document["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
+    validator = jsonschema.Draft202012Validator({**content["schema"], "components": document["components"]})
+    lines = [
+        line for line in server.post(path, {**body, "stream": True}).text.splitlines() if line.startswith("data: ")
+    ]
+    events = [json.loads(line[6:]) for line in lines if line != "data: [DONE]"]
+    assert len(events) >= 3 and ("scripted" in str(events[-2:])) is (fails_after is not None)
+    for event in events:
+        validator.validate(event)

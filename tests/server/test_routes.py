@@ -115,6 +115,17 @@ def test_tokenize_a_conversation(server: InProcess) -> None:
     assert bytes(reply.json()["tokens"]).decode() == "<user>U"
 
 
+def test_what_is_longer_than_the_context_is_counted_all_the_same(server: InProcess) -> None:
+    """It is how clients learn that they must shorten it."""
+    text = "x" * 600
+    length = len(f"<user>{text}<assistant>")
+    conversation = chat_body(text)
+    reply = server.post("/tokenize", {"messages": conversation["messages"]}).json()
+    assert reply["count"] == length > reply["max_model_len"]
+    assert server.post("/v1/messages/count_tokens", conversation).json() == {"input_tokens": length}
+    check_envelope(server.post("/v1/chat/completions", conversation), 400, "messages", "context_length_exceeded")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [

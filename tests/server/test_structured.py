@@ -6,6 +6,8 @@ import pytest
 from server.conftest import MODEL, InProcess, chat_body
 
 from octavo.core.structured_outputs import StructuredOutputs
+from octavo.server.structured import guided
+from octavo.tokenizer.grammar import check_grammar
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer", "description": "a note"}}, "required": ["a"]}
 PATHS = ("/v1/completions", "/v1/chat/completions")
@@ -19,6 +21,10 @@ def json_schema(**fields: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", **fields}}
 
 
+def held_to(schema: dict[str, Any], *, is_strict: bool = False) -> StructuredOutputs:
+    return StructuredOutputs(json=guided(schema, is_strict=is_strict))
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
     ("fields", "want"),
@@ -28,9 +34,9 @@ def json_schema(**fields: Any) -> dict[str, Any]:
         ({"response_format": {"type": "text"}}, None),
         ({"response_format": {"type": "json_object"}}, StructuredOutputs(json_object=True)),
         ({"response_format": json_schema()}, StructuredOutputs(json_object=True)),
-        ({"response_format": json_schema(schema=SCHEMA)}, StructuredOutputs(json=SCHEMA)),
-        ({"response_format": json_schema(schema=SCHEMA, strict=True)}, StructuredOutputs(json=SCHEMA)),
-        ({"response_format": json_schema(schema={"note": 1})}, StructuredOutputs(json={"note": 1})),
+        ({"response_format": json_schema(schema=SCHEMA)}, held_to(SCHEMA)),
+        ({"response_format": json_schema(schema=SCHEMA, strict=True)}, held_to(SCHEMA, is_strict=True)),
+        ({"response_format": json_schema(schema={"note": 1})}, held_to({"note": 1})),
         ({"structured_outputs": {"json": SCHEMA}}, StructuredOutputs(json=SCHEMA)),
         ({"structured_outputs": {"choice": ["a", "b"]}}, StructuredOutputs(choice=("a", "b"))),
         ({"structured_outputs": {"regex": "a+"}}, StructuredOutputs(regex="a+")),
@@ -41,6 +47,18 @@ def test_what_the_engine_is_asked_for(server: InProcess, path: str, fields: dict
     assert reply.status_code == 200, reply.text
     [(_, params, _, _)] = server.engine.calls
     assert params.structured_outputs == want
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("keyword", ["uniqueItems", "not", "if", "dependentRequired", "x-guidance", "oops"])
+def test_without_strict_what_cannot_be_enforced_is_a_note(server: InProcess, path: str, keyword: str) -> None:
+    schema = {**SCHEMA, keyword: {}}
+    reply = server.post(path, body(path, response_format=json_schema(schema=schema)))
+    assert reply.status_code == 200, reply.text
+    [(_, params, _, _)] = server.engine.calls
+    check_grammar(params.structured_outputs)
+    reply = server.post(path, body(path, response_format=json_schema(schema=schema, strict=True)))
+    assert reply.status_code == 400 and keyword in reply.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -76,6 +76,32 @@ def test_tokenising_counts(path: str) -> None:
     assert server.engine.admission.num_taken == 0 and not server.engine.calls
 
 
+COUNTING = {
+    "/tokenize": {"prompt": "Hi"},
+    "/detokenize": {"tokens": [1]},
+    "/v1/messages/count_tokens": chat_body(),
+}
+
+
+@pytest.mark.parametrize("path", COUNTING)
+def test_what_generates_nothing_has_a_deadline_and_a_place_too(path: str) -> None:
+    server = InProcess(FakeEngine(), request_timeout=0.05)
+    assert server.post(path, COUNTING[path]).status_code == 200
+    assert server.engine.admission.num_taken == 0
+    server.engine.admission.take(server.engine.admission.limit)
+    reply = server.post(path, COUNTING[path])
+    assert reply.status_code == 503 and int(reply.headers["retry-after"]) >= 1
+    assert server.engine.admission.num_taken == server.engine.admission.limit
+
+    async def never(*args: Any, **options: Any) -> Any:
+        await asyncio.Event().wait()
+
+    server = InProcess(FakeEngine(), request_timeout=0.05)
+    server.engine.tokenize = never  # type: ignore[method-assign]
+    assert server.post(path, COUNTING[path]).status_code == 504
+    assert server.engine.admission.num_taken == 0
+
+
 def test_a_reader_that_stops_reading_does_not_stop_the_deadline() -> None:
     async def main() -> None:
         current_record.set(RequestRecord("POST", CHAT, {}))

@@ -20,7 +20,7 @@ class Answer:
     def __init__(self, request: GenerationRequest, call: GenerationCall) -> None:
         self.created_s = int(time.time())
         self._options = request.stream_options or StreamOptions()
-        self._counter = UsageCounter(sum(map(len, call.prompts)), len(call.prompts))
+        self._counter = UsageCounter(call.prompts)
         self._seen_prompts: set[int] = set()
 
     @property
@@ -37,14 +37,14 @@ class Answer:
         self._seen_prompts.add(prompt_index)
         return is_first
 
-    def usage(self) -> Usage:
-        return self._counter.usage()
+    def usage(self, num_reasoning_tokens: int | None = None) -> Usage:
+        return self._counter.usage(num_reasoning_tokens)
 
-    def chunk_usage(self) -> Usage | UnsetType | None:
+    def chunk_usage(self, num_reasoning_tokens: int | None = None) -> Usage | UnsetType | None:
         """A chunk's `usage`: absent, or null where the last chunk will have it, or the usage so far."""
         if not self._options.include_usage:
             return UNSET
-        return self._counter.usage() if self._options.continuous_usage_stats else None
+        return self._counter.usage(num_reasoning_tokens) if self._options.continuous_usage_stats else None
 
 
 def new_id(kind: str, separator: str = "-") -> str:

@@ -23,7 +23,7 @@ from octavo.server.fields import NOT_BUILT_ROUTES, POOLING_ROUTES
 from octavo.server.health import liveness, readiness
 from octavo.server.hosts import host_check
 from octavo.server.messages.endpoint import count_tokens, create_message
-from octavo.server.messages.replies import MessagesErrorReply, MessagesEvent, ModelMessage, TokenCount
+from octavo.server.messages.replies import MessageEndEvent, MessagesErrorReply, MessagesEvent, ModelMessage, TokenCount
 from octavo.server.messages.schema import CountTokensRequest, MessagesRequest
 from octavo.server.middleware import FrontDoor
 from octavo.server.models import find_model, list_models
@@ -34,6 +34,7 @@ from octavo.server.replies import (
     ChatCompletionChunk,
     Completion,
     DetokenizeReply,
+    ErrorReply,
     Health,
     ModelCard,
     ModelList,
@@ -92,7 +93,7 @@ def _add_generation(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/v1/completions",
         openapi_extra=request_body(CompletionRequest),
-        responses=responses(Completion, *_BODY_ERRORS, 500, 503, 504, chunk=Completion),
+        responses=responses(Completion, *_BODY_ERRORS, 500, 503, 504, chunks=(Completion, ErrorReply)),
     )
     async def create_completion(request: Request) -> Response:
         """Continue prompts."""
@@ -101,7 +102,7 @@ def _add_generation(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/v1/chat/completions",
         openapi_extra=request_body(ChatCompletionRequest),
-        responses=responses(ChatCompletion, *_BODY_ERRORS, 500, 503, 504, chunk=ChatCompletionChunk),
+        responses=responses(ChatCompletion, *_BODY_ERRORS, 500, 503, 504, chunks=(ChatCompletionChunk, ErrorReply)),
     )
     async def create_chat_completion(request: Request) -> Response:
         """Answer a conversation."""
@@ -112,7 +113,7 @@ def _add_responses(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/v1/responses",
         openapi_extra=request_body(ResponsesRequest),
-        responses=responses(ModelResponse, *_BODY_ERRORS, 500, 503, 504, chunk=ResponseEvent),
+        responses=responses(ModelResponse, *_BODY_ERRORS, 500, 503, 504, chunks=(ResponseEvent,)),
     )
     async def create_response(request: Request) -> Response:
         """Answer a conversation, and keep it."""
@@ -133,7 +134,15 @@ def _add_messages(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/v1/messages",
         openapi_extra=request_body(MessagesRequest),
-        responses=responses(ModelMessage, *_BODY_ERRORS, 500, 503, 504, chunk=MessagesEvent, error=MessagesErrorReply),
+        responses=responses(
+            ModelMessage,
+            *_BODY_ERRORS,
+            500,
+            503,
+            504,
+            chunks=(MessagesEvent, MessageEndEvent, MessagesErrorReply),
+            error=MessagesErrorReply,
+        ),
     )
     async def message(request: Request) -> Response:
         """Answer a conversation in Anthropic's form."""
@@ -142,7 +151,7 @@ def _add_messages(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/v1/messages/count_tokens",
         openapi_extra=request_body(CountTokensRequest),
-        responses=responses(TokenCount, *_BODY_ERRORS, error=MessagesErrorReply),
+        responses=responses(TokenCount, *_BODY_ERRORS, 500, 503, 504, error=MessagesErrorReply),
     )
     async def message_tokens(request: Request) -> Response:
         """How many tokens its prompt has."""
@@ -153,7 +162,7 @@ def _add_tokens(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/tokenize",
         openapi_extra=request_body(TokenizeRequest),
-        responses=responses(TokenizeReply, *_BODY_ERRORS),
+        responses=responses(TokenizeReply, *_BODY_ERRORS, 500, 503, 504),
     )
     async def tokenize_text(request: Request) -> Response:
         """Text or conversation to token ids."""
@@ -162,7 +171,7 @@ def _add_tokens(app: FastAPI, context: ServerContext) -> None:
     @app.post(
         "/detokenize",
         openapi_extra=request_body(DetokenizeRequest),
-        responses=responses(DetokenizeReply, *_BODY_ERRORS),
+        responses=responses(DetokenizeReply, *_BODY_ERRORS, 500, 503, 504),
     )
     async def detokenize_ids(request: Request) -> Response:
         """Token ids to text."""

@@ -1,46 +1,26 @@
 """/v1/chat/completions: conversations answered."""
 
-from collections.abc import Mapping
-
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.core.errors import OctavoError
-from octavo.server.answer import json_response, new_id
-from octavo.server.body import read_request
+from octavo.server.answer import new_id
 from octavo.server.chat_writer import ChatWriter
 from octavo.server.context import ServerContext
-from octavo.server.conversation import ask_conversation, rename_field
-from octavo.server.disconnect import until_disconnect
-from octavo.server.models import check_model
+from octavo.server.conversation import ask_conversation
+from octavo.server.endpoint import answer
+from octavo.server.field_names import FieldNames
 from octavo.server.sampling import check_streaming
 from octavo.server.schemas import ChatCompletionRequest
-from octavo.server.sse import event_stream
-from octavo.server.visit import Visit, visit_of
+from octavo.server.visit import Visit
 
-_FIELD_NAMES: Mapping[str | None, str] = {"prompt": "messages", "logprobs": "top_logprobs"}
-"""What the engine calls a field → what it is called here."""
+_FIELD_NAMES: FieldNames = (("prompt", "messages"), ("logprobs", "top_logprobs"))
 
 
 async def chat(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
-    request = await read_request(http, context.config, ChatCompletionRequest)
-    check_model(context, request.model)
+    return await answer(context, http, ChatCompletionRequest, _prepare, _FIELD_NAMES)
+
+
+async def _prepare(context: ServerContext, request: ChatCompletionRequest, visit: Visit) -> ChatWriter:
     check_streaming(request)
-    visit = visit_of(http)
-    visit.limit_time(context.config, request.timeout)
-    try:
-        return await until_disconnect(http.receive, _answer(context, request, visit))
-    except OctavoError as error:
-        rename_field(error, _FIELD_NAMES)
-        if error.param == "structured_outputs" and request.structured_outputs is None and not request.response_format:
-            error.param = "tools"  # whose schemas the grammar is made of
-        raise
-
-
-async def _answer(context: ServerContext, request: ChatCompletionRequest, visit: Visit) -> Response:
-    asked = await visit.in_time(ask_conversation(context, request, visit, new_id("chatcmpl")))
-    writer = ChatWriter(context, request, asked)
-    if request.stream:
-        return await event_stream(writer.chunks())
-    return json_response(await writer.whole())
+    return ChatWriter(context, request, await ask_conversation(context, request, visit, new_id("chatcmpl")))

@@ -7,7 +7,6 @@ from typing import Any
 
 from octavo.core.errors import InvalidRequestError
 from octavo.server.context import ServerContext
-from octavo.server.sampling import check_prompt_length
 from octavo.server.tools.tool_use import ToolUse
 
 _READ = frozenset(
@@ -49,7 +48,6 @@ async def chat_prompt(
         **_tool_options(context, known, tool_use),
     )
     token_ids = await context.engine.tokenize(text, add_special_tokens=add_special_tokens)
-    check_prompt_length(context, len(token_ids), "messages")
     return ChatPrompt(text, token_ids)
 
 

@@ -31,6 +31,8 @@ from octavo.server.replies import (
 )
 from octavo.server.sample import Sample
 from octavo.server.schemas import ChatCompletionRequest
+from octavo.server.sse import CHUNKS
+from octavo.server.wire import to_json
 
 
 @dataclass(slots=True)
@@ -43,6 +45,8 @@ class _Choice(Sample):
 
 class ChatWriter:
     """Writes one request's answer."""
+
+    form = CHUNKS
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class ChatWriter:
         self._choices = [_Choice(parser) for parser in asked.parsers]
         self._num_top = request.top_logprobs or 0
 
-    async def whole(self) -> ChatCompletion:
+    async def whole(self) -> bytes:
         prompt_logprobs: PromptLogprobs | UnsetType = UNSET
         async with aclosing(generate_all(self._context, self._call)) as news:
             async for item in news:
@@ -66,17 +70,18 @@ class ChatWriter:
                     prompt_logprobs = finite_prompt_logprobs(item.delta.prompt_logprobs)
                 for piece in item.delta.outputs:
                     self._keep(piece)
-        return ChatCompletion(
+        completion = ChatCompletion(
             id=self._call.id,
             created=self._answer.created_s,
             model=self._request.model,
             system_fingerprint=self._context.fingerprint,
             choices=[self._whole_choice(index, choice) for index, choice in enumerate(self._choices)],
-            usage=self._answer.usage(),
+            usage=self._answer.usage(self._num_reasoning_tokens),
             prompt_logprobs=prompt_logprobs,
         )
+        return to_json(completion)
 
-    async def chunks(self) -> AsyncGenerator[Sequence[ChatCompletionChunk], None]:
+    async def events(self) -> AsyncGenerator[Sequence[ChatCompletionChunk], None]:
         """A batch of chunks for each delta of the engine; before them, the roles of all choices in order."""
         has_begun = False
         async with aclosing(generate_all(self._context, self._call)) as news:
@@ -86,10 +91,15 @@ class ChatWriter:
                 has_begun = True
                 for piece in item.delta.outputs:
                     choices += self._chunk_choices(piece)
+                usage = self._answer.chunk_usage(self._num_reasoning_tokens)
                 if choices:
-                    yield [self._chunk([choice], self._answer.chunk_usage()) for choice in choices]
+                    yield [self._chunk([choice], usage) for choice in choices]
         if self._answer.ends_with_usage:
-            yield [self._chunk([], self._answer.usage())]
+            yield [self._chunk([], self._answer.usage(self._num_reasoning_tokens))]
+
+    @property
+    def _num_reasoning_tokens(self) -> int:
+        return sum(choice.num_reasoning_tokens for choice in self._choices)
 
     def _roles(self) -> list[ChatChunkChoice]:
         first = ChatDelta(role="assistant", content=None if self._request.tools else "")

@@ -12,14 +12,12 @@ from starlette.responses import Response
 from octavo.core.errors import InvalidRequestError
 from octavo.core.outputs import CompletionDelta, RequestDelta
 from octavo.core.request import FinishReason
-from octavo.server.answer import Answer, json_response, new_id
-from octavo.server.body import read_request
+from octavo.server.answer import Answer, new_id
 from octavo.server.context import ServerContext
-from octavo.server.disconnect import until_disconnect
+from octavo.server.endpoint import answer
 from octavo.server.finish import finish_text
 from octavo.server.generation import GenerationCall, PromptDelta, generate_all
 from octavo.server.logprobs import CompletionLogprobsWriter, finite_prompt_logprobs, joined
-from octavo.server.models import check_model
 from octavo.server.prompts import prompt_texts, read_prompts, tokenize_all
 from octavo.server.replies import (
     Completion,
@@ -35,28 +33,19 @@ from octavo.server.sampling import (
     sampling_params,
 )
 from octavo.server.schemas import CompletionRequest
-from octavo.server.sse import event_stream
-from octavo.server.visit import Visit, visit_of
+from octavo.server.sse import CHUNKS
+from octavo.server.structured import shape_field
+from octavo.server.visit import Visit
+from octavo.server.wire import to_json
 
 
 async def complete(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
-    request = await read_request(http, context.config, CompletionRequest)
-    check_model(context, request.model)
-    check_streaming(request)
-    visit = visit_of(http)
-    visit.limit_time(context.config, request.timeout)
-    return await until_disconnect(http.receive, _answer(context, request, visit))
-
-
-async def _answer(context: ServerContext, request: CompletionRequest, visit: Visit) -> Response:
-    writer = await visit.in_time(_prepare(context, request, visit))
-    if request.stream:
-        return await event_stream(writer.chunks())
-    return json_response(await writer.whole())
+    return await answer(context, http, CompletionRequest, _prepare)
 
 
 async def _prepare(context: ServerContext, request: CompletionRequest, visit: Visit) -> "_Writer":
+    check_streaming(request)
     prompts = read_prompts(context, request)
     overrides, is_prompt_only = _overrides(request)
     params = sampling_params(context, request, **overrides)
@@ -73,6 +62,7 @@ async def _prepare(context: ServerContext, request: CompletionRequest, visit: Vi
         priority=priority,
         cache_salt=salt,
         visit=visit,
+        shape_field=shape_field(request),
     )
     return _Writer(context, request, call, echoed, is_prompt_only)
 
@@ -111,6 +101,8 @@ class _Choice:
 class _Writer:
     """Writes one request's answer, in chunks or whole. Choice `prompt · n + sample` is the sample's index."""
 
+    form = CHUNKS
+
     def __init__(
         self,
         context: ServerContext,
@@ -137,15 +129,15 @@ class _Writer:
             skip_special_tokens=self._call.params.skip_special_tokens,
         )
 
-    async def whole(self) -> Completion:
+    async def whole(self) -> bytes:
         async with aclosing(generate_all(self._context, self._call)) as news:
             async for item in news:
                 for choice in self._take(item):
                     self._keep(choice)
         choices = [self._whole_choice(index) for index in range(len(self._choices))]
-        return self._completion(choices, self._answer.usage())
+        return to_json(self._completion(choices, self._answer.usage()))
 
-    async def chunks(self) -> AsyncGenerator[Sequence[Completion], None]:
+    async def events(self) -> AsyncGenerator[Sequence[Completion], None]:
         """A batch of chunks for each delta of the engine. The first chunks stand in the order of their indexes."""
         has_begun = False
         async with aclosing(generate_all(self._context, self._call)) as news:

@@ -1,21 +1,21 @@
 """A conversation that is to be answered, as what is asked of the engine. Every endpoint that answers one goes this way."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from octavo.core.errors import InvalidRequestError, OctavoError
+from octavo.core.errors import InvalidRequestError
 from octavo.core.sampling_params import SamplingParams
 from octavo.core.structured_outputs import MAX_GRAMMAR_CHARS, StructuredOutputs
 from octavo.server.answer_parser import AnswerParser
 from octavo.server.chat_prompt import ChatPrompt, chat_prompt
 from octavo.server.context import ServerContext
 from octavo.server.generation import GenerationCall
-from octavo.server.sampling import priority_and_salt, requested_max_tokens, sampling_params
+from octavo.server.sampling import check_prompt_length, priority_and_salt, requested_max_tokens, sampling_params
 from octavo.server.schemas import ChatCompletionRequest
+from octavo.server.structured import shape_field
 from octavo.server.tools.tool_use import ToolUse, read_tool_use
 from octavo.server.visit import Visit
 
@@ -40,6 +40,7 @@ async def ask_conversation(
     priority, salt = priority_and_salt(request)
     visit.enter(context.engine, params.n)
     prompt = await _prompt(context, request, use)
+    check_prompt_length(context, len(prompt.token_ids), "messages")
     is_open = params.structured_outputs is None and context.answer_format.is_reasoning_open(prompt.text)
     params = _with_calls_held(context, params, use, is_reasoning_open=is_open)
     call = GenerationCall(
@@ -49,6 +50,7 @@ async def ask_conversation(
         priority=priority,
         cache_salt=salt,
         visit=visit,
+        shape_field=shape_field(request) if use is None else "tools",
     )
     parsers = [
         context.answer_format.parser(
@@ -63,15 +65,6 @@ async def count_prompt_tokens(context: ServerContext, request: ChatCompletionReq
     """How many tokens the engine would read. Raises `InvalidRequestError`."""
     use = read_tool_use(request.tools, request.tool_choice, request.parallel_tool_calls)
     return len((await _prompt(context, request, use)).token_ids)
-
-
-def rename_field(error: OctavoError, names: Mapping[str | None, str]) -> None:
-    """Have `error` say the field at fault as the endpoint calls it: `names` has what it is called here."""
-    name = names.get(error.param)
-    if name is not None:
-        if error.param is not None:
-            error.message = re.sub(rf"^{re.escape(error.param)}\b", name, error.message)
-        error.param = name
 
 
 async def _prompt(context: ServerContext, request: ChatCompletionRequest, use: ToolUse | None) -> ChatPrompt:

@@ -9,6 +9,7 @@ UNREAD_FIELDS = frozenset(
         "service_tier",
         "safety_identifier",
         "prompt_cache_key",
+        "prompt_cache_options",
         "prompt_cache_retention",
     )
 )
@@ -32,6 +33,9 @@ NOT_BUILT_FIELDS: dict[str, tuple[Any, ...]] = {
     "conversation": (),
     "context_management": ([],),
     "max_tool_calls": (),
+    "prompt": (),
+    "stream_options": ({}, {"include_obfuscation": False}),
+    "top_logprobs": (0,),
     # Anthropic
     "container": (),
     "mcp_servers": ([],),

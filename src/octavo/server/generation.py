@@ -11,6 +11,7 @@ from octavo.core.sampling_params import SamplingParams
 from octavo.engine.liveness import EngineState
 from octavo.server.context import ServerContext
 from octavo.server.errors import internal
+from octavo.server.field_names import rename_shape
 from octavo.server.request_record import current_record
 from octavo.server.visit import Visit
 
@@ -26,6 +27,8 @@ class GenerationCall:
     cache_salt: str
     visit: Visit
     """Whose it is; it holds a place for each sequence."""
+    shape_field: str = "structured_outputs"
+    """The field of the request that the shape of the answer was made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,9 @@ async def generate_all(context: ServerContext, call: GenerationCall) -> AsyncGen
                 raise _failure(context, item.delta.error)
             num_open -= item.delta.is_finished
             yield item
+    except InvalidRequestError as error:
+        rename_shape(error, call.shape_field)
+        raise
     finally:
         if timer is not None:
             timer.cancel()

@@ -1,5 +1,6 @@
 """The OpenAPI document's schemas, made from the structs that requests and replies are."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -51,13 +52,13 @@ def request_body(schema: type[msgspec.Struct]) -> dict[str, Any]:
 def responses(
     reply: type[msgspec.Struct],
     *errors: int,
-    chunk: type[msgspec.Struct] | None = None,
+    chunks: Sequence[type[msgspec.Struct]] = (),
     error: type[msgspec.Struct] = replies.ErrorReply,
 ) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route: what it answers, streamed as `chunk` where it does, and its errors as `error`."""
-    content = {"application/json": {"schema": _reference(reply)}}
-    if chunk is not None:
-        content["text/event-stream"] = {"schema": _reference(chunk)}
+    """The `responses` of a route: what it answers, streamed as any of `chunks` where it does, and its errors as `error`."""
+    content: dict[str, Any] = {"application/json": {"schema": _reference(reply)}}
+    if chunks:
+        content["text/event-stream"] = {"schema": {"anyOf": [_reference(chunk) for chunk in chunks]}}
     documented: dict[int | str, dict[str, Any]] = {200: {"description": "Success", "content": content}}
     for status in errors:
         documented[status] = {

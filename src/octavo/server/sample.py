@@ -48,7 +48,7 @@ class SingleAnswer:
         self.sample = Sample(parser)
         self._context = context
         self._call = asked.call
-        self._counter = UsageCounter(sum(map(len, asked.call.prompts)), len(asked.call.prompts))
+        self._counter = UsageCounter(asked.call.prompts)
 
     @property
     def usage(self) -> Usage:

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from octavo.server.disconnect import until_disconnect
 from octavo.server.errors import ApiError, as_api_error
+from octavo.server.field_names import FieldNames, rename_field
 from octavo.server.request_record import current_record
 from octavo.server.wire import DONE, to_event
 
@@ -29,18 +30,22 @@ CHUNKS = StreamForm(to_event, lambda error: to_event(error.body()), DONE)
 """As completions and chat completions are streamed."""
 
 
-async def event_stream(batches: AsyncGenerator[Sequence[Any], None], form: StreamForm = CHUNKS) -> "EventStream":
-    """The response that streams `batches` of chunks in `form`.
+async def event_stream(
+    batches: AsyncGenerator[Sequence[Any], None], form: StreamForm, names: FieldNames
+) -> "EventStream":
+    """The response that streams `batches` of chunks in `form`; an error in it has `names` for fields.
 
     It is made when the first batch is there, so that what fails before is raised here and gets a
     status of its own.
     """
-    events = _events(batches, form)
+    events = _events(batches, form, names)
     first = await anext(events)
     return EventStream(first, events)
 
 
-async def _events(batches: AsyncGenerator[Sequence[Any], None], form: StreamForm) -> AsyncGenerator[bytes, None]:
+async def _events(
+    batches: AsyncGenerator[Sequence[Any], None], form: StreamForm, names: FieldNames
+) -> AsyncGenerator[bytes, None]:
     """Each batch's events; then the end, or the error that ended the stream after it had begun."""
     has_begun = False
     async with contextlib.aclosing(batches):
@@ -52,6 +57,7 @@ async def _events(batches: AsyncGenerator[Sequence[Any], None], form: StreamForm
             if not has_begun:
                 raise
             known = as_api_error(error)
+            rename_field(known, names)
             current_record.get().error_code = known.code
             yield form.fail(known)
             return

@@ -5,7 +5,9 @@ from typing import Any
 
 from octavo.core.errors import InvalidRequestError
 from octavo.core.structured_outputs import StructuredOutputs
+from octavo.server.field_names import rename_shape
 from octavo.server.schemas import GenerationRequest, JsonObjectFormat, JsonSchema, JsonSchemaFormat
+from octavo.tokenizer.grammar import JSON_OPTIONS
 
 _NOTES = frozenset(
     ("$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly")
@@ -40,13 +42,28 @@ def structured_outputs(request: GenerationRequest) -> StructuredOutputs | None:
     return asked
 
 
+def shape_field(request: GenerationRequest) -> str:
+    """The field that says the shape, or would."""
+    is_form = isinstance(request.response_format, (JsonObjectFormat, JsonSchemaFormat))
+    return "response_format" if is_form else "structured_outputs"
+
+
 def _of_schema(given: JsonSchema) -> StructuredOutputs:
     if given.schema is None:
         return StructuredOutputs(json_object=True)
-    outputs = StructuredOutputs(json=given.schema)  # bounds its depth
+    try:
+        outputs = StructuredOutputs(json=guided(given.schema, is_strict=bool(given.strict)))  # bounds its depth
+    except InvalidRequestError as error:
+        rename_shape(error, "response_format")
+        raise
     if given.strict:
         refuse_unknown_keywords(given.schema, "response_format.json_schema.schema", param="response_format")
     return outputs
+
+
+def guided(schema: dict[str, Any], *, is_strict: bool) -> dict[str, Any]:
+    """`schema` for llguidance: blanks bounded; where it is not strict, keywords that cannot be enforced are passed over."""
+    return {**schema, "x-guidance": {**JSON_OPTIONS, "lenient": not is_strict}}
 
 
 def refuse_unknown_keywords(schema: dict[str, Any], where: str, *, param: str) -> None:

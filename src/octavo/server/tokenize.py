@@ -12,6 +12,7 @@ from octavo.server.body import read_request
 from octavo.server.chat_prompt import chat_prompt
 from octavo.server.context import ServerContext
 from octavo.server.disconnect import until_disconnect
+from octavo.server.endpoint import take_turn
 from octavo.server.models import check_model
 from octavo.server.replies import DetokenizeReply, TokenizeReply, TokenizerInfo
 from octavo.server.schemas import DetokenizeRequest, TokenizeRequest
@@ -21,7 +22,12 @@ async def tokenize(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
     request = await read_request(http, context.config, TokenizeRequest)
     check_model(context, request.model)
-    token_ids = await until_disconnect(http.receive, _token_ids(context, request))
+    visit = take_turn(context, http)
+    return await until_disconnect(http.receive, visit.in_time(_tokenized(context, request)))
+
+
+async def _tokenized(context: ServerContext, request: TokenizeRequest) -> Response:
+    token_ids = await _token_ids(context, request)
     return await asyncio.to_thread(_reply, context, token_ids, bool(request.return_token_strs))
 
 
@@ -41,25 +47,30 @@ async def detokenize(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
     request = await read_request(http, context.config, DetokenizeRequest)
     check_model(context, request.model)
-    if not request.tokens:
-        return json_response(DetokenizeReply(prompt=""))
+    visit = take_turn(context, http)
+    text = await until_disconnect(http.receive, visit.in_time(_text(context, request.tokens)))
+    return json_response(DetokenizeReply(prompt=text))
+
+
+async def _text(context: ServerContext, token_ids: list[int]) -> str:
+    if not token_ids:
+        return ""
     try:
-        token_ids = await context.engine.tokenize(request.tokens)
+        checked = await context.engine.tokenize(token_ids)
     except InvalidRequestError as error:
         error.param = "tokens"
         raise
-    text = await asyncio.to_thread(context.tokenizer.decode, token_ids, skip_special_tokens=False)
-    return json_response(DetokenizeReply(prompt=text))
+    return await asyncio.to_thread(context.tokenizer.decode, checked, skip_special_tokens=False)
 
 
 def tokenizer_info(context: ServerContext) -> TokenizerInfo:
     """What a client needs that tokenises here rather than by itself."""
     tokenizer, template = context.tokenizer, context.engine.front_end.chat_template
-    bos, eos = (
-        None if token is None else tokenizer.id_to_token(token)
-        for token in (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return TokenizerInfo(
+        bos_token=tokenizer.bos_token,
+        eos_token=tokenizer.eos_token,
+        chat_template=template.source if template else None,
     )
-    return TokenizerInfo(bos_token=bos, eos_token=eos, chat_template=template.source if template else None)
 
 
 async def _token_ids(context: ServerContext, request: TokenizeRequest) -> list[int]:

@@ -164,7 +164,7 @@ def _vocabulary(tokenizer: Tokenizer) -> llguidance.LLTokenizer:
     ends = sorted(tokenizer.eos_token_ids)
     if not ends:
         raise InvalidRequestError(
-            "this model has no token that ends an answer, which structured_outputs takes; leave them out",
+            "structured_outputs need a token that ends an answer, and this model has none; leave them out",
             param="structured_outputs",
         )
     words = _Words(

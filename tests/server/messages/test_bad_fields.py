@@ -73,6 +73,7 @@ PROMPT_CASES: list[tuple[str, Any, str]] = [
     ("thinking", {"type": "enabled"}, "thinking.budget_tokens"),
     ("thinking", {"type": "enabled", "budget_tokens": 0}, "thinking.budget_tokens"),
     ("thinking", {"type": "enabled", "budget_tokens": 1024}, "thinking.budget_tokens"),
+    ("thinking", {"type": "adaptive", "display": "omitted"}, "thinking.display"),
     ("thinking", {"type": "hard"}, "thinking.type"),
     ("output_config", {"format": {"type": "json_object"}}, "output_config.format"),
     ("output_config", {"effort": "huge"}, "output_config.effort"),
@@ -121,6 +122,7 @@ def test_counting_refuses_the_same(refusing: InProcess, name: str, value: Any, w
     [
         {"metadata": {"user_id": "me"}, "service_tier": "auto", "cache_control": {"type": "ephemeral"}},
         {"tools": [], "stop_sequences": [], "thinking": {"type": "adaptive"}, "output_config": {}, "system": []},
+        {"tools": [{**TOOL, "eager_input_streaming": True}], "thinking": {"type": "adaptive", "display": "summarized"}},
         {"tool_choice": {"type": "auto"}, "speed": "standard", "temperature": None, "stream": False},
     ],
 )

@@ -1,5 +1,6 @@
 """/v1/messages, to the letter: answers, events, counts, and errors in Anthropic's envelope."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from server.fake_engine import REPLY, FakeEngine
 from server.responses.test_endpoint import named_events
 from server.test_chat import prompt_text
 from server.test_chat_tools import ARGUMENTS, ONE_CALL, TWO_CALLS, serving
+
+from octavo.server.structured import guided
 
 PATH, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 WEATHER = {
@@ -179,6 +182,25 @@ def test_a_call_cut_off_has_no_input() -> None:
     assert answer["stop_reason"] == "max_tokens" and answer["content"][0]["input"] == {}
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"x": NaN}',
+        '{"x": -Infinity}',
+        '{"x": 1e999}',
+        '{"x": "\\ud800"}',
+        f'{{"x": {"[" * 900}{"]" * 900}}}',
+        "[1]",
+        "1",
+    ],
+)
+def test_a_call_whose_arguments_are_no_object_of_json_has_no_input(arguments: str) -> None:
+    server = serving(tool_templates.QWEN3, f'<tool_call>\n{{"name": "f", "arguments": {arguments}}}\n</tool_call>')
+    server.engine.info = dataclasses.replace(server.engine.info, max_model_len=1 << 13)
+    answer = create(server, tools=[WEATHER], max_tokens=3000)
+    assert [(block["type"], block["input"]) for block in answer["content"]] == [("tool_use", {})]
+
+
 CONVERSATION: list[dict[str, Any]] = [
     {"role": "user", "content": [{"type": "text", "text": "U", "cache_control": {"type": "ephemeral"}}]},
     {
@@ -273,7 +295,7 @@ def test_fields_reach_the_engine(server: InProcess) -> None:
     assert (params.temperature, params.top_p, params.top_k, params.max_tokens) == (0.3, 0.4, 5, 7)
     assert (params.stop, salt) == (("a",), "s")
     create(server, output_config={"format": {"type": "json_schema", "schema": schema}})
-    assert server.engine.calls[-1][1].structured_outputs.json == schema
+    assert server.engine.calls[-1][1].structured_outputs.json == guided(schema, is_strict=True)
 
 
 @pytest.mark.parametrize("path", [PATH, COUNT])

@@ -44,7 +44,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("input", [{**CALL, "call_id": ""}], "input[0].call_id"),
     ("input", [{**CALL, "name": "f" * 257}], "input[0].name"),
     ("input", [{**CALL, "arguments": {}}], "input[0].arguments"),
-    ("input", [{**CALL, "arguments": "{"}], "input"),
+    ("input", [{**CALL, "arguments": "{"}], "input[0].arguments"),
     ("input", [{"type": "function_call_output", "call_id": "c"}], "input[0].output"),
     ("input", [{"type": "function_call_output", "output": "x"}], "input[0].call_id"),
     ("input", [{"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image"}]}], "input[0].output[0]"),
@@ -121,8 +121,26 @@ def test_messages_call_fields_what_the_client_calls_them(
 @pytest.mark.parametrize(
     "fields",
     [
+        {"prompt": {"id": "p"}},
+        {"stream_options": {"include_obfuscation": True}},
+        {"top_logprobs": 2},
+        {"background": True},
+    ],
+)
+def test_what_is_not_built_is_said_to_be(refusing: InProcess, fields: dict[str, Any]) -> None:
+    [name] = fields
+    error = check_envelope(
+        refusing.post("/v1/responses", {"model": MODEL, "input": "Hi", **fields}), 400, name, "not_built"
+    )
+    assert error["message"].startswith(f"{name} is not built yet")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
         {"background": False, "include": [], "truncation": "disabled", "service_tier": "auto", "user": "me"},
         {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "reasoning": {}, "text": {}, "metadata": {}},
+        {"stream_options": {"include_obfuscation": False}, "top_logprobs": 0, "prompt_cache_options": {"ttl": "30m"}},
         {"tool_choice": "none", "text": {"format": {"type": "text"}, "verbosity": "medium"}, "temperature": None},
     ],
 )

@@ -13,6 +13,8 @@ from server.test_chat import prompt_text
 from server.test_chat_tools import ARGUMENTS, ONE_CALL, TWO_CALLS, serving
 from server.test_errors import check_envelope
 
+from octavo.server.structured import guided
+
 PATH = "/v1/responses"
 WEATHER = {
     "type": "function",
@@ -285,7 +287,7 @@ def test_shapes_and_forced_calls() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     form = {"type": "json_schema", "name": "x", "schema": schema, "strict": True}
     answer = respond(server, text={"format": form})
-    assert server.engine.calls[-1][1].structured_outputs.json == schema
+    assert server.engine.calls[-1][1].structured_outputs.json == guided(schema, is_strict=True)
     assert answer["text"]["format"]["schema"] == schema
     respond(server, text={"format": {"type": "json_object"}})
     assert server.engine.calls[-1][1].structured_outputs.json_object

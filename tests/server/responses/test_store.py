@@ -32,6 +32,16 @@ def test_the_bytes_are_bounded_and_the_fullest_client_makes_room() -> None:
     assert [holds(store, "loud", f"r{number}") for number in range(10)] == [False] * 8 + [True] * 2
 
 
+def test_many_small_ones_do_not_push_out_another_clients_large_ones() -> None:
+    store = ResponseStore(max_responses=10)
+    for number in range(4):
+        store.put("few", f"r{number}", KeptResponse(bytes(9000), b""))
+    for number in range(20):
+        store.put("many", f"m{number}", KeptResponse(b"x", b""))
+    assert all(holds(store, "few", f"r{number}") for number in range(4))
+    assert [holds(store, "many", f"m{number}") for number in range(20)] == [False] * 14 + [True] * 6
+
+
 def test_one_that_has_no_room_is_not_kept() -> None:
     store = ResponseStore(max_bytes=10_000)
     store.put("a", "small", KeptResponse(b"x", b""))

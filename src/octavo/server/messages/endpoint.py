@@ -7,32 +7,21 @@ from octavo.core.errors import OctavoError
 from octavo.server.answer import json_response, new_id
 from octavo.server.body import read_request
 from octavo.server.context import ServerContext
-from octavo.server.conversation import ask_conversation, count_prompt_tokens, rename_field
+from octavo.server.conversation import ask_conversation, count_prompt_tokens
 from octavo.server.disconnect import until_disconnect
-from octavo.server.errors import ApiError
-from octavo.server.messages.errors import error_reply
+from octavo.server.endpoint import answer, take_turn
+from octavo.server.field_names import rename_field
 from octavo.server.messages.replies import TokenCount
 from octavo.server.messages.request import FIELD_NAMES, to_conversation
 from octavo.server.messages.schema import CountTokensRequest, MessagesRequest
 from octavo.server.messages.writer import MessageWriter
 from octavo.server.models import check_model
-from octavo.server.request_record import current_record
-from octavo.server.sse import StreamForm, event_stream
-from octavo.server.visit import Visit, visit_of
-from octavo.server.wire import to_named_event
+from octavo.server.visit import Visit
 
 
 async def create_message(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
-    request = await read_request(http, context.config, MessagesRequest)
-    check_model(context, request.model)
-    visit = visit_of(http)
-    visit.limit_time(context.config, request.timeout)
-    try:
-        return await until_disconnect(http.receive, _answer(context, request, visit))
-    except OctavoError as error:
-        rename_field(error, FIELD_NAMES)
-        raise
+    return await answer(context, http, MessagesRequest, _prepare, FIELD_NAMES)
 
 
 async def count_tokens(context: ServerContext, http: Request) -> Response:
@@ -40,25 +29,26 @@ async def count_tokens(context: ServerContext, http: Request) -> Response:
     request = await read_request(http, context.config, CountTokensRequest)
     check_model(context, request.model)
     conversation = to_conversation(context, request)
+    visit = take_turn(context, http)
     try:
-        count = await until_disconnect(http.receive, count_prompt_tokens(context, conversation))
+        count = await until_disconnect(http.receive, visit.in_time(count_prompt_tokens(context, conversation)))
     except OctavoError as error:
         rename_field(error, FIELD_NAMES)
         raise
     return json_response(TokenCount(input_tokens=count))
 
 
-async def _answer(context: ServerContext, request: MessagesRequest, visit: Visit) -> Response:
-    writer = await visit.in_time(_prepare(context, request, visit))
-    if request.stream:
-        return await event_stream(writer.events(), StreamForm(to_named_event, _write_error))
-    return json_response(await writer.whole())
-
-
 async def _prepare(context: ServerContext, request: MessagesRequest, visit: Visit) -> MessageWriter:
-    asked = await ask_conversation(context, to_conversation(context, request), visit, new_id("msg", "_"))
+    conversation = to_conversation(
+        context,
+        request,
+        max_tokens=request.max_tokens,
+        stop=request.stop_sequences,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        priority=request.priority,
+        cache_salt=request.cache_salt,
+    )
+    asked = await ask_conversation(context, conversation, visit, new_id("msg", "_"))
     return MessageWriter(context, request, asked)
-
-
-def _write_error(error: ApiError) -> bytes:
-    return to_named_event(error_reply(error, current_record.get().id))

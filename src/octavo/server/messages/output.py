@@ -1,10 +1,13 @@
 """The blocks of a message and the events that tell of them, from the events of its answer."""
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
+from octavo.core.errors import InvalidRequestError
+from octavo.core.json_limits import check_json_limits
 from octavo.server.answer_events import AnswerEvent, ArgumentsDelta, ReasoningDelta, TextDelta
 from octavo.server.messages.replies import (
     Content,
@@ -78,12 +81,11 @@ def _ended(block: Content, text: str) -> Content:
 
 
 def _read_input(block: ToolUseContent, text: str) -> dict[str, Any]:
-    """The arguments as an object; an empty one for what was cut off, or what the model failed to write as one."""
+    """The arguments as an object; an empty one for what was cut off, or what no request could send back."""
+    data = text.encode()
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, dict):
-        return found
-    logger.info("call %s: its arguments are not a JSON object; a whole answer shows them as {}", block.id)
-    return {}
+        check_json_limits(data)
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.MsgspecError, InvalidRequestError):
+        logger.info("call %s: its arguments are not a JSON object; a whole answer shows them as {}", block.id)
+        return {}

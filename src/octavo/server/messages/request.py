@@ -1,17 +1,16 @@
 """A request of /v1/messages as the conversation that it asks to be answered."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from octavo.core.errors import NotBuiltError
 from octavo.server.body import convert_part
 from octavo.server.context import ServerContext
+from octavo.server.field_names import FieldNames
 from octavo.server.messages.content import to_messages
 from octavo.server.messages.schema import (
     AnyChoice,
     ClientTool,
     CountTokensRequest,
-    MessagesRequest,
     NoChoice,
     ThinkingOff,
     ThinkingOn,
@@ -27,19 +26,20 @@ from octavo.server.schemas import (
     Tool,
 )
 
-FIELD_NAMES: Mapping[str | None, str] = {
-    "prompt": "messages",
-    "response_format": "output_config.format",
-    "reasoning_effort": "output_config.effort",
-}
-"""What a conversation calls a field → what it is called here."""
+FIELD_NAMES: FieldNames = (
+    ("prompt", "messages"),
+    (r"response_format(\.json_schema)?", "output_config.format"),
+    ("reasoning_effort", "output_config.effort"),
+    (r"(tools\[\d+\])\.function\.parameters", r"\1.input_schema"),
+    (r"(tools\[\d+\])\.function(?=\.)", r"\1"),
+)
 
 
-def to_conversation(context: ServerContext, request: CountTokensRequest) -> ChatCompletionRequest:
-    """What is to be answered, or counted. Raises `InvalidRequestError` or `NotBuiltError`."""
+def to_conversation(context: ServerContext, request: CountTokensRequest, **sampling: Any) -> ChatCompletionRequest:
+    """What is to be counted, or with `sampling` answered. Raises `InvalidRequestError` or `NotBuiltError`."""
     config = request.output_config
     tools = _tools(request)
-    asked = ChatCompletionRequest(
+    return ChatCompletionRequest(
         model=request.model,
         messages=to_messages(request),
         tools=tools,
@@ -48,16 +48,8 @@ def to_conversation(context: ServerContext, request: CountTokensRequest) -> Chat
         response_format=_response_format(request),
         reasoning_effort=None if config is None else config.effort,
         chat_template_kwargs=_template_kwargs(context, request),
+        **sampling,
     )
-    if isinstance(request, MessagesRequest):
-        asked.max_tokens = request.max_tokens
-        asked.stop = request.stop_sequences
-        asked.temperature = request.temperature
-        asked.top_p = request.top_p
-        asked.top_k = request.top_k
-        asked.priority = request.priority
-        asked.cache_salt = request.cache_salt
-    return asked
 
 
 def _tools(request: CountTokensRequest) -> list[Tool]:

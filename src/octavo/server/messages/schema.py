@@ -68,6 +68,8 @@ class ClientTool(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     type: Literal["custom"] | None = None
     description: Annotated[str, msgspec.Meta(max_length=1 << 14)] | None = None
     strict: bool | None = None
+    eager_input_streaming: bool | None = None
+    """Arguments are streamed as they are written, whatever it says."""
     cache_control: _CacheControl | None = None
 
 
@@ -94,6 +96,8 @@ class ThinkingOn(msgspec.Struct, kw_only=True, tag_field="type", tag="enabled", 
     """For models whose chat template reads the budget."""
 
     budget_tokens: Annotated[int, msgspec.Meta(ge=1)]
+    display: Literal["summarized"] | None = None
+    """Thinking is shown, as it is."""
 
 
 class ThinkingOff(msgspec.Struct, kw_only=True, tag_field="type", tag="disabled", forbid_unknown_fields=True):
@@ -102,6 +106,9 @@ class ThinkingOff(msgspec.Struct, kw_only=True, tag_field="type", tag="disabled"
 
 class ThinkingAsItComes(msgspec.Struct, kw_only=True, tag_field="type", tag="adaptive", forbid_unknown_fields=True):
     """The default: the model decides."""
+
+    display: Literal["summarized"] | None = None
+    """Thinking is shown, as it is."""
 
 
 class JsonOutputFormat(msgspec.Struct, kw_only=True, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
@@ -112,7 +119,7 @@ class JsonOutputFormat(msgspec.Struct, kw_only=True, tag_field="type", tag="json
 
 class OutputConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     format: JsonOutputFormat | None = None
-    effort: Literal["low", "medium", "high", "xhigh"] | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     """For models whose chat template reads it."""
 
 

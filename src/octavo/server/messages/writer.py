@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 from octavo.server.context import ServerContext
 from octavo.server.conversation import AskedConversation
+from octavo.server.messages.errors import error_reply
 from octavo.server.messages.output import BlockWriter
 from octavo.server.messages.replies import (
     MessageEnd,
@@ -17,7 +18,10 @@ from octavo.server.messages.replies import (
 )
 from octavo.server.messages.schema import MessagesRequest
 from octavo.server.replies import FinishReasonText
+from octavo.server.request_record import current_record
 from octavo.server.sample import SingleAnswer
+from octavo.server.sse import StreamForm
+from octavo.server.wire import to_json, to_named_event
 
 _STOP_REASONS: Mapping[FinishReasonText | None, StopReason] = {
     "stop": "end_turn",
@@ -29,13 +33,15 @@ _STOP_REASONS: Mapping[FinishReasonText | None, StopReason] = {
 class MessageWriter:
     """Writes one message."""
 
+    form = StreamForm(to_named_event, lambda error: to_named_event(error_reply(error, current_record.get().id)))
+
     def __init__(self, context: ServerContext, request: MessagesRequest, asked: AskedConversation) -> None:
         self._request = request
         self._id = asked.call.id
         self._answer = SingleAnswer(context, asked)
         self._blocks = BlockWriter()
 
-    async def whole(self) -> ModelMessage:
+    async def whole(self) -> bytes:
         async with aclosing(self._answer.events()) as batches:
             async for events in batches:
                 self._blocks.write(events)
@@ -44,7 +50,7 @@ class MessageWriter:
         end = self._end()
         message.content = self._blocks.blocks
         message.stop_reason, message.stop_sequence = end.stop_reason, end.stop_sequence
-        return message
+        return to_json(message)
 
     async def events(self) -> AsyncGenerator[Sequence[MessagesEvent | MessageEndEvent], None]:
         """A batch for each delta of the engine; the first begins with the message, the last ends it."""

@@ -3,34 +3,23 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.core.errors import InvalidRequestError, OctavoError
+from octavo.core.errors import InvalidRequestError
 from octavo.server.answer import json_response, new_id
-from octavo.server.body import read_request
 from octavo.server.context import ServerContext
 from octavo.server.conversation import ask_conversation
-from octavo.server.disconnect import until_disconnect
-from octavo.server.models import check_model
+from octavo.server.endpoint import answer
+from octavo.server.field_names import rename_field
 from octavo.server.responses.items import Message, unpack
 from octavo.server.responses.replies import ResponseDeleted
-from octavo.server.responses.request import rename_fields, to_conversation
+from octavo.server.responses.request import FIELD_NAMES, to_conversation
 from octavo.server.responses.schema import ResponsesRequest
 from octavo.server.responses.writer import ResponseWriter
-from octavo.server.sse import StreamForm, event_stream
 from octavo.server.visit import Visit, visit_of
-from octavo.server.wire import to_named_event
 
 
 async def respond(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
-    request = await read_request(http, context.config, ResponsesRequest)
-    check_model(context, request.model)
-    visit = visit_of(http)
-    visit.limit_time(context.config, request.timeout)
-    try:
-        return await until_disconnect(http.receive, _answer(context, request, visit))
-    except OctavoError as error:
-        rename_fields(error, request)
-        raise
+    return await answer(context, http, ResponsesRequest, _prepare, FIELD_NAMES)
 
 
 def fetch_response(context: ServerContext, http: Request, response_id: str) -> Response:
@@ -47,17 +36,14 @@ def delete_response(context: ServerContext, http: Request, response_id: str) -> 
     return json_response(ResponseDeleted(id=response_id))
 
 
-async def _answer(context: ServerContext, request: ResponsesRequest, visit: Visit) -> Response:
-    writer = await visit.in_time(_prepare(context, request, visit))
-    if request.stream:
-        return await event_stream(writer.events(), StreamForm(to_named_event, writer.fail))
-    return json_response(await writer.whole())
-
-
 async def _prepare(context: ServerContext, request: ResponsesRequest, visit: Visit) -> ResponseWriter:
-    conversation, messages = to_conversation(request, _earlier(context, request, visit))
-    asked = await ask_conversation(context, conversation, visit, new_id("resp", "_"))
-    return ResponseWriter(context, request, asked, messages)
+    given = to_conversation(request, _earlier(context, request, visit))
+    try:
+        asked = await ask_conversation(context, given.conversation, visit, new_id("resp", "_"))
+    except InvalidRequestError as error:
+        rename_field(error, given.names)
+        raise
+    return ResponseWriter(context, request, asked, given.messages)
 
 
 def _earlier(context: ServerContext, request: ResponsesRequest, visit: Visit) -> list[Message]:

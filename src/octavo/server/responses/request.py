@@ -1,10 +1,11 @@
 """A request of /v1/responses as the conversation that it asks to be answered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from octavo.core.errors import NotBuiltError, OctavoError
+from octavo.core.errors import NotBuiltError
 from octavo.server.body import convert_part
-from octavo.server.conversation import rename_field
+from octavo.server.field_names import FieldNames
 from octavo.server.responses.items import Message, MessageList
 from octavo.server.responses.schema import (
     ChosenFlatFunction,
@@ -25,28 +26,35 @@ from octavo.server.schemas import (
     ToolChoice,
 )
 
-_FIELD_NAMES: Mapping[str | None, str] = {
-    "messages": "input",
-    "prompt": "input",
-    "max_tokens": "max_output_tokens",
-    "response_format": "text.format",
-    "reasoning_effort": "reasoning.effort",
-}
+FIELD_NAMES: FieldNames = (
+    (r"messages(\[\d+\]\S*)?", "input"),
+    ("prompt", "input"),
+    ("max_tokens", "max_output_tokens"),
+    (r"response_format(\.json_schema)?", "text.format"),
+    ("reasoning_effort", "reasoning.effort"),
+    (r"(tools\[\d+\])\.function(?=\.)", r"\1"),
+)
 
 
-def to_conversation(
-    request: ResponsesRequest, earlier: Sequence[Message]
-) -> tuple[ChatCompletionRequest, list[Message]]:
-    """What is to be answered, and the messages of it that an answer may go on from: all but the instructions.
+@dataclass(frozen=True, slots=True)
+class AskedResponse:
+    """A request as its conversation."""
 
-    `earlier` are those of the previous response. Raises `InvalidRequestError` or `NotBuiltError`.
-    """
-    conversation = MessageList(earlier)
-    conversation.add_input(request.input)
+    conversation: ChatCompletionRequest
+    messages: Sequence[Message]
+    """Those of it that an answer may go on from: all but the instructions."""
+    names: FieldNames
+    """Where the request has what the conversation has."""
+
+
+def to_conversation(request: ResponsesRequest, earlier: Sequence[Message]) -> AskedResponse:
+    """`earlier` are the messages of the previous response. Raises `InvalidRequestError` or `NotBuiltError`."""
     system = [] if request.instructions is None else [{"role": "system", "content": request.instructions}]
+    given = MessageList([*system, *earlier])
+    given.add_input(request.input)
     asked = ChatCompletionRequest(
         model=request.model,
-        messages=[*system, *conversation.messages],
+        messages=given.messages,
         max_tokens=request.max_output_tokens,
         temperature=request.temperature,
         top_p=request.top_p,
@@ -60,17 +68,7 @@ def to_conversation(
         priority=request.priority,
         cache_salt=request.cache_salt,
     )
-    return asked, conversation.messages
-
-
-def rename_fields(error: OctavoError, request: ResponsesRequest) -> None:
-    """Have `error` say the field at fault as this endpoint calls it."""
-    rename_field(error, _FIELD_NAMES)
-    if error.param == "structured_outputs":
-        is_shaped = request.text is not None and request.text.format is not None
-        error.param = "text.format" if is_shaped else "tools"
-    elif error.param is not None and error.param.startswith("messages["):
-        error.param = "input"
+    return AskedResponse(asked, given.messages[len(system) :], given.names)
 
 
 def _tools(request: ResponsesRequest) -> list[Tool]:

@@ -34,7 +34,8 @@ class _Shelf:
 class ResponseStore:
     """Keeps each client's responses to itself, within `max_responses` and `max_bytes` for all together.
 
-    What is too much is taken from the client that holds the most bytes, its oldest first: none can push out another's.
+    Where there are too many, the oldest goes of the client that has the most of them; where they are too large, of the
+    client that holds the most bytes: nobody loses any to one who has more.
     Used on the event loop only. `put` is O(clients) where it must make room.
     """
 
@@ -52,9 +53,10 @@ class ResponseStore:
         shelf.num_bytes += response.num_bytes
         self._num_responses += 1
         self._num_bytes += response.num_bytes
-        while self._num_responses > self._max_responses or self._num_bytes > self._max_bytes:
-            fullest = max(self._shelves, key=lambda name: self._shelves[name].num_bytes)
-            self._remove(fullest, next(iter(self._shelves[fullest].kept)))
+        while self._num_responses > self._max_responses:
+            self._remove_oldest(max(self._shelves, key=lambda name: len(self._shelves[name].kept)))
+        while self._num_bytes > self._max_bytes:
+            self._remove_oldest(max(self._shelves, key=lambda name: self._shelves[name].num_bytes))
 
     def get(self, client: str, response_id: str, param: str | None = None) -> KeptResponse:
         """Raises `ApiError` (404) for what is not this client's, or not there any more."""
@@ -72,6 +74,9 @@ class ResponseStore:
         """Raises `ApiError` (404)."""
         self.get(client, response_id)
         self._remove(client, response_id)
+
+    def _remove_oldest(self, client: str) -> None:
+        self._remove(client, next(iter(self._shelves[client].kept)))
 
     def _remove(self, client: str, response_id: str) -> None:
         shelf = self._shelves[client]

@@ -23,6 +23,7 @@ from octavo.server.responses.schema import ResponsesRequest, TextOptions
 from octavo.server.responses.store import KeptResponse
 from octavo.server.sample import SingleAnswer
 from octavo.server.schemas import TextFormat
+from octavo.server.sse import StreamForm
 from octavo.server.wire import to_json, to_named_event
 
 
@@ -40,12 +41,19 @@ class ResponseWriter:
         self._output = OutputWriter()
         self._response = _begun(context, request, asked)
 
-    async def whole(self) -> ModelResponse:
+    @property
+    def form(self) -> StreamForm:
+        return StreamForm(to_named_event, self._fail)
+
+    async def whole(self) -> bytes:
         async with aclosing(self._answer.events()) as batches:
             async for events in batches:
                 self._output.write(events)
         self._finish()
-        return self._response
+        reply = to_json(self._response)
+        if self._response.store:
+            self._keep(reply)
+        return reply
 
     async def events(self) -> AsyncGenerator[Sequence[ResponseEvent], None]:
         """A batch for each delta of the engine; the first begins with the response, the last ends with it."""
@@ -58,10 +66,12 @@ class ResponseWriter:
                 if written:
                     yield written
         ending = self._finish()
+        if self._response.store:
+            self._keep(to_json(self._response))
         kind = "response.completed" if self._response.status == "completed" else "response.incomplete"
         yield [*ending, self._output.event(kind, response=self._response)]
 
-    def fail(self, error: ApiError) -> bytes:
+    def _fail(self, error: ApiError) -> bytes:
         """The events that end a stream which failed."""
         self._response.status = "failed"
         self._response.error = ResponseFailure(code=error.code or error.type, message=error.shown_message)
@@ -75,21 +85,20 @@ class ResponseWriter:
         return [self._output.event(kind, response=self._response) for kind in kinds]
 
     def _finish(self) -> list[ResponseEvent]:
-        """End the output and the response; store it, where that is wanted."""
+        """End the output and the response."""
         is_cut_off = self._answer.sample.finish_reason == "length"
         ending = self._output.finish("incomplete" if is_cut_off else "completed")
         self._response.status = "incomplete" if is_cut_off else "completed"
         self._response.incomplete_details = IncompleteDetails() if is_cut_off else None
         self._response.output = self._output.items
         self._response.usage = self._usage()
-        if self._response.store:
-            self._store()
         return ending
 
-    def _store(self) -> None:
+    def _keep(self, reply: bytes) -> None:
+        """Store it, for others to go on from."""
         conversation = MessageList(self._messages)
         conversation.add_output(self._output.items)
-        kept = KeptResponse(to_json(self._response), pack(conversation.messages))
+        kept = KeptResponse(reply, pack(conversation.messages))
         self._context.responses.put(self._call.visit.client, self._call.id, kept)
 
     def _usage(self) -> ResponsesUsage:

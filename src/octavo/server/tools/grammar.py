@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.server.schemas import Function
-from octavo.tokenizer.grammar import JSON_OPTIONS
+from octavo.server.structured import guided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,5 @@ def json_call(name: str, arguments: str, *, key: str = "arguments") -> str:
 
 
 def _schema(function: Function) -> dict[str, Any]:
-    """The arguments' schema, blanks bounded. Where it is not `strict`, keywords that cannot be enforced are passed over."""
-    options = {**JSON_OPTIONS, "lenient": not function.strict}
-    return {"type": "object", **(function.parameters or {}), "x-guidance": options}
+    """The arguments' schema."""
+    return guided({"type": "object", **(function.parameters or {})}, is_strict=bool(function.strict))
