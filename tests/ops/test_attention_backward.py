@@ -95,6 +95,18 @@ def test_threads_and_companions_change_no_bit(dtype, backend, threads):
         assert torch.equal(got.flatten(0, 1)[keys], one.flatten(0, 1)[keys])
 
 
+def test_the_default_device_is_not_asked(backend):
+    built = Problem(requests=((20, 50),)).build()
+    want, (o, lse) = gradients(built), built.outputs()
+    arguments = built.k_cache, built.v_cache, built.plan, built.options
+    ops.paged_attention(built.q, *arguments, out=o, lse_HT=lse)
+    do = output_gradient(o)
+    with torch.device("meta"):
+        got = ops.attention_backward(do, built.q, *arguments[:2], o, lse, *arguments[2:])
+    for mine, one in zip(got, want, strict=True):
+        assert torch.equal(mine, one)
+
+
 def test_a_value_that_no_row_sees_spoils_nothing(backend):
     if backend == "reference":
         pytest.skip("multiplies what it hides by 0")

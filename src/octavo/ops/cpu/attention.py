@@ -184,8 +184,8 @@ def attention_backward(
     q, k, v = map(_with_dense_heads, (q_THD, k_cache, v_cache))
     d_o, o, lse, options = do_THE.contiguous(), o_THE.contiguous(), lse_HT.contiguous(), laid_out(options)
     dlse = None if dlse_HT is None else dlse_HT.contiguous()
-    dq = torch.empty(q.shape, dtype=q.dtype)
-    dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (k, v))
+    dq = q.new_empty(q.shape)
+    dk, dv = (x.new_zeros(x.shape) for x in (k, v))
     forward = {name: native(value) for name, value in _arguments(q, k, v, plan, options, o, lse).items()}
     delta = torch.empty_like(lse)
     _native.attention_backward(

@@ -87,7 +87,7 @@ def draw_seed(settings: Settings) -> Tensor | None:
     """The key of a call's dropout, from torch's generator of the CPU, so that `torch.manual_seed` repeats it."""
     if settings.dropout_p == 0.0:
         return None
-    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64)
+    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu")
 
 
 def check_flags(**flags: object) -> None:
