@@ -88,6 +88,8 @@ def _positions(x: Tensor, offsets: int | Tensor, cu_seqlens: Tensor | None, max_
         offset = offsets.long()
     else:
         offset = torch.full((num_requests,), index("seqlen_offsets", offsets), device=x.device)
+    if max_seqlen is not None:
+        max_seqlen = index("max_seqlen", max_seqlen)
     if cu_seqlens is None:
         if max_seqlen is not None and max_seqlen < x.shape[1]:
             raise OpArgumentError(f"max_seqlen: got {max_seqlen}; allowed {x.shape[1]} or more", param="max_seqlen")

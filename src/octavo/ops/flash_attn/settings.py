@@ -98,13 +98,15 @@ def check_flags(**flags: object) -> None:
 
 
 def index(name: str, value: SupportsIndex) -> int:
-    """A count, also of a tensor or array of one integer. A compiled call's, which may stand for any, is left as it is."""
-    if isinstance(value, (int, torch.SymInt)):
-        return cast("int", value)
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise OpArgumentError(f"{name}: got {value!r}; allowed an integer", param=name) from error
+    """A count of 64 bits, also of a tensor or array of one integer. A compiled call's, which may stand for any, is left as it is."""
+    if not isinstance(value, (int, torch.SymInt)):
+        try:
+            value = operator.index(value)
+        except TypeError as error:
+            raise OpArgumentError(f"{name}: got {value!r}; allowed an integer", param=name) from error
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise OpArgumentError(f"{name}: got {value}; allowed integers of 64 bits", param=name)
+    return cast("int", value)
 
 
 def _windows(window_size: Sequence[int] | Tensor | None) -> tuple[int | None, int | None]:
