@@ -161,7 +161,7 @@ def test_dropout_drops_what_the_reference_drops(seed):
     assert torch.equal(dv[block].permute(1, 2, 0)[:, :num_rows] != 0, kept)
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=8)
 @given(problem=problems(50), dtype=st.sampled_from([torch.float32, torch.float16]))
 def test_any_problem(problem, dtype):
     check_backward(replace(problem, dtype=dtype).build(), attend, kernels.attention_backward)
