@@ -68,7 +68,7 @@ def test_gradients_are_accurate(case, dtype, backend):
     assert_close(replace(case, dtype=dtype))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problem=problems(), dtype=st.sampled_from(DTYPES))
 def test_any_gradient(backend, problem, dtype):
     """Heads of 8 at least and another request, for the error of autograd not to be luck: where all rows see one key, it is 0."""
