@@ -3,6 +3,7 @@ anything is computed or written."""
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 
@@ -382,10 +383,11 @@ def test_packed(function, arguments, no_kernels):
 
 
 def test_what_flash_attn_takes_is_taken():
-    """Windows as a tensor, lengths as int64, requests that read one row of the cache, requires_grad without gradients."""
+    """NumPy's numbers, windows as a tensor, lengths as int64, requests that read one row of the cache, requires_grad without gradients."""
     q, k = z(2, 3, 4, 8), z(2, 5, 2, 8)
     flash_attn_func(q, k, k, window_size=torch.tensor([3, 1]), causal=True, deterministic=True)
     flash_attn_func(q, k, k, alibi_slopes=z(2, 4), softmax_scale=1)
+    flash_attn_func(q, k, k, window_size=np.array([3, 1]), softmax_scale=np.float32(0.5), softcap=np.int64(2))
     assert torch.equal(flash_attn_func(q, k, k, window_size=None), flash_attn_func(q, k, k))
     cache = z(3, 9, 2, 8)
     shared = ints(0, 1, 0, 2).view(2, 2)  # a whole block of both, which nobody writes to
