@@ -3,7 +3,7 @@
 // With keys as rows and query rows as lanes, S and the log-sum-exp give P without a sum (Dao 2023, arXiv 2307.08691,
 // algorithm 2):
 //
-//     P = e^(S − lse),   dS = scale·cap′·P ∘ (dP ∘ Z − δ),   Z = 0 where dropped, else 1 / (1 − probability)
+//     P = e^min(0, S − lse),   dS = scale·cap′·P ∘ (dP ∘ Z − δ),   Z = 0 where dropped, else 1 / (1 − probability)
 //     δ = rowsum(dO ∘ O) − dLSE
 #pragma once
 

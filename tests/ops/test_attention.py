@@ -121,15 +121,18 @@ def formula(case: Case, dtype: torch.dtype, is_amx: bool = False) -> torch.Tenso
 
 
 def assert_accurate_by(check, got: torch.Tensor, case: Case, backend: str) -> None:
-    """Beside the formula in fp32 torch, with the roundings that the path makes: AMX takes bf16 as it is, fp16 as two terms of
-    eight bits. Of few values torch's error may happen to be none: so one rounding is allowed there."""
+    """Beside the formula in fp32 torch, with the roundings that the path makes: AMX takes bf16 as it is. fp16 it takes as two terms
+    of eight bits, whose own rounding is allowed where torch's error is less, as of rows of one key, where it is none."""
     exact, is_amx = formula(case, torch.float64), backend.endswith(" amx")
     if not is_amx or case.dtype == torch.float32:
         check(got, formula(case, torch.float32), exact)
         return
     plain = formula(case, torch.float32, is_amx)
-    rounding = (2**-9 if case.dtype == torch.bfloat16 else 2**-15) * exact.abs().max()
-    assert (got - exact).abs().max() <= 2 * torch.maximum((plain - exact).abs().max(), rounding)
+    if case.dtype == torch.bfloat16:
+        check(got, plain, exact)
+        return
+    allowed = torch.maximum((plain - exact).abs().max(), 2**-17 * exact.abs().max())
+    assert (got - exact).abs().max() <= 2 * allowed
 
 
 CASES = [
@@ -317,7 +320,7 @@ def test_no_requests(backend):
     ops.store_kv(torch.zeros(0, 1, 8), torch.zeros(0, 1, 8), cache, cache, torch.zeros(0, dtype=torch.int64))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     num_tokens=st.integers(1, 140),
     num_kv_heads=st.integers(1, 3),

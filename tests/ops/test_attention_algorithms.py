@@ -51,7 +51,7 @@ def by_autograd(q, k, v, do, scale, is_causal):
     return o.detach(), q.grad, k.grad, v.grad
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(SHAPES)
 def test_all_give_the_formula_and_its_gradients(shape):
     n, m, d = shape["num_queries"], shape["num_keys"], shape["head_size"]
@@ -73,7 +73,7 @@ def test_all_give_the_formula_and_its_gradients(shape):
             assert torch.allclose(result, expected, rtol=1e-9, atol=1e-11), name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 70), st.integers(1, 9), st.integers(1, 17), st.integers(1, 17), st.booleans(),
     st.sampled_from([torch.float32, torch.bfloat16]),

@@ -71,7 +71,7 @@ def test_options_are_accurate(case, types, backend):
     assert_close(with_types(case, *types), backend)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problem=problems(), types=st.sampled_from(TYPES))
 def test_any_problem(backend, problem, types):
     assert_close(with_types(problem, *types), backend)

@@ -13,9 +13,11 @@ from octavo.ops.attention_plan import AttentionPlan
 from octavo.ops.checks import (
     CACHE_DTYPES,
     FLOAT_DTYPES,
+    MAX_INT32,
     SCALED_CACHE_DTYPES,
     check_device,
     check_distinct_memory,
+    check_dropout,
     check_indices,
     check_rank_3,
     check_scale,
@@ -25,7 +27,6 @@ from octavo.ops.checks import (
 from octavo.ops.errors import OpArgumentError
 
 MAX_HEAD_SIZE = 512
-_MAX_WINDOW = 2**31 - 1
 
 
 def store_kv(
@@ -152,10 +153,8 @@ def _check_options(
     check_softcap(options.softcap)
     for name in ("window_left", "window_right"):
         window = getattr(options, name)
-        if window is not None and not (isinstance(window, int) and 0 <= window <= _MAX_WINDOW):
-            raise OpArgumentError(
-                f"{name}: got {window}; allowed 0 to {_MAX_WINDOW:,}, or None for no bound", param=name
-            )
+        if window is not None and not (isinstance(window, int) and 0 <= window <= MAX_INT32):
+            raise OpArgumentError(f"{name}: got {window}; allowed 0 to {MAX_INT32:,}, or None for no bound", param=name)
     if options.sinks is not None:
         check_tensor("sinks", options.sinks, (num_heads,), FLOAT_DTYPES, device)
     for name, size in (("alibi_slopes", num_heads), ("k_scales", num_kv_heads), ("v_scales", num_kv_heads)):
@@ -165,11 +164,8 @@ def _check_options(
             check_tensor(name, tensor, shape, (torch.float32,), device)
     if options.bias is not None:
         _check_bias(options.bias, plan, num_heads, device)
-    dropout = options.dropout
-    if dropout is not None and not 0.0 <= dropout.probability < 1.0:
-        raise OpArgumentError(
-            f"dropout probability: got {dropout.probability}; allowed 0 up to but not 1", param="dropout"
-        )
+    if options.dropout is not None:
+        check_dropout("dropout", options.dropout.probability)
 
 
 def _check_are_scaled(k_cache: Tensor, k_scales: Tensor | None, v_scales: Tensor | None) -> None:

@@ -12,10 +12,9 @@ INDEX_DTYPES = (torch.int32, torch.int64)
 FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 SCALED_CACHE_DTYPES = (torch.float8_e4m3fn, torch.int8)
 CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, *SCALED_CACHE_DTYPES)
+MAX_INT32 = 2**31 - 1
 _LEAST_FLOAT32, _LARGEST_FLOAT32 = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
-
-
-MAX_SHOWN = 8
+_MAX_SHOWN = 8
 
 
 def check_shape(name: str, tensor: Tensor, shape: Sequence[int | None]) -> None:
@@ -99,9 +98,9 @@ def _span(tensor: Tensor) -> tuple[int, int]:
 
 def shown(values: Sequence[int] | Sequence[float]) -> str:
     """A list for a message: the first eight, and how many there are."""
-    if len(values) <= MAX_SHOWN:
+    if len(values) <= _MAX_SHOWN:
         return str(list(values))
-    return f"[{', '.join(str(value) for value in values[:MAX_SHOWN])}, … {len(values)} in all]"
+    return f"[{', '.join(str(value) for value in values[:_MAX_SHOWN])}, … {len(values)} in all]"
 
 
 def check_indices(name: str, indices: Tensor, size: int) -> None:
@@ -147,6 +146,11 @@ def check_scale(name: str, value: float) -> None:
         raise OpArgumentError(
             f"{name}: got {value}; allowed any number that is finite in fp32, up to {_LARGEST_FLOAT32:.3g}", param=name
         )
+
+
+def check_dropout(name: str, probability: float) -> None:
+    if not 0.0 <= probability < 1.0:
+        raise OpArgumentError(f"{name}: got {probability}; allowed 0 up to but not 1", param=name)
 
 
 def check_rank_3(name: str, tensor: Tensor) -> tuple[int, int, int]:

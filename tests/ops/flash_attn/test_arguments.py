@@ -3,6 +3,7 @@ anything is computed or written."""
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 
@@ -194,6 +195,7 @@ VARLEN = [
     ({"cu_seqlens_k": torch.zeros(3, dtype=torch.int32, device="meta")}, "cu_seqlens_k is on the wrong device"),
     ({"max_seqlen_q": 4}, "max_seqlen_q: got 4; allowed 5 or more"),
     ({"max_seqlen_k": 6}, "max_seqlen_k: got 6; allowed 7 or more"),
+    ({"max_seqlen_q": 2**63}, "max_seqlen_q: got 9223372036854775808; allowed integers of 64 bits"),
     ({"max_seqlen_k": 7.5}, "max_seqlen_k: got 7.5; allowed an integer"),
     ({"seqused_k": ints(6, 1)}, "seqused_k: got .*at most"),
     ({"seqused_k": ints(-1, 1)}, "seqused_k is out of range: got -1"),
@@ -285,6 +287,7 @@ CACHE = [
     ({"cache_seqlens": ints(0, 2**31 - 1)}, "cache_seqlens: got 2147483647"),
     ({"cache_seqlens": ints(0, -1)}, "cache_seqlens is out of range: got -1"),
     ({"cache_seqlens": -1}, "cache_seqlens is out of range: got -1"),
+    ({"cache_seqlens": 2**63}, "cache_seqlens: got 9223372036854775808; allowed integers of 64 bits"),
     ({"cache_seqlens": ints(0)}, "cache_seqlens has the wrong shape"),
     ({"cache_seqlens": ints(0, 1).float()}, "cache_seqlens has the wrong dtype"),
     ({"cache_seqlens": 1.5}, "cache_seqlens: got 1.5; allowed an integer"),
@@ -380,10 +383,11 @@ def test_packed(function, arguments, no_kernels):
 
 
 def test_what_flash_attn_takes_is_taken():
-    """Windows as a tensor, lengths as int64, requests that read one row of the cache, requires_grad without gradients."""
+    """NumPy's numbers, windows as a tensor, lengths as int64, requests that read one row of the cache, requires_grad without gradients."""
     q, k = z(2, 3, 4, 8), z(2, 5, 2, 8)
     flash_attn_func(q, k, k, window_size=torch.tensor([3, 1]), causal=True, deterministic=True)
     flash_attn_func(q, k, k, alibi_slopes=z(2, 4), softmax_scale=1)
+    flash_attn_func(q, k, k, window_size=np.array([3, 1]), softmax_scale=np.float32(0.5), softcap=np.int64(2))
     assert torch.equal(flash_attn_func(q, k, k, window_size=None), flash_attn_func(q, k, k))
     cache = z(3, 9, 2, 8)
     shared = ints(0, 1, 0, 2).view(2, 2)  # a whole block of both, which nobody writes to

@@ -90,6 +90,16 @@ def test_the_generator_of_torch_decides(backend):
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_the_seed_is_drawn_on_the_cpu():
+    q, k, v = (x.detach() for x in inputs())
+    torch.manual_seed(1)
+    want = flash_attn_func(q, k, v, P)
+    torch.manual_seed(1)
+    with torch.device("meta"):
+        got = flash_attn_func(q, k, v, P)
+    assert torch.equal(got, want)
+
+
 def test_requests_of_different_lengths(backend):
     row_lens, key_lens = (7, 0, 20), (9, 4, 30)
     cu_q, cu_k = (torch.tensor([0, *lens]).cumsum(0).int() for lens in (row_lens, key_lens))
@@ -113,6 +123,14 @@ def test_requests_of_different_lengths(backend):
     do = randn(*q.shape, seed=4)
     for mine, theirs in zip(gradients(got.out, do, (q, k, v)), gradients(want, do, exact), strict=True):
         torch.testing.assert_close(mine.double(), theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_probabilities_of_nothing_have_a_place_for_each_request():
+    q, k = randn(3, 4, 8, seed=0), randn(0, 2, 8, seed=1)
+    row_starts, key_starts = torch.tensor([0, 3]), torch.tensor([0, 0])
+    got = flash_attn_varlen_func(q, k, k, row_starts, key_starts, 3, 0, P, return_attn_probs=True)
+    assert got.S_dmask.shape == (1, 4, 3, 0)
+    assert flash_attn_func(q[None], k[None], k[None], P, return_attn_probs=True).S_dmask.shape == (1, 4, 3, 0)
 
 
 def test_only_in_training():

@@ -161,7 +161,7 @@ def test_half_precision(case, block_size, dtype):
     check(**case, dtype=dtype, block_size=block_size)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lens=st.lists(st.integers(0, 30), min_size=1, max_size=3),
     num_rows=st.integers(1, 9),

@@ -222,3 +222,9 @@ def test_padding_and_back():
     assert with_room.seqused.tolist() == [2, 0, 3]
     with pytest.raises(OpArgumentError, match="attention_mask"):
         unpad_input(x, mask[:2])
+    with pytest.raises(OpArgumentError, match="unused_mask"):
+        unpad_input(x, mask, mask[:, :1])
+    with pytest.raises(OpArgumentError, match="indices is out of range: got 11; allowed 0 to 7"):
+        pad_input(rows.hidden_states, rows.indices, 2, 4)
+    with pytest.raises(OpArgumentError, match="indices is out of range: got -1"):
+        index_first_axis(x.flatten(0, 1), rows.indices - 1)

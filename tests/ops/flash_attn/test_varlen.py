@@ -106,7 +106,7 @@ def with_enough(lens):
     return [*lens, (24, 24)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lens=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 80)), max_size=5).map(with_enough),
     dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),

@@ -43,6 +43,17 @@ def check_backward(built: Built, attend: Attend, differentiate: Differentiate, r
         assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True))
 
 
+def check_huge_scores(built: Built, attend: Attend, differentiate: Differentiate) -> None:
+    """Of q and k a thousand times as large, whose log-sum-exp is rounded by more than a probability can be off by: all is finite."""
+    for x in (built.q, built.k_cache):
+        x.mul_(1e3)
+    o, lse = built.outputs()
+    attend(built.q, built.k_cache, built.v_cache, built.plan, built.options, o, lse)
+    do = torch.ones_like(o)
+    gradients = differentiate(do, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options)
+    assert all(x.isfinite().all() for x in (o, lse, *gradients))
+
+
 def check_batch_invariance(built: Built, attend: Attend) -> tuple[torch.Tensor, torch.Tensor]:
     """A row has the same bits alone and beside others, with hints of their sizes and without, in tables of any width.
 

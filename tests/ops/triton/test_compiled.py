@@ -1,4 +1,4 @@
-"""Kernels compiled ahead of time, for GPUs that are not there: they compile, fit into shared memory, and spill no register."""
+"""Kernels compiled ahead of time, for GPUs that are not there: they compile, fit into shared memory, and spill what is known."""
 
 import pytest
 import torch
@@ -13,12 +13,16 @@ from octavo.ops.triton.arguments import Launch
 from octavo.ops.triton.backward import backward_launches
 from octavo.ops.triton.forward import forward_launches
 
-PREFILL = {"requests": ((64, 64),) * 2, "group": 4, "layout": Layout.DENSE, "has_hints": True}
-DECODE = {"requests": ((1, 1100), (1, 20)), "group": 4, "has_hints": True}
+PREFILL = {"requests": ((64, 64),) * 2, "layout": Layout.DENSE, "has_hints": True}
+DECODE = {"requests": ((1, 1100), (1, 20)), "has_hints": True}
 MIXED = {"requests": ((1, 1100), (60, 60)), "group": 3}
 
-TOLERATED_SPILL_BYTES = 32
-"""Eight registers, which some versions of the assembler give up for addresses that a loop only reads: four loads in 600 instructions."""
+SPILLED_BYTES = {
+    (4, 80, 128): {"forward_kernel": 16},
+    (4, 90, 256): {"forward_kernel": 16},
+    (1, 90, 64): {"split_kernel": 8},
+}
+"""By query heads a KV head, architecture and head size: up to four registers, for addresses that a loop only reads."""
 
 
 def forward_of(problem: Problem, architecture: int) -> list[Launch]:
@@ -37,27 +41,29 @@ def backward_of(problem: Problem, architecture: int) -> list[Launch]:
     )
 
 
-def check(launches: list[Launch], architecture: int, may_spill: bool = False) -> list[str]:
-    """The names of the kernels."""
+def check(launches: list[Launch], architecture: int, spilled_bytes: dict[str, int] | None) -> list[str]:
+    """The names of the kernels, which spill so many bytes at most, none unless named; None: any number."""
     found = [resources(launch, architecture) for launch in launches]
     for each in found:
         assert each.shared_bytes <= ARCHITECTURES[architecture].shared_bytes, each
-        assert may_spill or each.spilled_bytes <= TOLERATED_SPILL_BYTES, each
+        assert spilled_bytes is None or each.spilled_bytes <= spilled_bytes.get(each.kernel, 0), each
     return [each.kernel for each in found]
 
 
 @pytest.mark.parametrize("architecture", [80, 90])
 @pytest.mark.parametrize("size", [64, 128, 256])
-def test_main_launches_fit_and_spill_nothing(size, architecture):
-    sizes = {"key_size": size, "value_size": size}
+@pytest.mark.parametrize("group", [1, 4])
+def test_main_launches_fit_and_spill_what_is_known(group, size, architecture):
+    sizes = {"key_size": size, "value_size": size, "group": group}
     fp16, bf16 = {"dtype": torch.float16, **sizes}, {"dtype": torch.bfloat16, **sizes}
     causal, full = Problem(**PREFILL, **bf16, options=CAUSAL), Problem(**PREFILL, **fp16)
-    assert check(forward_of(causal, architecture), architecture) == ["forward_kernel"]
-    assert check(forward_of(full, architecture), architecture) == ["forward_kernel"]
+    spilled = SPILLED_BYTES.get((group, architecture, size), {})
+    assert check(forward_of(causal, architecture), architecture, spilled) == ["forward_kernel"]
+    assert check(forward_of(full, architecture), architecture, spilled) == ["forward_kernel"]
     decode = Problem(**DECODE, **bf16, options=CAUSAL)
-    assert check(forward_of(decode, architecture), architecture) == ["split_kernel", "merge_kernel"]
+    assert check(forward_of(decode, architecture), architecture, spilled) == ["split_kernel", "merge_kernel"]
     names = ["delta_kernel", "key_gradient_kernel", "query_gradient_kernel"]
-    assert check(backward_of(causal, architecture), architecture) == names
+    assert check(backward_of(causal, architecture), architecture, spilled) == names
 
 
 SCALES = {"k_scales": head_scales, "v_scales": request_scales}
@@ -82,21 +88,21 @@ EVERYTHING = {
     ids=["everything", "odd sizes", "fp32"],
 )
 def test_every_option_compiles(architecture, problem):
-    check(forward_of(problem, architecture), architecture, may_spill=True)
-    check(backward_of(problem, architecture), architecture, may_spill=True)
+    check(forward_of(problem, architecture), architecture, None)
+    check(backward_of(problem, architecture), architecture, None)
 
 
 @pytest.mark.parametrize(
-    ("architecture", "may_spill"),
-    [(80, False), (89, True), (90, False)],
-    ids=["converted by hand", "converted by the device, which spills ten registers", "converted by the device"],
+    ("architecture", "spilled_bytes"),
+    [(80, {}), (89, {"forward_kernel": 40}), (90, {"split_kernel": 8})],
+    ids=["converted by hand", "converted by the device, in few registers", "converted by the device"],
 )
-def test_scaled_caches_compile(architecture, may_spill):
+def test_scaled_caches_compile(architecture, spilled_bytes):
     caches = {"cache_dtype": torch.float8_e4m3fn, "block_size": 64, "options": {**SCALES, **CAUSAL}}
     problem = Problem(**MIXED, **caches, key_size=128, value_size=128, dtype=torch.bfloat16)
-    check(forward_of(problem, architecture), architecture, may_spill)
+    check(forward_of(problem, architecture), architecture, spilled_bytes)
 
 
 def test_heads_of_512_fit_where_memory_is_small():
-    problem = Problem(**PREFILL, key_size=512, value_size=512, dtype=torch.float16, options=CAUSAL)
-    check([*forward_of(problem, 86), *backward_of(problem, 86)], 86)
+    problem = Problem(**PREFILL, key_size=512, value_size=512, group=4, dtype=torch.float16, options=CAUSAL)
+    check([*forward_of(problem, 86), *backward_of(problem, 86)], 86, {})

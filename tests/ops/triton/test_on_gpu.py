@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from ops.attention_problem import CAUSAL, Layout, Problem, head_scales, request_scales, sinks
-from ops.triton.checks import check_backward, check_batch_invariance, check_chunks, check_forward
+from ops.triton.checks import check_backward, check_batch_invariance, check_chunks, check_forward, check_huge_scores
 
 from octavo import ops
 from octavo.ops import Dropout
@@ -123,3 +123,12 @@ def test_a_row_has_the_same_bits_in_any_batch(name, dtype):
 def test_chunks_give_the_same_bits(rows, name, dtype):
     whole = sized(128, requests=((sum(rows), 1500),), group=4, dtype=dtype, options=OPTIONS[name])
     check_chunks(replace(whole, layout=Layout.PAGED).build(), rows, attend)
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@pytest.mark.parametrize("softcap", [0.0, 1e30])
+@pytest.mark.parametrize("lengths", [(200, 300), (1, 3000)], ids=["whole", "split"])
+def test_huge_scores(lengths, softcap, dtype):
+    """The compiler may fuse a score's product with what is subtracted from it, which the interpreter cannot."""
+    case = problem(requests=(lengths,), scale=1e4, dtype=dtype, options={**CAUSAL, "softcap": softcap})
+    check_huge_scores(case.build(), attend, ops.attention_backward)

@@ -108,15 +108,13 @@ def paged_attention(
     lse_HT: Tensor | None,
 ) -> None:
     """csrc/kernels/attention.h; parallel over (query tile, KV head)."""
-    if not _has_dense_heads(o_THE) or not (lse_HT is None or lse_HT.is_contiguous()):
-        o, lse = o_THE.new_empty(o_THE.shape), None if lse_HT is None else lse_HT.new_empty(lse_HT.shape)
-        paged_attention(q_THD, k_cache, v_cache, plan, options, o_THE=o, lse_HT=lse)
-        o_THE.copy_(o)
-        if lse_HT is not None and lse is not None:
-            lse_HT.copy_(lse)
-        return
+    o = o_THE if _has_dense_heads(o_THE) else o_THE.new_empty(o_THE.shape)
+    lse = lse_HT if lse_HT is None or lse_HT.is_contiguous() else lse_HT.new_empty(lse_HT.shape)
     q, k, v = map(_with_dense_heads, (q_THD, k_cache, v_cache))
-    launch(ATTENTION, **_arguments(q, k, v, plan, laid_out(options), o_THE, lse_HT))
+    launch(ATTENTION, **_arguments(q, k, v, plan, laid_out(options), o, lse))
+    for asked, written in ((o_THE, o), (lse_HT, lse)):
+        if asked is not None and written is not None and asked is not written:
+            asked.copy_(written)
 
 
 def _arguments(
@@ -184,8 +182,8 @@ def attention_backward(
     q, k, v = map(_with_dense_heads, (q_THD, k_cache, v_cache))
     d_o, o, lse, options = do_THE.contiguous(), o_THE.contiguous(), lse_HT.contiguous(), laid_out(options)
     dlse = None if dlse_HT is None else dlse_HT.contiguous()
-    dq = torch.empty(q.shape, dtype=q.dtype)
-    dk, dv = (torch.zeros(x.shape, dtype=x.dtype) for x in (k, v))
+    dq = q.new_empty(q.shape)
+    dk, dv = (x.new_zeros(x.shape) for x in (k, v))
     forward = {name: native(value) for name, value in _arguments(q, k, v, plan, options, o, lse).items()}
     delta = torch.empty_like(lse)
     _native.attention_backward(

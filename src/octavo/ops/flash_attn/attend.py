@@ -55,10 +55,8 @@ class Problem:
         if self.plan is None or self.num_rows == 0:
             return Forward(out, lse_HT)
         rows = slice(0, self.num_rows)
-        lse = lse_HT if self.num_rows in (None, total) else lse_HT[:, rows].contiguous()
-        paged_attention(q_THD[rows], self.k_cache, self.v_cache, self.plan, self.options, out=out[rows], lse_HT=lse)
-        if lse is not lse_HT:
-            lse_HT[:, rows] = lse
+        arguments = self.k_cache, self.v_cache, self.plan, self.options
+        paged_attention(q_THD[rows], *arguments, out=out[rows], lse_HT=lse_HT[:, rows])
         return Forward(out, lse_HT)
 
     def backward(
@@ -70,15 +68,15 @@ class Problem:
             return Gradients(*(torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in inputs))
         rows = slice(0, self.num_rows)
         dq, dk, dv = attention_backward(
-            do_THE[rows].contiguous(),
+            do_THE[rows],
             q_THD[rows],
             self.k_cache,
             self.v_cache,
             o_THE[rows],
-            lse_HT[:, rows].contiguous(),
+            lse_HT[:, rows],
             self.plan,
             self.options,
-            dlse_HT=None if dlse_HT is None else dlse_HT[:, rows].contiguous(),
+            dlse_HT=None if dlse_HT is None else dlse_HT[:, rows],
         )
         num_other_rows = q_THD.shape[0] - dq.shape[0]
         if num_other_rows:

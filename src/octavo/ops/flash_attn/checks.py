@@ -79,9 +79,11 @@ def check_packed(name: str, x: Tensor, layout: Sequence[str], count: int) -> Non
     check_shape(name, x, (*(None,) * (len(layout) - 3), count, None, None))
 
 
-def check_is_tensor(name: str, x: object) -> None:
+def check_is_tensor(name: str, x: object) -> Tensor:
+    """x, which is one."""
     if not isinstance(x, Tensor):
         raise OpArgumentError(f"{name}: got {type(x).__name__}; allowed a tensor", param=name)
+    return x
 
 
 def check_traceable_tensor(

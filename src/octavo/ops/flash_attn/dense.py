@@ -15,7 +15,7 @@ from octavo.ops.flash_attn.checks import (
 )
 from octavo.ops.flash_attn.dense_ops import flash_attn
 from octavo.ops.flash_attn.probabilities import dense_probabilities
-from octavo.ops.flash_attn.results import AttentionAndProbabilities, AttentionResult
+from octavo.ops.flash_attn.results import AttentionAndProbabilities, AttentionResult, lse_by_request
 from octavo.ops.flash_attn.settings import check_flags, draw_seed, resolve_settings
 
 _LAYOUT = ("batch", "seqlen", "heads", "head_dim")
@@ -67,8 +67,7 @@ def flash_attn_func(
         s_dmask = q.new_empty(0)
     else:
         s_dmask = dense_probabilities(q.detach(), k.detach(), lse_HT.detach(), alibi_slopes, seed, *settings)
-    lse = lse_HT.unflatten(1, q.shape[:2]).transpose(0, 1).contiguous()
-    return AttentionAndProbabilities(out, lse, s_dmask)
+    return AttentionAndProbabilities(out, lse_by_request(lse_HT, q.shape[:2]), s_dmask)
 
 
 def flash_attn_qkvpacked_func(

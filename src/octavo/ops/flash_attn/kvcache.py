@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from octavo.ops.checks import SCALED_CACHE_DTYPES
+from octavo.ops.checks import SCALED_CACHE_DTYPES, check_shape
 from octavo.ops.errors import OpArgumentError
 from octavo.ops.flash_attn.checks import (
     check_alibi_slopes,
@@ -21,7 +21,7 @@ from octavo.ops.flash_attn.checks import (
     refuse_gradient,
 )
 from octavo.ops.flash_attn.kvcache_ops import flash_attn_append_kvcache, flash_attn_kvcache
-from octavo.ops.flash_attn.results import AttentionAndLse
+from octavo.ops.flash_attn.results import AttentionAndLse, lse_by_request
 from octavo.ops.flash_attn.rotary import check_rotary_tables
 from octavo.ops.flash_attn.settings import check_flags, index, resolve_settings
 
@@ -87,57 +87,25 @@ def flash_attn_with_kvcache(
             param="num_splits",
         )
     check_flags(rotary_interleaved=rotary_interleaved, return_softmax_lse=return_softmax_lse)
-    scale, window_left, window_right, softcap, _ = resolve_settings(
+    settings = resolve_settings(
         q.shape[-1], softmax_scale=softmax_scale, causal=causal, window_size=window_size, softcap=softcap
     )
     tables = {"rotary_cos": rotary_cos, "rotary_sin": rotary_sin, "k_descale": k_descale, "v_descale": v_descale}
     refuse_gradient("attention over a KV cache", q=q, k_cache=k_cache, v_cache=v_cache, k=k, v=v, **tables)
     lengths = _lengths(q, k_cache, cache_seqlens, block_table, is_appending=k is not None)
+    which = cache_batch_idx, cache_leftpad, block_table
+    common = *lengths, *which, alibi_slopes, k_descale, v_descale, *settings[:4]
     if k is None or v is None:
         if k is not v or rotary_cos is not None or rotary_sin is not None:
             raise OpArgumentError("k and v: got one of them, or rotary_cos without them; allowed both", param="k")
-        out, lse_HT = flash_attn_kvcache(
-            q,
-            k_cache,
-            v_cache,
-            *lengths,
-            cache_batch_idx,
-            cache_leftpad,
-            block_table,
-            alibi_slopes,
-            k_descale,
-            v_descale,
-            scale,
-            window_left,
-            window_right,
-            softcap,
-        )
+        out, lse_HT = flash_attn_kvcache(q, k_cache, v_cache, *common)
     else:
         _check_new(q, k_cache, v_cache, k, v, rotary_cos, rotary_sin)
-        out, lse_HT = flash_attn_append_kvcache(
-            q,
-            k_cache,
-            v_cache,
-            k,
-            v,
-            rotary_cos,
-            rotary_sin,
-            *lengths,
-            cache_batch_idx,
-            cache_leftpad,
-            block_table,
-            alibi_slopes,
-            k_descale,
-            v_descale,
-            scale,
-            window_left,
-            window_right,
-            softcap,
-            rotary_interleaved,
-        )
+        new = k, v, rotary_cos, rotary_sin
+        out, lse_HT = flash_attn_append_kvcache(q, k_cache, v_cache, *new, *common, rotary_interleaved)
     if not return_softmax_lse:
         return out
-    return AttentionAndLse(out, lse_HT.unflatten(1, q.shape[:2]).transpose(0, 1).contiguous())
+    return AttentionAndLse(out, lse_by_request(lse_HT, q.shape[:2]))
 
 
 class _Lengths(NamedTuple):
@@ -199,15 +167,11 @@ def _check_new(
     rotary_sin: Tensor | None,
 ) -> None:
     check_keys_and_values(q, k, v, _NEW_LAYOUT, num_requests=q.shape[0])
-    check_traceable_tensor("k", k, (None, None, k_cache.shape[-2], None), (q.dtype,), q.device)
-    check_traceable_tensor("v", v, (None, None, None, v_cache.shape[-1]), (q.dtype,), q.device)
-    if rotary_cos is None and rotary_sin is None:
-        return
-    check_is_tensor("rotary_cos", rotary_cos)
-    check_is_tensor("rotary_sin", rotary_sin)
-    assert rotary_cos is not None
-    assert rotary_sin is not None
-    check_rotary_tables(q, rotary_cos, rotary_sin, ("rotary_cos", "rotary_sin"))
+    check_shape("k", k, (None, None, k_cache.shape[-2], None))
+    check_shape("v", v, (None, None, None, v_cache.shape[-1]))
+    if rotary_cos is not None or rotary_sin is not None:
+        tables = check_is_tensor("rotary_cos", rotary_cos), check_is_tensor("rotary_sin", rotary_sin)
+        check_rotary_tables(q, *tables, ("rotary_cos", "rotary_sin"))
 
 
 def _check_scales(q: Tensor, k_cache: Tensor, k_descale: Tensor | None, v_descale: Tensor | None) -> None:

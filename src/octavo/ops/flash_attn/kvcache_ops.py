@@ -39,17 +39,8 @@ def flash_attn_kvcache(
 ) -> tuple[Tensor, Tensor]:
     """(B, S, H, E) of q's dtype, and the log-sum-exp, fp32 (H, B·S), over the first cache_seqlens keys of each request, which
     are `longest` at most."""
-    cache = _Cache(
-        k=k_cache,
-        v=v_cache,
-        seqlens=cache_seqlens,
-        longest=longest,
-        batch_idx=cache_batch_idx,
-        leftpad=cache_leftpad,
-        block_table=block_table,
-        k_descale=k_descale,
-        v_descale=v_descale,
-    )
+    which = cache_batch_idx, cache_leftpad, block_table
+    cache = _Cache(k_cache, v_cache, cache_seqlens, longest, *which, k_descale, v_descale)
     settings = Settings(scale, window_left, window_right, softcap)
     return _attend(q, cache.problem(q, 0, settings, alibi_slopes))
 
@@ -86,17 +77,8 @@ def flash_attn_append_kvcache(
 
     Nothing is written where an argument is wrong.
     """
-    cache = _Cache(
-        k=k_cache,
-        v=v_cache,
-        seqlens=cache_seqlens,
-        longest=longest,
-        batch_idx=cache_batch_idx,
-        leftpad=cache_leftpad,
-        block_table=block_table,
-        k_descale=k_descale,
-        v_descale=v_descale,
-    )
+    which = cache_batch_idx, cache_leftpad, block_table
+    cache = _Cache(k_cache, v_cache, cache_seqlens, longest, *which, k_descale, v_descale)
     cache.check_is_writable()
     check_apart("k_cache", k_cache, q=q, k=k, v=v)
     check_apart("v_cache", v_cache, q=q, k=k, v=v)
@@ -122,9 +104,9 @@ def _(q: Tensor, k_cache: Tensor, v_cache: Tensor, *others: Any) -> tuple[Tensor
     return _fake(q, v_cache)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Cache:
-    """The cache's arguments: whose tokens lie where."""
+    """The cache's arguments, in the operators' order: whose tokens lie where."""
 
     k: Tensor
     v: Tensor

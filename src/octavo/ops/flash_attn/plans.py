@@ -11,17 +11,15 @@ import torch
 from torch import Tensor
 
 from octavo.ops.attention_plan import AttentionPlan
-from octavo.ops.checks import shown
+from octavo.ops.checks import MAX_INT32, shown
 from octavo.ops.errors import OpArgumentError
-
-MAX_INT32 = (1 << 31) - 1
 
 
 def dense_plan(num_requests: int, num_rows: int, num_keys: int, device: torch.device) -> AttentionPlan:
     """Every request has as many rows and keys; its keys are the block of its number."""
-    for name, size in (("q's rows", num_requests * num_rows), ("k's keys", num_keys)):
+    for name, what, size in (("q", "rows", num_requests * num_rows), ("k", "keys", num_keys)):
         if size > MAX_INT32:
-            raise OpArgumentError(f"{name}: got {size}; allowed up to {MAX_INT32}; cut the batch", param=name[0])
+            raise OpArgumentError(f"{name}'s {what}: got {size}; allowed up to {MAX_INT32}; cut the batch", param=name)
     requests = torch.arange(num_requests + 1, dtype=torch.int32, device=device)
     return AttentionPlan(
         query_starts=requests * num_rows,
@@ -53,13 +51,13 @@ class Ragged:
         check_longest("max_seqlen_k", seq_lens, self.max_seqlen_k)
         if self.block_table is not None:
             cache = CacheIndex(tables=self.block_table, num_blocks=k.shape[0], block_size=k.shape[1])
+            cache.check_capacity("seqused_k or cu_seqlens_k", seq_lens)
             return cache.plan(
                 self.cu_seqlens_q,
                 seq_lens,
                 None,
                 max_query_rows=self.max_seqlen_q,
                 max_keys=self.max_seqlen_k,
-                length_name="seqused_k or cu_seqlens_k",
             )
         assert self.cu_seqlens_k is not None
         if len(seq_lens) == 0 or k.shape[0] == 0:
@@ -108,6 +106,14 @@ class CacheIndex:
         """Tokens that a table has blocks for."""
         return self.tables.shape[1] * self.block_size if self.num_blocks else 0
 
+    def check_capacity(self, name: str, ends: Tensor) -> None:
+        if _has_values(ends) and int(ends.max()) > self.capacity:
+            raise OpArgumentError(
+                f"{name}: got {int(ends.max())} keys; allowed up to {self.capacity}, which a request's blocks of "
+                f"{self.block_size} hold; give more blocks to the request",
+                param=name,
+            )
+
     def plan(
         self,
         query_starts: Tensor,
@@ -116,24 +122,17 @@ class CacheIndex:
         *,
         max_query_rows: int,
         max_keys: int,
-        length_name: str = "cache_seqlens",
     ) -> AttentionPlan | None:
         """Request r's keys are the tokens key_starts[r] … ends[r] − 1 of its table; entries of other blocks may be anything.
 
-        No request has more rows or keys than the two maxima. None: there is nothing to attend to.
+        The tables have blocks for them, and no request has more rows or keys than the two maxima. None: there is nothing to attend to.
         """
         first = torch.zeros_like(ends) if key_starts is None else key_starts
-        if _has_values(ends) and int(ends.max()) > self.capacity:
-            raise OpArgumentError(
-                f"{length_name}: got {int(ends.max())} keys; allowed up to {self.capacity}, which a request's blocks of "
-                f"{self.block_size} hold; give more blocks to the request",
-                param=length_name,
-            )
         if len(ends) == 0 or self.capacity == 0:
             return None
         return AttentionPlan(
             query_starts=int32("cu_seqlens_q", query_starts),
-            seq_lens=(int32(length_name, ends) - first).int(),
+            seq_lens=(int32("cache_seqlens", ends) - first).int(),
             block_tables=self._used(first, ends),
             block_size=self.block_size,
             key_starts=None if key_starts is None else int32("cache_leftpad", key_starts),

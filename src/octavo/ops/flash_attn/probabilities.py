@@ -17,14 +17,12 @@ from octavo.ops.flash_attn.varlen_ops import varlen_problem
 from octavo.ops.reference.attention import requests_of
 
 
-def signed_probabilities(problem: Problem, q_THD: Tensor, lse_HT: Tensor, num_rows: int, num_keys: int) -> Tensor:
-    """softmax(S), negative where it was dropped, not divided by 1 − p; (B, H, S, M) of q's dtype, 0 outside of requests.
+def signed_probabilities(problem: Problem, q_THD: Tensor, lse_HT: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    """softmax(S), negative where it was dropped, not divided by 1 − p; `shape` (B, H, S, M), of q's dtype, 0 outside of requests.
 
     O(B·S·M·H·D) operations, O(B·S·M·H) memory.
     """
-    plan = problem.plan
-    num_requests = 0 if plan is None else plan.num_requests
-    result = q_THD.new_zeros(num_requests, q_THD.shape[1], num_rows, num_keys)
+    plan, result = problem.plan, q_THD.new_zeros(shape)
     if plan is None:
         return result
     for request in requests_of(plan, problem.options, q_THD.shape[1], problem.k_cache.shape[2]):
@@ -52,8 +50,8 @@ def dense_probabilities(
 ) -> Tensor:
     """`signed_probabilities` of `torch.ops.octavo.flash_attn`."""
     problem = dense_problem(q, k, k, alibi_slopes, seed, Settings(scale, window_left, window_right, softcap, dropout_p))
-    p = signed_probabilities(problem, q.flatten(0, 1), lse, q.shape[1], k.shape[1])
-    return p if len(p) else p.new_zeros(q.shape[0], *p.shape[1:])
+    shape = q.shape[0], q.shape[2], q.shape[1], k.shape[1]
+    return signed_probabilities(problem, q.flatten(0, 1), lse, shape)
 
 
 @dense_probabilities.register_fake
@@ -84,7 +82,8 @@ def varlen_probabilities(
     requests = Ragged(cu_seqlens_q, cu_seqlens_k, seqused_k, block_table, max_seqlen_q, max_seqlen_k)
     settings = Settings(scale, window_left, window_right, softcap, dropout_p)
     problem = varlen_problem(q, k, k, requests, alibi_slopes, seed, settings)
-    return signed_probabilities(problem, q, lse, max_seqlen_q, max_seqlen_k)
+    shape = cu_seqlens_q.shape[0] - 1, q.shape[1], max_seqlen_q, max_seqlen_k
+    return signed_probabilities(problem, q, lse, shape)
 
 
 @varlen_probabilities.register_fake

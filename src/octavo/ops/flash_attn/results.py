@@ -1,5 +1,6 @@
 """What a call of attention gives back."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -21,3 +22,8 @@ class AttentionAndProbabilities(NamedTuple):
 
 
 AttentionResult: TypeAlias = Tensor | AttentionAndLse | AttentionAndProbabilities
+
+
+def lse_by_request(lse_HT: Tensor, batch_and_rows: Sequence[int]) -> Tensor:
+    """(B, H, S), contiguous, of requests whose rows lie end to end."""
+    return lse_HT.unflatten(1, batch_and_rows).transpose(0, 1).contiguous()

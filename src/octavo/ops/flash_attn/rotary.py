@@ -77,7 +77,7 @@ def _positions(x: Tensor, offsets: int | Tensor, cu_seqlens: Tensor | None, max_
     if cu_seqlens is not None:
         check_integers("cu_seqlens", cu_seqlens, (None,), x.device)
         num_requests = cu_seqlens.shape[0] - 1
-        if num_requests < min(1, x.shape[0]):
+        if num_requests < 0 or (num_requests == 0 and x.shape[0]):
             raise OpArgumentError(
                 f"cu_seqlens: got {cu_seqlens.shape[0]} numbers for {x.shape[0]} rows; allowed one more than requests, to "
                 "which the rows belong",
@@ -88,6 +88,8 @@ def _positions(x: Tensor, offsets: int | Tensor, cu_seqlens: Tensor | None, max_
         offset = offsets.long()
     else:
         offset = torch.full((num_requests,), index("seqlen_offsets", offsets), device=x.device)
+    if max_seqlen is not None:
+        max_seqlen = index("max_seqlen", max_seqlen)
     if cu_seqlens is None:
         if max_seqlen is not None and max_seqlen < x.shape[1]:
             raise OpArgumentError(f"max_seqlen: got {max_seqlen}; allowed {x.shape[1]} or more", param="max_seqlen")

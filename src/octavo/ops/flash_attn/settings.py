@@ -1,17 +1,16 @@
 """What a call asks of attention, beside its tensors."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, SupportsIndex, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from octavo.ops.attention_options import AttentionOptions, Dropout
-from octavo.ops.checks import check_scale, check_softcap
+from octavo.ops.checks import MAX_INT32, check_dropout, check_scale, check_softcap
 from octavo.ops.errors import OpArgumentError
-
-_MAX_INT = 2**31 - 1
 
 
 class Settings(NamedTuple):
@@ -66,8 +65,7 @@ def resolve_settings(
     check_softcap(softcap)
     check_flags(causal=causal)
     dropout_p = _number("dropout_p", dropout_p)
-    if not 0.0 <= dropout_p < 1.0:
-        raise OpArgumentError(f"dropout_p: got {dropout_p}; allowed 0 up to but not 1", param="dropout_p")
+    check_dropout("dropout_p", dropout_p)
     if dropout_p > 0.0 and not torch.is_grad_enabled():
         raise OpArgumentError(
             f"dropout_p: got {dropout_p} without gradients; allowed 0; dropout is of training only, so pass 0 in evaluation",
@@ -87,7 +85,7 @@ def draw_seed(settings: Settings) -> Tensor | None:
     """The key of a call's dropout, from torch's generator of the CPU, so that `torch.manual_seed` repeats it."""
     if settings.dropout_p == 0.0:
         return None
-    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64)
+    return torch.randint(0, 2**63 - 1, (), dtype=torch.int64, device="cpu")
 
 
 def check_flags(**flags: object) -> None:
@@ -98,35 +96,40 @@ def check_flags(**flags: object) -> None:
 
 
 def index(name: str, value: SupportsIndex) -> int:
-    """A count, also of a tensor or array of one integer. A compiled call's, which may stand for any, is left as it is."""
-    if isinstance(value, (int, torch.SymInt)):
-        return cast("int", value)
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise OpArgumentError(f"{name}: got {value!r}; allowed an integer", param=name) from error
+    """A count of 64 bits, also of a tensor or array of one integer. A compiled call's, which may stand for any, is left as it is."""
+    if not isinstance(value, (int, torch.SymInt)):
+        try:
+            value = operator.index(value)
+        except TypeError as error:
+            raise OpArgumentError(f"{name}: got {value!r}; allowed an integer", param=name) from error
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise OpArgumentError(f"{name}: got {value}; allowed integers of 64 bits", param=name)
+    return cast("int", value)
 
 
-def _windows(window_size: Sequence[int] | Tensor | None) -> tuple[int | None, int | None]:
+def _windows(window_size: Iterable[SupportsIndex] | None) -> tuple[int | None, int | None]:
     """None is no bound on either side, as in vLLM."""
     if window_size is None:
         return None, None
-    is_sequence = isinstance(window_size, Sequence) or (isinstance(window_size, Tensor) and window_size.dim() == 1)
-    if not is_sequence or len(window_size) != 2:
-        raise OpArgumentError(f"window_size: got {window_size!r}; allowed (left, right), or None", param="window_size")
-    return _window(window_size[0]), _window(window_size[1])
+    try:
+        left, right = window_size
+    except (TypeError, ValueError) as error:
+        raise OpArgumentError(
+            f"window_size: got {window_size!r}; allowed (left, right), or None", param="window_size"
+        ) from error
+    return _window(left), _window(right)
 
 
 def _window(value: SupportsIndex) -> int | None:
     bound = index("window_size", value)
-    if not -1 <= bound <= _MAX_INT:
+    if not -1 <= bound <= MAX_INT32:
         raise OpArgumentError(
-            f"window_size: got {bound}; allowed 0 to {_MAX_INT:,}, or -1 for no bound", param="window_size"
+            f"window_size: got {bound}; allowed 0 to {MAX_INT32:,}, or -1 for no bound", param="window_size"
         )
     return None if bound == -1 else bound
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float, np.floating, np.integer)):
         return float(value)
     raise OpArgumentError(f"{name}: got {value!r}; allowed a number; call float() on it", param=name)

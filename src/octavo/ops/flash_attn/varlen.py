@@ -90,9 +90,8 @@ def flash_attn_varlen_func(
             raise OpArgumentError(
                 f"dropout_p: got {dropout_p} with out; allowed 0; training needs a result of its own", param="dropout_p"
             )
-        scale, window_left, window_right, softcap, _ = settings
         o_THE = out
-        lse_HT = flash_attn_varlen_out(out, q, k, v, *lengths, *maxima, scale, window_left, window_right, softcap)
+        lse_HT = flash_attn_varlen_out(out, q, k, v, *lengths, *maxima, *settings[:4])
     if return_attn_probs:
         if seed is None:
             return AttentionAndProbabilities(o_THE, lse_HT, q.new_empty(0))

@@ -94,7 +94,7 @@ def attention_backward(
 
     The formulas of Dao 2023, section 2.3.2, request by request, with the N × M matrix in memory:
 
-        P = e^(S − lse), Z the dropout mask / (1 − p), δ = rowsum(dO ∘ O) − dLSE
+        P = e^min(0, S − lse), Z the dropout mask / (1 − p), δ = rowsum(dO ∘ O) − dLSE
         dV = (P ∘ Z)ᵀ·dO,   dS = P ∘ (dO·Vᵀ ∘ Z − δ),   dQ = scale·dU·K,   dK = scale·dUᵀ·Q
 
     with dU = dS through the soft cap. O(T · keys · H · (D + E)), O(N·M·H) memory.
@@ -153,9 +153,12 @@ class Request:
         return cache[block, offset].float().transpose(0, 1).repeat_interleave(self.group, dim=0)
 
     def probabilities(self, u_HNM: Tensor, lse_HT: Tensor) -> Tensor:
-        """Of all rows and keys, from q·k and the log-sum-exps of all requests' rows; before dropout."""
+        """Of all rows and keys, from q·k and the log-sum-exps of all requests' rows; before dropout.
+
+        The bound is for huge scores, which are rounded by more than 1.
+        """
         s_HNM = self.scores(u_HNM, self.first_position, torch.arange(self.num_keys, device=u_HNM.device))
-        return torch.where(s_HNM == -torch.inf, 0.0, torch.exp(s_HNM - lse_HT[:, self.rows, None]))
+        return torch.where(s_HNM == -torch.inf, 0.0, torch.exp((s_HNM - lse_HT[:, self.rows, None]).clamp(max=0.0)))
 
     def key_range(self, first_position: int, last_position: int) -> range:
         """The keys that rows at those positions see, taken together."""

@@ -1,6 +1,6 @@
 """Attention's backward kernels: P is made again from the log-sum-exp, tile by tile (Dao 2023, arXiv 2307.08691, algorithm 2).
 
-    P = e^(S − lse), Z the dropout mask / (1 − p), δ = rowsum(dO ∘ O) − dLSE
+    P = e^min(0, S − lse), Z the dropout mask / (1 − p), δ = rowsum(dO ∘ O) − dLSE
     dV = (P ∘ Z)ᵀ·dO,   dS = P ∘ (dO·Vᵀ ∘ Z − δ),   dQ = scale·dU·K,   dK = scale·dUᵀ·Q
 
 with dU = dS through the soft cap. Deviation: dQ has a kernel of its own instead of atomic sums, so that every sum has one order.
@@ -120,7 +120,7 @@ def _meet_keys(
     s_MN, t_MN = scores(u_MN, scale, slopes, column, keys, request, scoring, IS_PLAIN)
     if IS_MASKED:
         s_MN = tl.where(is_visible(column, keys, request, window), s_MN, MINUS_INFINITY)
-    p_MN = tl.exp2(s_MN - lse_M[:, None])
+    p_MN = _probabilities(s_MN, lse_M[:, None])
     dp_MN = tl.dot(do_ME, tl.trans(v_NE), input_precision="ieee")
     if dropping is not None:
         dp_MN = tl.where(is_kept(dropping, rows, start, request, BLOCK_N), dp_MN * factor, 0.0)
@@ -221,7 +221,7 @@ def _meet_rows(
     s_NM, t_NM = scores(u_NM, scale, slopes, across, keys, request, scoring, IS_PLAIN)
     if IS_MASKED:
         s_NM = tl.where(is_visible(across, keys, request, window), s_NM, MINUS_INFINITY)
-    p_NM = tl.exp2(s_NM - _log_sum(lse, rows, request)[None, :])
+    p_NM = _probabilities(s_NM, _log_sum(lse, rows, request)[None, :])
     do_ME = load_rows(do, at, request, E, BLOCK_E)
     dp_NM = tl.dot(v_NE, tl.trans(do_ME), input_precision="ieee")
     z_NM = p_NM
@@ -242,3 +242,9 @@ def _log_sum(lse, rows, request):
     """In units of log 2; +∞, which makes P 0, of rows that saw no key or are none."""
     lse_M = load_statistic(lse, rows, request, INFINITY)
     return tl.where(lse_M == MINUS_INFINITY, INFINITY, lse_M * LOG2_E)
+
+
+@triton.jit
+def _probabilities(s, lse):
+    """1 at most, however much huge scores and their log-sum-exp are rounded by; a NaN stays one."""
+    return tl.exp2(tl.minimum(s - lse, 0.0, propagate_nan=tl.PropagateNan.ALL))

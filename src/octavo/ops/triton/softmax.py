@@ -80,14 +80,16 @@ def _meet(
             u_MN = tl.where(is_visible(column, keys, request, window), u_MN, MINUS_INFINITY)
         merged = tl.maximum(largest, tl.max(u_MN, 1) * scale)
         shift = tl.where(merged == MINUS_INFINITY, 0.0, merged)
-        p_MN = tl.exp2(u_MN * scale - shift[:, None])
+        x_MN = u_MN * scale - shift[:, None]
     else:
         s_MN, _ = scores(u_MN, scale, slopes, column, keys, request, scoring, IS_PLAIN)
         if IS_MASKED:
             s_MN = tl.where(is_visible(column, keys, request, window), s_MN, MINUS_INFINITY)
         merged = tl.maximum(largest, tl.max(s_MN, 1))
         shift = tl.where(merged == MINUS_INFINITY, 0.0, merged)
-        p_MN = tl.exp2(s_MN - shift[:, None])
+        x_MN = s_MN - shift[:, None]
+    # A fused product is not rounded as the shift is: above 0 by any number, where scores are huge. From 1 on none is right.
+    p_MN = tl.exp2(tl.minimum(x_MN, 1.0, propagate_nan=tl.PropagateNan.ALL))
     rescale = tl.exp2(largest - shift)
     denominator = denominator * rescale + tl.sum(p_MN, 1)
     if dropping is not None:

@@ -202,7 +202,7 @@ def test_chunks_give_the_same_bits(rows):
     check_chunks(whole.build(), rows, attend)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15)
 @given(
     problem=problems(50),
     dtype=st.sampled_from([torch.float32, torch.float16]),
