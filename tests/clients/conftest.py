@@ -1,16 +1,16 @@
 """Servers for clients that are not ours: one whose answers are scripted, and one with a small model."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from server import tool_templates
 from server.conftest import SocketServer
 from server.fake_engine import REPLY
+from server.served import MODEL, Served
 from server.test_chat_tools import make_engine
-from server.test_end_to_end import MODEL, Served
 
-from octavo.config.env import cache_directory
 from octavo.core.sampling_params import SamplingParams
 
 os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", DO_NOT_TRACK="1")
@@ -54,10 +54,9 @@ def script(scripted_server: SocketServer) -> Iterator[Script]:
 
 
 @pytest.fixture(scope="session")
-def smollm2() -> Iterator[str]:
-    """The base URL of a server with the model; skips where the model is not on the machine."""
-    if not (cache_directory() / "models" / MODEL).is_dir():
-        pytest.skip(f"the model {MODEL} is not in the cache")
+def smollm2(real_model: Callable[[str], Path]) -> Iterator[str]:
+    """The base URL of a server with the model."""
+    real_model(MODEL)
     running = Served()
     yield f"{running.url}/v1"
     assert running.end() == 0, "".join(running.lines)

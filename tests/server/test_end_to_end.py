@@ -1,11 +1,12 @@
-"""`octavo serve` as users start it, with a small model; skipped where the model is not on the machine."""
+"""`octavo serve` as users start it, with a small model."""
 
 import asyncio
 import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,18 +15,18 @@ import pytest
 from server.conftest import sse_events
 from server.served import MODEL, Served, is_running
 
-from octavo.config.env import cache_directory
-
 MESSAGES = [{"role": "user", "content": "Write a haiku about the sea, with an emoji."}]
 LONG = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 900, "ignore_eos": True}
 
-pytestmark = pytest.mark.skipif(
-    not (cache_directory() / "models" / MODEL).is_dir(), reason=f"the model {MODEL} is not in the cache"
-)
+
+@pytest.fixture(scope="module", autouse=True)
+def model(real_model: Callable[[str], Path]) -> Path:
+    """Fetched before the first server that is to serve it."""
+    return real_model(MODEL)
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
+def served(model: Path) -> Iterator[Served]:
     running = Served()
     yield running
     assert running.end() == 0, "".join(running.lines)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from server.test_end_to_end import MODEL, Served
+from server.served import MODEL, Served
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[2] / "build" / "clients"
