@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-INTERVAL_S = 0.02
-"""A block of d seconds is seen as d - 0.02 … d."""
+INTERVAL_S = 0.01
+"""A block of d seconds is seen as d - 0.01 … d."""
 
 
 class EventLoopProbe:
