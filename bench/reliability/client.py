@@ -2,23 +2,25 @@
 
 import asyncio
 import json
-import re
+import operator
+import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+from server.scrape import Scrape
 from server.served import MODEL, Served
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 _LAST_EVENTS = {"response.completed", "response.incomplete", "message_stop"}
 """Of streams whose chunks are events; the others end with [DONE]."""
+Compare = Callable[[float, float], bool]
 TIMEOUT_S = 600.0
 """What takes longer hangs."""
-_SERIES = re.compile(r"^(?P<name>[a-z_:]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)
 
 
 class Client:
@@ -56,47 +58,59 @@ class Client:
         if not is_done:
             raise RuntimeError("a stream ended before its end")
 
-    async def metric(self, name: str, label: str = "") -> float:
-        """A series' value, that with `label` among its labels where it has several."""
-        text = (await self.http.get("/metrics")).text
-        [value] = [
-            float(found["value"])
-            for found in _SERIES.finditer(text)
-            if found["name"] == name and label in (found["labels"] or "")
-        ]
-        return value
+    async def scrape(self) -> Scrape:
+        return Scrape((await self.http.get("/metrics")).raise_for_status().text)
 
-    async def blocks(self) -> dict[str, int]:
-        """KV blocks by state."""
-        return {state: int(await self.metric("octavo:kv_blocks", f'"{state}"')) for state in ("free", "cached", "held")}
+    async def metric(self, name: str) -> float:
+        """The value of a series that is the only one of its name."""
+        return (await self.scrape()).value(name)
 
     async def num_blocks(self) -> int:
         """All of them. Takes a step: the first one tells."""
         await self.choices({"prompt": "Hi", "max_tokens": 1})
-        return sum((await self.blocks()).values())
+        return sum((await self.scrape()).blocks().values())
 
-    async def until(self, name: str, value: float, limit_s: float, label: str = "") -> float:
-        """Seconds until a series has the value. Raises `TimeoutError`."""
-        start_s = time.monotonic()
-        while await self.metric(name, label) != value:
-            if time.monotonic() - start_s > limit_s:
-                raise TimeoutError(f"{name} is not {value} after {limit_s} s")
+    async def until(self, name: str, value: float, limit_s: float, compare: Compare = operator.eq) -> Scrape:
+        """The first scrape in which a series compares so with the value. Raises `TimeoutError`."""
+        end_s = time.monotonic() + limit_s
+        while not compare((seen := await self.scrape()).value(name), value):
+            if time.monotonic() > end_s:
+                raise TimeoutError(f"{name} is not {compare.__name__} {value} after {limit_s} s")
             await asyncio.sleep(0.002)
-        return time.monotonic() - start_s
+        return seen
 
 
-async def lean_post(url: str, path: str, body: dict[str, Any]) -> int:
-    """The status of a request on a connection of its own, by a client that takes next to none of the machine."""
-    content = json.dumps({"model": MODEL, **body}).encode()
-    address = url.removeprefix("http://")
-    host, _, port = address.partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
+class LeanRequest:
+    """A request that takes next to none of the machine to send."""
+
+    def __init__(self, url: str, path: str, body: dict[str, Any]) -> None:
+        address = url.removeprefix("http://")
+        host, _, port = address.partition(":")
+        self._address = host, int(port)
+        content = json.dumps({"model": MODEL, **body}).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
-        return int((await reader.read()).split(b" ", 2)[1])
-    finally:
-        writer.close()
+        self._data = f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+    async def send(self) -> str:
+        """The status of its whole answer, on a connection of its own; what went wrong where there is none."""
+        try:
+            reply = await asyncio.wait_for(self._exchange(), TIMEOUT_S)
+        except (asyncio.TimeoutError, OSError) as error:
+            return type(error).__name__
+        head, _, content = reply.partition(b"\r\n\r\n")
+        if b"\r\ncontent-length: %d\r\n" % len(content) not in head.lower() + b"\r\n":
+            return "cut off"
+        return head.split(b" ", 2)[1].decode()
+
+    async def _exchange(self) -> bytes:
+        loop, reply = asyncio.get_running_loop(), b""
+        with socket.socket() as connection:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, self._address)
+            await loop.sock_sendall(connection, self._data)
+            while data := await loop.sock_recv(connection, 1 << 16):
+                reply += data
+        return reply
 
 
 @asynccontextmanager

@@ -7,13 +7,19 @@ import time
 from typing import Any
 
 import httpx
-from client import COMPLETIONS, MODEL, Client
+from client import COMPLETIONS, Client
 from finding import Effort, Finding
 from server.served import Served, is_running
 
 MAX_UNHEALTHY_S, MAX_ERROR_S = 2.0, 5.0
 _NUM_OPEN = 8
+_STARTED = ["grammar_check", "process"]
 _BODY = {"prompt": "Once upon a time", "ignore_eos": True}
+
+
+def _is_whole(last: dict[str, Any]) -> bool:
+    """Whether a stream's last chunk is that of an answer."""
+    return "choices" in last and bool(last["choices"][0]["finish_reason"])
 
 
 async def _open(client: Client, max_tokens: int) -> list["asyncio.Task[dict[str, Any]]"]:
@@ -36,10 +42,11 @@ async def _open(client: Client, max_tokens: int) -> list["asyncio.Task[dict[str,
 def terminated(effort: Effort) -> Finding:
     async def main() -> Finding:
         served = await asyncio.to_thread(Served)
-        engine = served.engine_pid()
         try:
             async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
                 client = Client(served, http)
+                await client.choices({"prompt": "Hi", "structured_outputs": {"choice": ["a"]}})
+                children = served.children()
                 streams = await _open(client, effort.of(200, 40))
                 whole = asyncio.create_task(client.post(COMPLETIONS, {**_BODY, "max_tokens": 40}))
                 await client.until("vllm:num_requests_running", _NUM_OPEN + 1, 10)
@@ -48,8 +55,7 @@ def terminated(effort: Effort) -> Finding:
                     await asyncio.sleep(0.005)
                 refused = await client.post(COMPLETIONS, {**_BODY, "max_tokens": 1})
                 lasts = await asyncio.gather(*streams)
-                num_finished = sum("choices" in last and bool(last["choices"][0]["finish_reason"]) for last in lasts)
-                num_finished += (await whole).status_code == 200
+                num_finished = sum(map(_is_whole, lasts)) + ((await whole).status_code == 200)
             code = await asyncio.to_thread(served.process.wait, 30)
         finally:
             served.process.kill()
@@ -58,12 +64,13 @@ def terminated(effort: Effort) -> Finding:
             "finished": num_finished,
             "refused_with": refused.status_code,
             "exit_code": code,
-            "engine_process_left": is_running(engine),
+            "processes_started": sorted(children),
+            "processes_left": [name for name, pid in children.items() if is_running(pid)],
         }
         return Finding(
             asked="SIGTERM: accepted requests finish, new ones refused, no orphan process",
             measured=measured,
-            is_met=list(measured.values()) == [_NUM_OPEN + 1, _NUM_OPEN + 1, 503, 0, False],
+            is_met=list(measured.values()) == [_NUM_OPEN + 1, _NUM_OPEN + 1, 503, 0, _STARTED, []],
         )
 
     return asyncio.run(main())
@@ -81,14 +88,16 @@ async def _stalled_s(stall_timeout_s: float) -> float:
     engine = served.engine_pid()
     try:
         async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
-            [stream, *_] = streams = await _open(Client(served, http), 100)
+            streams = await _open(Client(served, http), 100)
             stopped_s = time.monotonic()
             os.kill(engine, signal.SIGSTOP)
             unhealthy_s = await _until_unhealthy(http, stopped_s) - stall_timeout_s
             os.kill(engine, signal.SIGCONT)
-            await asyncio.gather(stream, *streams)
-            if (await http.get("/health")).status_code != 200:
-                raise RuntimeError("the engine went on and is not healthy")
+            lasts = await asyncio.gather(*streams)
+            if (await http.get("/health")).status_code != 200 or not all(map(_is_whole, lasts)):
+                raise RuntimeError(
+                    "the engine went on, but the server is not healthy or has left streams without their end"
+                )
             return unhealthy_s
     finally:
         served.process.kill()
@@ -118,7 +127,6 @@ def killed(effort: Effort) -> Finding:
             asked="kill −9 of the engine: /health 503 in ≤ 2 s, open requests error in ≤ 5 s; a stalled step is "
             "unhealthy too",
             measured={
-                "model": MODEL,
                 "unhealthy_after_s": round(unhealthy_s, 3),
                 "open_requests": _NUM_OPEN + 1,
                 "told_of_it": num_told,

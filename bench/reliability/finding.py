@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from octavo.bench.statistics import summarise
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -26,6 +28,10 @@ class Effort:
 Measure = Callable[[Effort], Finding]
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    """How many samples there are, and how they spread; their number alone where there are none."""
+    if not seconds:
+        return {"samples": 0}
+    of = summarise([each * 1e3 for each in seconds])
+    spread = {"median": of.median, "p95": of.p95, "p99": of.p99, "max": of.max}
+    return {"samples": len(seconds), **{name: round(value, 1) for name, value in spread.items()}}

@@ -1,4 +1,8 @@
-"""Figures 1–3: an answer is bitwise the same in company, with the prefix cache, and after preemptions."""
+"""Figures 1–3: an answer is bitwise the same in company, with the prefix cache, and after preemptions.
+
+The API tells a token's text, not its id: those that hold a part of a character all read U+FFFD, and are told apart by
+their log-probabilities alone.
+"""
 
 import asyncio
 import random
@@ -52,7 +56,7 @@ def company(effort: Effort) -> Finding:
             mixed = await _in_batches(client, bodies, 2)
         different = _num_different(alone, mixed)
         return Finding(
-            asked="alone vs in mixed batches of 1–16: tokens and log-probabilities bitwise equal",
+            asked="alone vs in mixed batches of 1–16: tokens' texts and log-probabilities bitwise equal",
             measured={"prompts": len(bodies), "different": different},
             is_met=different == 0,
         )
@@ -71,7 +75,7 @@ def prefix_cache(effort: Effort) -> Finding:
             num_hits = await client.metric("vllm:prefix_cache_hits_total")
         different = _num_different(without, first) + _num_different(without, again)
         return Finding(
-            asked="prefix cache on vs off: tokens and log-probabilities bitwise equal",
+            asked="prefix cache on vs off: tokens' texts and log-probabilities bitwise equal",
             measured={"prompts": len(bodies), "prompt_tokens_from_the_cache": num_hits, "different": different},
             is_met=different == 0 and num_hits > 0,
         )
@@ -94,18 +98,20 @@ def preemption(effort: Effort) -> Finding:
         context = ("--max-model-len", "512", "--no-enable-prefix-caching")
         async with serving("--kv-cache-memory", "1G", *context) as client:
             replies = await asyncio.gather(*(client.post("/v1/completions", body) for body in bodies))
-            block_bytes = (1 << 30) // sum((await client.blocks()).values())
-            assert await client.metric("vllm:num_preemptions_total") == 0
+            unpressed = await client.scrape()
+            block_bytes = (1 << 30) // sum(unpressed.blocks().values())
+            assert unpressed.value("vllm:num_preemptions_total") == 0
         answers = [reply.raise_for_status().json() for reply in replies]
         demand = sum(-(-answer["usage"]["total_tokens"] // _BLOCK) for answer in answers)
         memory = max(demand // 4, 512 // _BLOCK + 2) * block_bytes
         async with serving("--kv-cache-memory", str(memory), *context) as client:
             pressed = await asyncio.gather(*(client.choices(body) for body in bodies))
-            num_preemptions = await client.metric("vllm:num_preemptions_total")
-            blocks = await client.blocks()
+            last = await client.scrape()
+        num_preemptions, blocks = last.value("vllm:num_preemptions_total"), last.blocks()
         different = _num_different([answer["choices"] for answer in answers], pressed)
         return Finding(
-            asked="pool at a quarter of demand, 64 requests: all finish, > 50 preemptions, equal to an unpressed run",
+            asked="pool at a quarter of demand, 64 requests: all finish, > 50 preemptions, texts and log-probabilities "
+            "equal to an unpressed run",
             measured={
                 "requests": num_requests,
                 "blocks_demanded": demand,

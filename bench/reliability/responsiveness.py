@@ -10,13 +10,17 @@ import time
 from collections.abc import Awaitable
 from pathlib import Path
 
+import httpx
 from bodies import words
 from client import COMPLETIONS, Client, serving
-from finding import Effort, Finding, percentile
+from finding import Effort, Finding, milliseconds
 
+from octavo.bench.statistics import summarise
 from octavo.bench.workload import random_requests
+from octavo.server.event_loop_probe import INTERVAL_S
 
 MAX_HEALTH_S, MAX_LAG_S, MIN_THROUGHPUT = 0.1, 0.05, 0.9
+MIN_SAMPLES = 1000
 NUM_CLIENTS, INPUT_LEN = 32, 128
 _LARGE_BYTES = 5_000_000
 _RULE_CHARS = 20_000
@@ -25,8 +29,8 @@ _ENGINE = ("--kv-cache-memory", "512M", "--max-model-len", "1024", "--threads", 
 
 
 async def _lag_s(client: Client) -> float:
-    """The longest since it was last asked for."""
-    return await client.metric("octavo:event_loop_lag_max_seconds")
+    """The longest that it may have been since it was last asked for: a block that begins with the probe's sleep is seen less."""
+    return await client.metric("octavo:event_loop_lag_max_seconds") + INTERVAL_S
 
 
 async def _stream_all(client: Client, output_len: int) -> float:
@@ -65,6 +69,12 @@ async def _large(client: Client) -> None:
         raise RuntimeError("the prompt was not tokenised whole")
 
 
+async def _answered(request: Awaitable[httpx.Response], status: int = 200) -> None:
+    reply = await request
+    if reply.status_code != status:
+        raise RuntimeError(f"status {reply.status_code}, not {status}: {reply.text[:200]}")
+
+
 async def _worst(client: Client, rounds: int) -> None:
     """Large bodies, long prompts, bodies of many values, many streams, refused grammars: all at once."""
     bomb = {"allOf": [{"type": "string", "pattern": f"(a|b)*a(a|b){{{count}}}"} for count in range(1, 40)]}
@@ -73,9 +83,9 @@ async def _worst(client: Client, rounds: int) -> None:
         rng = random.Random(number)
         await asyncio.gather(
             _large(client),
-            client.http.post("/detokenize", json={"tokens": many}),
-            client.post(COMPLETIONS, {"prompt": "x", "structured_outputs": {"json": bomb}}),
-            *(client.post(COMPLETIONS, {"prompt": words(rng, 500), "max_tokens": 4}) for _ in range(16)),
+            _answered(client.http.post("/detokenize", json={"tokens": many})),
+            _answered(client.post(COMPLETIONS, {"prompt": "x", "structured_outputs": {"json": bomb}}), 400),
+            *(_answered(client.post(COMPLETIONS, {"prompt": words(rng, 500), "max_tokens": 4})) for _ in range(16)),
             _stream_all(client, 16),
         )
 
@@ -90,39 +100,47 @@ def _engine_alone(output_len: int) -> float:
         return float(json.loads(path.read_text())["output_tokens_per_s"])
 
 
-def measure(effort: Effort) -> Finding:
-    output_len = effort.of(128, 16)
+async def _in_turn(client: Client, output_len: int, rounds: int) -> tuple[list[float], list[float], float]:
+    """Tokens a second over HTTP and by the engine alone, in turn, so that a change of the machine's speed meets both."""
+    rates, alone, lag_s = [], [], 0.0
+    for _ in range(rounds):
+        await _lag_s(client)
+        rates.append(await _stream_all(client, output_len))
+        lag_s = max(lag_s, await _lag_s(client))
+        alone.append(await asyncio.to_thread(_engine_alone, output_len))
+    return rates, alone, lag_s
 
+
+def measure(effort: Effort) -> Finding:
     async def main() -> Finding:
         async with serving(*_ENGINE) as client:
             await _stream_all(client, 8)
-            await _large(client)
-            await _lag_s(client)
-            await _large(client)
-            lag_tokenise_s = await _lag_s(client)
-            rates, alone, lag_stream_s = [], [], 0.0
-            for _ in range(effort.of(5)):  # in turn, so that a change of the machine's speed meets both
+            lags_s = []
+            for _ in range(3):
                 await _lag_s(client)
-                rates.append(await _stream_all(client, output_len))
-                lag_stream_s = max(lag_stream_s, await _lag_s(client))
-                alone.append(await asyncio.to_thread(_engine_alone, output_len))
+                await _large(client)
+                lags_s.append(await _lag_s(client))
+            rates, alone, lag_stream_s = await _in_turn(client, effort.of(128, 16), effort.of(5))
+            await _lag_s(client)
             health_s = await _health_s(client, _worst(client, effort.of(20)))
-        throughput = percentile(rates, 50) / percentile(alone, 50)
+            lag_worst_s = await _lag_s(client)
+        throughput = summarise(rates).median / summarise(alone).median
         return Finding(
             asked="/health P99 ≤ 100 ms under the worst legal load; event loop lag ≤ 50 ms while 5 MB are tokenised and "
             "while 32 clients stream; their throughput ≥ 90% of the engine's alone",
             measured={
-                "health_p50_ms": round(percentile(health_s, 50) * 1e3, 1),
-                "health_p99_ms": round(percentile(health_s, 99) * 1e3, 1),
-                "health_samples": len(health_s),
-                "lag_while_tokenising_ms": round(lag_tokenise_s * 1e3, 1),
+                "health_ms": milliseconds(health_s),
+                "probe_interval_ms": INTERVAL_S * 1e3,  # in each lag, which is thus the most that it may have been
+                "lag_while_tokenising_ms": [round(lag_s * 1e3, 1) for lag_s in lags_s],
                 "lag_while_streaming_ms": round(lag_stream_s * 1e3, 1),
+                "lag_under_the_worst_load_ms": round(lag_worst_s * 1e3, 1),
                 "http_tokens_per_s": [round(rate, 1) for rate in rates],
                 "engine_tokens_per_s": [round(rate, 1) for rate in alone],
                 "http_of_engine": round(throughput, 3),
             },
-            is_met=percentile(health_s, 99) <= MAX_HEALTH_S
-            and max(lag_tokenise_s, lag_stream_s) <= MAX_LAG_S
+            is_met=len(health_s) >= effort.of(MIN_SAMPLES)
+            and summarise(health_s).p99 <= MAX_HEALTH_S
+            and max(*lags_s, lag_stream_s) <= MAX_LAG_S
             and throughput >= MIN_THROUGHPUT,
         )
 

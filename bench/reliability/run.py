@@ -23,6 +23,7 @@ import soak
 import structured
 import suites
 from finding import Effort, Finding, Measure
+from server.served import MODEL, OPTIONS
 
 from octavo.bench.circumstances import hardware, software
 
@@ -58,9 +59,18 @@ def figure_numbers(text: str) -> list[int]:
     return numbers
 
 
-def entry(finding: Finding, seconds: float) -> dict[str, Any]:
-    command = " ".join(["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *sys.argv[1:]])
-    return {"command": command, "commit": software().commit, "seconds": round(seconds, 1), **asdict(finding)}
+def entry(finding: Finding, effort: Effort, seconds: float) -> dict[str, Any]:
+    """What was found, and on which machine, by which code, of which server."""
+    return {
+        **asdict(finding),
+        "seconds": round(seconds, 1),
+        "command": " ".join(["python", str(Path(sys.argv[0]).resolve().relative_to(ROOT)), *sys.argv[1:]]),
+        "share": effort.share,
+        "model": MODEL,
+        "server_options": OPTIONS,
+        "hardware": asdict(hardware()),
+        "software": asdict(software()),
+    }
 
 
 def main() -> None:
@@ -74,7 +84,6 @@ def main() -> None:
     report: dict[str, Any] = {"figures": {}}
     if arguments.json and arguments.json.exists():
         report = json.loads(arguments.json.read_text())
-    report |= {"hardware": asdict(hardware()), "software": asdict(software())}
     unmet = []
     for number in arguments.figures:
         start_s = time.monotonic()
@@ -82,7 +91,7 @@ def main() -> None:
         print(
             f"{number:2} {'met' if finding.is_met else 'NOT MET'}: {finding.asked}\n   {finding.measured}", flush=True
         )
-        report["figures"][str(number)] = entry(finding, time.monotonic() - start_s)
+        report["figures"][str(number)] = entry(finding, effort, time.monotonic() - start_s)
         unmet += [] if finding.is_met else [number]
         if arguments.json:
             report["figures"] = dict(sorted(report["figures"].items(), key=lambda item: int(item[0])))
