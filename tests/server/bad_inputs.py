@@ -43,7 +43,7 @@ FIELDS: dict[str, list[str]] = {
     **dict.fromkeys(
         ("ignore_eos", "skip_special_tokens", "include_stop_str_in_output", "stream"), NOT_BOOLEANS
     ),
-    **dict.fromkeys(("stop_token_ids", "allowed_token_ids"), NOT_LISTS_OF_IDS),
+    "stop_token_ids": NOT_LISTS_OF_IDS,
     "allowed_token_ids": [*NOT_LISTS_OF_IDS, "[]"],
     "stop": [*NOT_LISTS_OF_TEXTS, '""', json.dumps(["a"] * 65), json.dumps("x" * 1025)],
     "bad_words": [*NOT_LISTS_OF_TEXTS, '"x"', json.dumps(["x" * 257])],

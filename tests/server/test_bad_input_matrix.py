@@ -3,8 +3,9 @@
 import asyncio
 
 import httpx
-from server.bad_inputs import COUNT, MESSAGES, bad_inputs
+from server.bad_inputs import bad_inputs
 from server.conftest import MODEL, InProcess
+from server.envelopes import check_refusal
 from server.fake_engine import FakeEngine
 
 
@@ -19,23 +20,12 @@ def test_every_bad_input_is_refused_in_the_envelope() -> None:
             for bad in inputs:
                 headers = {"content-type": bad.media_type} if bad.media_type else {}
                 reply = await client.post(bad.path, content=bad.content, headers=headers)
-                if not is_refusal(reply, bad.path):
+                try:
+                    check_refusal(reply, bad.path)
+                except AssertionError:
                     faults.append((bad.path, bad.content[-200:], reply.status_code, reply.text[:200]))
         return len(inputs), faults
 
     count, faults = asyncio.run(main())
     assert not faults
     assert count >= 1500 and not server.engine.calls
-
-
-def is_refusal(reply: httpx.Response, path: str) -> bool:
-    """4xx with the envelope of the path's clients, whole."""
-    if not 400 <= reply.status_code < 500 or reply.headers.get("content-type") != "application/json":
-        return False
-    body = reply.json()
-    error = body.get("error")
-    if path in (MESSAGES, COUNT):
-        keys = {"type", "error", "request_id"}, {"type", "message"}
-    else:
-        keys = {"error"}, {"message", "type", "param", "code"}
-    return (body.keys(), error.keys()) == keys and bool(error["message"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from server.conftest import MODEL, InProcess, chat_body, sse_events
+from server.envelopes import check_envelope
 from server.fake_engine import FakeEngine
 
 from octavo.core.errors import InvalidRequestError
@@ -15,22 +16,6 @@ from octavo.tokenizer.chat_template import ChatTemplate
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 DEEP = "[" * (MAX_JSON_DEPTH + 1) + "]" * (MAX_JSON_DEPTH + 1)
-
-
-def check_envelope(reply: Any, status: int, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    assert reply.status_code == status, reply.text
-    assert reply.headers["content-type"] == "application/json"
-    body = reply.json()
-    assert body.keys() == {"error"}
-    error: dict[str, Any] = body["error"]
-    assert error.keys() == {"message", "type", "param", "code"}
-    assert isinstance(error["message"], str) and error["message"]
-    assert isinstance(error["type"], str)
-    if param is not None:
-        assert error["param"] == param, error
-    if code is not None:
-        assert error["code"] == code, error
-    return error
 
 
 @pytest.fixture(scope="module")

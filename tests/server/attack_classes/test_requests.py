@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 from server.attack_classes.limits import HANG_S, bounded
+from server.bad_inputs import CHAT, COMPLETIONS, MESSAGES, RESPONSES
 from server.conftest import MODEL, InProcess, chat_body
+from server.envelopes import check_envelope, check_refusal
 from server.fake_engine import FakeEngine
-from server.test_errors import CHAT, COMPLETIONS, check_envelope
 from test_architecture import imported, modules
 
 from octavo import AsyncEngine, SamplingParams
@@ -28,33 +29,53 @@ from octavo.tokenizer.grammar import MAX_KEPT, Grammars
 
 # ── unbounded or odd parameters ──────────────────────────────────────────────────────────────────
 
-NUMBERS = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "timeout")
-INTEGERS = ("n", "top_k", "seed", "max_tokens", "max_completion_tokens", "min_tokens", "prompt_logprobs", "priority")
+SHARED = ("temperature", "top_p", "top_k", "priority", "timeout")
+OPENAI = (*SHARED, "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "n", "seed", "max_tokens")
+OPENAI += ("max_completion_tokens", "min_tokens", "prompt_logprobs")
+HELLO = [{"role": "user", "content": "Hi"}]
+SOUND: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    COMPLETIONS: ({"model": MODEL, "prompt": "Hi"}, OPENAI),
+    CHAT: ({"model": MODEL, "messages": HELLO}, OPENAI),
+    RESPONSES: ({"model": MODEL, "input": "Hi"}, (*SHARED, "max_output_tokens")),
+    MESSAGES: ({"model": MODEL, "messages": HELLO, "max_tokens": 4}, (*SHARED, "max_tokens")),
+}
+"""What each way in takes, and its parameters that are numbers."""
+BEYOND_63_BITS = [str(2**63), str(-(2**63))]
 ODD = ["NaN", "Infinity", "1e400", str(2**64), str(-(2**64)), '"1"', "true", "[]", "{}", "9" * 5000]
 OUT_OF_VOCABULARY: list[dict[str, Any]] = [
-    {"prompt": [260]},
-    {"prompt": [2**63]},
-    {"prompt": [-1]},
     {"logit_bias": {"260": 1}},
     {"stop_token_ids": [260]},
     {"allowed_token_ids": [260]},
 ]
+PROMPTS_OUT_OF_VOCABULARY: list[dict[str, Any]] = [{"prompt": [260]}, {"prompt": [2**63]}, {"prompt": [-1]}]
 
 
-@pytest.mark.parametrize("name", NUMBERS + INTEGERS)
-@pytest.mark.parametrize("path", [COMPLETIONS, CHAT])
+@pytest.mark.parametrize(("path", "name"), [(path, name) for path, (_, names) in SOUND.items() for name in names])
 def test_unbounded_or_odd_parameters(path: str, name: str, server: InProcess) -> None:
-    """Null alone means that a field is left out, as the API has it; for what is required it is refused too."""
-    asked = {"model": MODEL, "prompt": "Hi"} if path == COMPLETIONS else chat_body()
-    known = json.dumps(asked)[:-1]
-    for value in ODD:
-        content = f'{known}, "{name}": {value}}}'.encode()
+    sound = {field: value for field, value in SOUND[path][0].items() if field != name}
+    for value in ODD + (BEYOND_63_BITS if name != "seed" else []):
+        content = f'{json.dumps(sound)[:-1]}, "{name}": {value}}}'.encode()
         reply = server.request("POST", path, content=content, headers={"content-type": "application/json"})
-        check_envelope(reply, 400)
-    for required in asked:
-        check_envelope(server.post(path, {**asked, required: None}), 400, required)
-    for fields in OUT_OF_VOCABULARY:
-        check_envelope(server.post(path, {**asked, **fields}), 400, next(iter(fields)))
+        assert reply.status_code == 400, (value, reply.text)
+        check_refusal(reply, path)
+    assert not server.engine.calls
+
+
+@pytest.mark.parametrize("path", SOUND)
+def test_null_where_a_field_is_required(path: str, server: InProcess) -> None:
+    """Null means that a field is left out, as the API has it; what is required cannot be."""
+    sound, _ = SOUND[path]
+    for required in sound:
+        reply = server.post(path, {**sound, required: None})
+        assert reply.status_code == 400 and required in reply.text
+        check_refusal(reply, path)
+    assert not server.engine.calls
+
+
+@pytest.mark.parametrize("path", [COMPLETIONS, CHAT])
+def test_ids_out_of_the_vocabulary(path: str, server: InProcess) -> None:
+    for fields in OUT_OF_VOCABULARY + (PROMPTS_OUT_OF_VOCABULARY if path == COMPLETIONS else []):
+        check_envelope(server.post(path, {**SOUND[path][0], **fields}), 400, next(iter(fields)))
     assert not server.engine.calls
 
 

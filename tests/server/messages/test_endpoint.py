@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from server import tool_templates
 from server.conftest import MODEL, InProcess
+from server.envelopes import check_error
 from server.fake_engine import REPLY, FakeEngine
 from server.responses.test_endpoint import named_events
 from server.test_chat import prompt_text
@@ -39,15 +40,6 @@ def stream(server: InProcess, content: Any = "Hi", **fields: Any) -> list[dict[s
     reply = server.post(PATH, body(content, stream=True, **fields))
     assert reply.status_code == 200, reply.text
     return named_events(reply.content)
-
-
-def check_error(reply: Any, status: int, kind: str, words: str = "") -> None:
-    assert reply.status_code == status, reply.text
-    found = reply.json()
-    assert found.keys() == {"type", "error", "request_id"} and found["type"] == "error"
-    assert found["error"].keys() == {"type", "message"}
-    assert found["error"]["type"] == kind and words in found["error"]["message"]
-    assert found["request_id"] == reply.headers["request-id"] == reply.headers["x-request-id"]
 
 
 def put_together(events: list[dict[str, Any]]) -> dict[str, Any]:
