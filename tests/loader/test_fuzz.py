@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from server.attack_classes.limits import limited_memory
 
 from octavo.core.errors import OctavoError
 from octavo.loader.checkpoint import open_checkpoint
@@ -81,7 +82,8 @@ def check(path: Path, seed: int) -> None:
 @pytest.fixture
 def traced() -> Any:
     tracemalloc.start()
-    yield
+    with limited_memory():
+        yield
     tracemalloc.stop()
 
 

@@ -140,5 +140,5 @@ HOSTILE_FILES = {
 def test_model_file_parsing(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["X"]}')
     (tmp_path / name).write_bytes(content)
-    with bounded(), pytest.raises(ModelFileError):
+    with bounded(most_s=1.0), pytest.raises(ModelFileError):
         open_checkpoint(tmp_path / name if name.endswith(".gguf") else tmp_path)
