@@ -91,26 +91,20 @@ class LeanRequest:
         head = f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nConnection: close\r\n"
         self._data = f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
-    async def send(self) -> str:
-        """The status of its whole answer, on a connection of its own; what went wrong where there is none."""
+    def send(self) -> str:
+        """The status of its whole answer, on a connection of its own; what went wrong where there is none. Blocks."""
+        reply = b""
         try:
-            reply = await asyncio.wait_for(self._exchange(), TIMEOUT_S)
-        except (asyncio.TimeoutError, OSError) as error:
+            with socket.create_connection(self._address, TIMEOUT_S) as connection:
+                connection.sendall(self._data)
+                while data := connection.recv(1 << 16):
+                    reply += data
+        except OSError as error:
             return type(error).__name__
         head, _, content = reply.partition(b"\r\n\r\n")
         if b"\r\ncontent-length: %d\r\n" % len(content) not in head.lower() + b"\r\n":
             return "cut off"
         return head.split(b" ", 2)[1].decode()
-
-    async def _exchange(self) -> bytes:
-        loop, reply = asyncio.get_running_loop(), b""
-        with socket.socket() as connection:
-            connection.setblocking(False)
-            await loop.sock_connect(connection, self._address)
-            await loop.sock_sendall(connection, self._data)
-            while data := await loop.sock_recv(connection, 1 << 16):
-                reply += data
-        return reply
 
 
 @asynccontextmanager
