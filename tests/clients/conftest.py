@@ -1,6 +1,5 @@
 """Servers for clients that are not ours: one whose answers are scripted, and one with a small model."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,12 @@ from server.test_chat_tools import make_engine
 
 from octavo.core.sampling_params import SamplingParams
 
-os.environ.update(LANGSMITH_TRACING="false", LANGCHAIN_TRACING_V2="false", DO_NOT_TRACK="1")
+
+@pytest.fixture(autouse=True)
+def no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the clients' own makers."""
+    for name, value in (("LANGSMITH_TRACING", "false"), ("LANGCHAIN_TRACING_V2", "false"), ("DO_NOT_TRACK", "1")):
+        monkeypatch.setenv(name, value)
 
 
 class Script:

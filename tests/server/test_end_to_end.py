@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 from server.conftest import sse_events
+from server.scrape import Scrape
 from server.served import MODEL, Served, is_running
 
 MESSAGES = [{"role": "user", "content": "Write a haiku about the sea, with an emoji."}]
@@ -39,8 +40,7 @@ def client(served: Served) -> Iterator[openai.OpenAI]:
 
 
 def gauge(url: str, name: str) -> float:
-    [line] = [line for line in httpx.get(f"{url}/metrics").text.splitlines() if line.startswith(f"{name}{{")]
-    return float(line.rpartition(" ")[2])
+    return Scrape(httpx.get(f"{url}/metrics").text).value(name)
 
 
 def test_chat_knows_the_capital(client: openai.OpenAI) -> None:
@@ -165,7 +165,10 @@ def test_cached_tokens_are_reported(client: openai.OpenAI) -> None:
 
 def test_sigterm_lets_the_stream_finish_and_leaves_no_process() -> None:
     server = Served()
-    engine = server.engine_pid()
+    structured = {"model": MODEL, "prompt": "Hi", "structured_outputs": {"choice": ["a"]}}
+    assert httpx.post(f"{server.url}/v1/completions", json=structured, timeout=60).status_code == 200
+    children = server.children()
+    assert children.keys() == {"process", "grammar_check"}
     body = {**LONG, "max_tokens": 30, "stream": True}
     with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as reply:
         pieces = reply.iter_raw()
@@ -176,7 +179,7 @@ def test_sigterm_lets_the_stream_finish_and_leaves_no_process() -> None:
     assert done == "[DONE]"
     assert json.loads(chunks[-1])["choices"][0]["finish_reason"] == "length"
     assert server.process.wait(20) == 0
-    assert not is_running(engine)
+    assert not [name for name, pid in children.items() if is_running(pid)]
 
 
 def test_a_killed_engine_is_seen() -> None:
