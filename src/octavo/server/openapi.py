@@ -58,7 +58,7 @@ def responses(
     """The `responses` of a route: what it answers, streamed as any of `chunks` where it does, and its errors as `error`."""
     content: dict[str, Any] = {"application/json": {"schema": _reference(reply)}}
     if chunks:
-        content["text/event-stream"] = {"schema": {"anyOf": [_reference(chunk) for chunk in chunks]}}
+        content["text/event-stream"] = {"schema": _event(chunks)}
     documented: dict[int | str, dict[str, Any]] = {200: {"description": "Success", "content": content}}
     for status in errors:
         documented[status] = {
@@ -82,6 +82,13 @@ def describe(app: FastAPI) -> dict[str, Any]:
         }
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _event(chunks: Sequence[type[msgspec.Struct]]) -> dict[str, Any]:
+    """An event of a stream: its data is any of `chunks`, or the word that ends the stream."""
+    schema = {"anyOf": [_reference(chunk) for chunk in chunks]}
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+    return {"type": "object", "properties": {"data": {"anyOf": [{"const": "[DONE]"}, text]}}, "required": ["data"]}
 
 
 def _reference(schema: type[msgspec.Struct]) -> dict[str, str]:

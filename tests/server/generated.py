@@ -1,0 +1,14 @@
+"""Requests that schemathesis generates to be answered: given what no schema can tell, so that they are."""
+
+from typing import Any
+
+
+def fit(case: Any, model: str) -> None:
+    """Ask a sound request for the model that is served, with a message where there is none."""
+    body = case.body
+    if not isinstance(body, dict) or not case.meta.generation.mode.is_positive:
+        return
+    if "model" in body:
+        body["model"] = model
+    if body.get("messages") == []:
+        body["messages"] = [{"role": "user", "content": "Hi"}]
