@@ -2,13 +2,13 @@
 
 A request has *tokens to compute*, not a phase (architecture: the path of a request). Every step hands
 requests some of their uncomputed tokens within one token budget: decodes first, then prompts, those
-that run and those that wait, sharing the budget lane by lane (`policy`). When blocks run out, the policy's victim gives its own back and
-is computed again later, which by law 2 changes none of its tokens.
+that run and those that wait, by turns of their lanes (`policy`). When blocks run out, the policy's victim gives
+its own back and is computed again later, which by law 2 changes none of its tokens.
 """
 
-import itertools
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,12 @@ from octavo.core.messages import (
     SequenceEvent,
 )
 from octavo.core.request import FinishReason, Request, RequestFailure, RequestStatus
+from octavo.scheduler.batching import Batching, ContinuousBatching, StaticBatching
 from octavo.scheduler.events import event_of, introduce, unsent_prompt_logprobs, why_stop
+from octavo.scheduler.followers import Followers
 from octavo.scheduler.policy import Lane, SchedulingPolicy
 from octavo.scheduler.step import Step, share
+from octavo.scheduler.turns import take_turns
 from octavo.scheduler.waiting_queue import WaitingQueue
 
 logger = logging.getLogger(__name__)
@@ -57,8 +60,8 @@ class Scheduler:
         self.waiting = WaitingQueue(policy)
         self.num_preemptions = 0
         self._requests: dict[str, Request] = {}
-        self._followers: dict[str, list[Request]] = {}
-        self._static_batch: set[str] = set()
+        self._followers = Followers()
+        self._batching: Batching = StaticBatching(limits.max_num_seqs) if limits.is_static else ContinuousBatching()
         self._finished_ids: list[str] = []
         self._failures: list[SequenceEvent] = []
         self._num_arrivals = 0
@@ -76,7 +79,7 @@ class Scheduler:
             self._num_arrivals += 1
             self._requests[request.id] = request
         self.waiting.push(leader)
-        self._follow(leader, followers)
+        self._followers.join(leader, followers)
 
     def abort(self, sequence: str, reason: FinishReason = FinishReason.ABORT) -> SequenceEvent | None:
         """End a sequence now and give its blocks back; None where it has ended already."""
@@ -144,33 +147,41 @@ class Scheduler:
             self._grant(step, request, 1)
 
     def _schedule_prefills(self, step: Step) -> None:
-        """Prompts, lane by lane in the policy's order; what a lane leaves of the budget is the next one's."""
+        """Prompts, by turns of their lanes; what a lane leaves of the budget is the next one's."""
         running: dict[Lane, list[Request]] = {}
         for request in self.running:
             if request.num_uncomputed_tokens > 1:
                 running.setdefault(self.policy.lane(request), []).append(request)
-        lanes = self.policy.in_order(dict.fromkeys([*running, *self.waiting.lanes()]))
-        if self.limits.is_static:
-            self._open_static_batch(lanes)
-        for lane in lanes:
-            self._serve_lane(step, lane, running.get(lane, []))
+        waiting = self.waiting.lanes()
+        has_seats = self._num_seats(step) > 0
+        if not (running or (waiting and has_seats)):
+            return
+        lanes = list(dict.fromkeys([*reversed(waiting), *running]))
+        self.policy.observe(lanes)
+        self._batching.begin_step(self.waiting, is_idle=not self.running)
+        served = lanes if has_seats else running
+        take_turns(step, self.policy, {lane: self._serve_lane(step, lane, running.get(lane, [])) for lane in served})
         for request in step.passed_over:
             self.waiting.push(request)
 
-    def _serve_lane(self, step: Step, lane: Lane, prefills: list[Request]) -> None:
-        """The lane's prompts share the budget: those that run, then those that wait, as far as it goes."""
-        num_seats = self.limits.max_num_seqs - len(self.running) if step.is_admitting else 0
-        num_claims = len(prefills) + min(self.waiting.num_waiting(lane), num_seats)
+    def _serve_lane(self, step: Step, lane: Lane, prefills: list[Request]) -> Iterator[None]:
+        """The lane's prompts share the budget: those that run, then those that wait; a turn ends with an admission."""
+        num_claims = len(prefills) + min(self.waiting.num_waiting(lane), self._num_seats(step))
         for rank, request in enumerate(prefills):
             self._grant(step, request, share(step.budget, rank, num_claims))
         for rank in range(len(prefills), num_claims):
-            if not (step.is_admitting and step.budget > 0 and self.waiting.num_waiting(lane)):
+            if not (self._num_seats(step) and step.budget > 0 and self.waiting.num_waiting(lane)):
                 break
             request = self.waiting.peek(lane)
             if self._admit(step, request, prefills, share(step.budget, rank, num_claims)):
                 prefills.append(request)
+                yield
         for request in prefills:  # what shorter prompts left of their shares
             self._top_up(step, request)
+
+    def _num_seats(self, step: Step) -> int:
+        """How many more requests the step may let in."""
+        return self.limits.max_num_seqs - len(self.running) if step.is_admitting else 0
 
     def _grant(self, step: Step, request: Request, most_tokens: int) -> None:
         """Compute up to `most_tokens` of a running request, preempting others for their blocks."""
@@ -193,7 +204,7 @@ class Scheduler:
         Where it waits for blocks, nobody else comes in before it; where it waits for a prefix that a
         peer is computing, others do.
         """
-        if self.limits.is_static and request.id not in self._static_batch:
+        if not self._batching.may_join(request):
             step.is_admitting = False
             return False
         match = self.cache.match_prefix(request)
@@ -272,13 +283,6 @@ class Scheduler:
             request.num_cached_tokens = min(request.num_computed_tokens, request.num_prompt_tokens)
             request.scheduled_s = time.monotonic()
 
-    def _open_static_batch(self, lanes: list[Lane]) -> None:
-        """When the last batch has run to its end, name the members of the next."""
-        waiting = itertools.chain.from_iterable(map(self.waiting.in_line, lanes))
-        members = [] if self.running else list(itertools.islice(waiting, self.limits.max_num_seqs))
-        if members and members[0].id not in self._static_batch:
-            self._static_batch = {request.id for request in members}
-
     def _instruct(self, request: Request, num_tokens: int) -> ScheduledRequest:
         start = request.num_computed_tokens
         end = start + num_tokens
@@ -297,7 +301,7 @@ class Scheduler:
             return [self._finish(request, finish_reason=FinishReason.ERROR, error=result.error)]
         request.num_computed_tokens = scheduled.start + len(scheduled.token_ids)
         self.cache.commit(request)
-        if request.id in self._followers and request.num_computed_tokens >= request.num_prompt_tokens:
+        if scheduled.start < request.num_prompt_tokens <= request.num_computed_tokens:
             self._fork_followers(request)
         prompt_logprobs = unsent_prompt_logprobs(request, scheduled, result)
         reason: FinishReason | None = None
@@ -332,8 +336,7 @@ class Scheduler:
         if request.status is RequestStatus.RUNNING:
             self.running.remove(request)
         elif request.status is RequestStatus.FORKING:
-            assert request.leader_id is not None
-            self._followers[request.leader_id].remove(request)
+            self._followers.leave(request)
         elif request in self.waiting:
             self.waiting.remove(request)
         self.cache.free(request)
@@ -341,31 +344,26 @@ class Scheduler:
         request.status = RequestStatus.FINISHED
         if request.is_known_to_worker:
             self._finished_ids.append(request.id)
-        followers = self._followers.pop(request.id, [])
+        followers = self._followers.release(request)
         if followers:
             leader, *others = followers
-            leader.status, leader.leader_id = RequestStatus.WAITING, None
             self.waiting.push(leader)
-            self._follow(leader, others)
+            self._followers.join(leader, others)
         return event_of(request, **news)
-
-    def _follow(self, leader: Request, followers: list[Request]) -> None:
-        for follower in followers:
-            follower.status, follower.leader_id = RequestStatus.FORKING, leader.id
-        if followers:
-            self._followers[leader.id] = followers
 
     def _fork_followers(self, leader: Request) -> None:
         """The prompt is computed: its other samples share the blocks and compute only its last token again.
 
-        That gives each its own logits to sample from, by the one path there is. A follower for
-        which there is no seat waits and computes the prompt itself.
+        That gives each its own logits to sample from, by the one path there is. A follower for which no
+        seat is left beside those whom the policy serves before it waits, and computes the prompt itself.
         """
+        followers = self._followers.release(leader)
+        if not followers:
+            return
+        most_running = self.limits.max_num_seqs - self._num_waiting_before(leader)
         num_prompt_tokens = leader.num_prompt_tokens
-        for follower in self._followers.pop(leader.id):
-            follower.leader_id = None
-            follower.status = RequestStatus.WAITING
-            if len(self.running) < self.limits.max_num_seqs:
+        for follower in followers:
+            if len(self.running) < most_running:
                 self.cache.fork(leader, follower, num_prompt_tokens)
                 follower.num_computed_tokens = num_prompt_tokens - 1
                 follower.num_cached_tokens = leader.num_cached_tokens
@@ -373,3 +371,8 @@ class Scheduler:
                 self._start(follower)
             else:
                 self.waiting.push(follower)
+
+    def _num_waiting_before(self, request: Request) -> int:
+        """How many wait in lanes that are served before the request's. O(lanes)."""
+        rank = self.policy.rank(self.policy.lane(request), 0)
+        return sum(self.waiting.num_waiting(lane) for lane in self.waiting.lanes() if self.policy.rank(lane, 0) < rank)

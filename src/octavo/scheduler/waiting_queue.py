@@ -1,6 +1,7 @@
 """The requests that wait, each in its lane, oldest first."""
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from octavo.core.request import Request
@@ -42,10 +43,10 @@ class WaitingQueue:
         line = self._lines.get(lane)
         return 0 if line is None else len(line.requests)
 
-    def in_line(self, lane: Lane) -> list[Request]:
-        """The lane's requests in order. O(n log n)."""
-        requests = self._lines[lane].requests.values() if lane in self._lines else ()
-        return sorted(requests, key=lambda request: request.arrival_order)
+    def in_order(self) -> Iterator[Request]:
+        """All that wait, lane by lane as the policy ranks them now. O(n log n)."""
+        for lane in sorted(self._lines, key=lambda lane: self._policy.rank(lane, 0)):
+            yield from sorted(self._lines[lane].requests.values(), key=lambda request: request.arrival_order)
 
     def push(self, request: Request) -> None:
         line = self._lines.setdefault(self._policy.lane(request), _Line())
