@@ -43,7 +43,7 @@ class Visit:
         Raises what `AsyncEngine.check_open` raises, `QueueFullError` or `InvalidRequestError`.
         """
         engine.check_open()
-        self.places = engine.admission.take(num_seqs)
+        self.places = engine.admission.take(num_seqs, self.client)
 
     def leave(self) -> None:
         """Give back what is still held. Idempotent."""
