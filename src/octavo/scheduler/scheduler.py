@@ -6,13 +6,9 @@ that run and those that wait, by turns of their lanes (`policy`). When blocks ru
 its own back and is computed again later, which by law 2 changes none of its tokens.
 """
 
-import logging
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
-from octavo.cache import KVCacheManager, PrefixMatch
+from octavo.cache import KVCacheManager
 from octavo.core.messages import (
     EngineStats,
     ModelOutput,
@@ -23,26 +19,14 @@ from octavo.core.messages import (
 )
 from octavo.core.request import FinishReason, Request, RequestFailure, RequestStatus
 from octavo.scheduler.batching import Batching, ContinuousBatching, StaticBatching
-from octavo.scheduler.events import event_of, introduce, unsent_prompt_logprobs, why_stop
+from octavo.scheduler.events import event_of, instruct, introduce, take_in
 from octavo.scheduler.followers import Followers
+from octavo.scheduler.limits import SchedulerLimits
 from octavo.scheduler.policy import Lane, SchedulingPolicy
+from octavo.scheduler.running import Running
 from octavo.scheduler.step import Step, share
 from octavo.scheduler.turns import take_turns
 from octavo.scheduler.waiting_queue import WaitingQueue
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchedulerLimits:
-    """What a step may hold."""
-
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    enable_chunked_prefill: bool = True
-    """Off: a prompt's uncomputed tokens go into one step, or wait."""
-    is_static: bool = False
-    """On: a batch, once admitted, runs to its end before the next one; the baseline to compare with."""
 
 
 class Scheduler:
@@ -56,9 +40,8 @@ class Scheduler:
         self.limits = limits
         self.cache = cache
         self.policy = policy
-        self.running: list[Request] = []
         self.waiting = WaitingQueue(policy)
-        self.num_preemptions = 0
+        self.running = Running(limits, cache, policy, self.waiting)
         self._requests: dict[str, Request] = {}
         self._followers = Followers()
         self._batching: Batching = StaticBatching(limits.max_num_seqs) if limits.is_static else ContinuousBatching()
@@ -84,7 +67,7 @@ class Scheduler:
     def abort(self, sequence: str, reason: FinishReason = FinishReason.ABORT) -> SequenceEvent | None:
         """End a sequence now and give its blocks back; None where it has ended already."""
         request = self._requests.get(sequence)
-        return None if request is None else self._finish(request, finish_reason=reason)
+        return None if request is None else self._finish(request, reason)
 
     def has_work(self) -> bool:
         return bool(self._requests or self._failures)
@@ -105,7 +88,7 @@ class Scheduler:
             if not request.is_known_to_worker:
                 request.is_known_to_worker = True
                 new_requests.append(introduce(request))
-            scheduled.append(self._instruct(request, num_tokens))
+            scheduled.append(instruct(request, num_tokens, self.cache.take_updates(request)))
         return SchedulerOutput(self._step, new_requests, scheduled, self.cache.take_copies(), finished)
 
     def update(self, batch: SchedulerOutput, output: ModelOutput) -> list[SequenceEvent]:
@@ -134,7 +117,7 @@ class Scheduler:
             num_free_blocks=pool.num_free,
             num_cached_blocks=pool.num_cached,
             num_held_blocks=pool.num_held,
-            num_preemptions=self.num_preemptions,
+            num_preemptions=self.running.num_preemptions,
             prefix_cache_queries=self.cache.prefix_queries,
             prefix_cache_hits=self.cache.prefix_hits,
             num_step_tokens=self._num_step_tokens,
@@ -181,13 +164,13 @@ class Scheduler:
 
     def _num_seats(self, step: Step) -> int:
         """How many more requests the step may let in."""
-        return self.limits.max_num_seqs - len(self.running) if step.is_admitting else 0
+        return self.running.num_free_seats if step.is_admitting else 0
 
     def _grant(self, step: Step, request: Request, most_tokens: int) -> None:
         """Compute up to `most_tokens` of a running request, preempting others for their blocks."""
         if request.status is not RequestStatus.RUNNING:  # preempted for one served before it
             return
-        num_tokens = self._chunk(request.num_uncomputed_tokens, most_tokens, step.budget)
+        num_tokens = self.limits.chunk(request.num_uncomputed_tokens, most_tokens, step.budget)
         if num_tokens > 0 and self._make_room(request, num_tokens, step):
             step.grant(request, num_tokens)
 
@@ -212,127 +195,60 @@ class Scheduler:
             self.waiting.remove(request)
             step.pass_over(request)
             return False
-        num_tokens = self._chunk(request.num_tokens - match.num_tokens, most_tokens, step.budget)
-        if num_tokens == 0 or (self.running and not self._has_blocks_for(request, match)):
+        num_tokens = self.limits.chunk(request.num_tokens - match.num_tokens, most_tokens, step.budget)
+        if num_tokens == 0 or (self.running and not self.running.has_blocks_for(request, match)):
             step.is_admitting = False
             return False
         self.waiting.remove(request)
         self.cache.admit(request, match)
         request.num_computed_tokens = match.num_tokens
         if self.cache.allocate(request, num_tokens):
-            self._start(request)
+            self.running.start(request)
             step.grant(request, num_tokens)
             return True
         if self.running:  # it fits as a whole, but only once others have given blocks back
-            self._stop_running(request)
-            self.waiting.push(request)
+            self.running.give_up(request)
             step.is_admitting = False
             return False
-        message = (
+        failure = RequestFailure(
             f"the request needs more KV blocks than the pool's {self.cache.pool.num_blocks} for {request.num_tokens} "
             f"tokens; raise kv_cache_memory or lower max_model_len"
         )
-        failure = RequestFailure(message)
-        self._failures.append(self._finish(request, finish_reason=FinishReason.ERROR, error=failure))
+        self._failures.append(self._finish(request, FinishReason.ERROR, failure))
         return False
-
-    def _has_blocks_for(self, request: Request, match: PrefixMatch) -> bool:
-        """Whether all of it fits beside what is held now and what running prompts are yet to take."""
-        most_tokens = self.limits.max_num_batched_tokens
-        num_promised = sum(
-            self.cache.num_missing_blocks(running, most_tokens)
-            for running in self.running
-            if running.num_uncomputed_tokens > 1
-        )
-        return self.cache.can_admit(request, match, most_tokens, num_promised=num_promised)
-
-    def _chunk(self, num_uncomputed: int, most_tokens: int, budget: int) -> int:
-        """How many of a request's uncomputed tokens this step takes; 0: none."""
-        if self.limits.enable_chunked_prefill:
-            return min(num_uncomputed, most_tokens, budget)
-        return num_uncomputed if num_uncomputed <= budget else 0
 
     def _make_room(self, request: Request, num_tokens: int, step: Step) -> bool:
         """Allocate for a running request, preempting others, or at last itself, until there is room."""
         while not self.cache.allocate(request, num_tokens):
-            victim = self.policy.victim(self.running)
+            victim = self.running.preempt()
             step.revoke(victim)
-            step.is_admitting = False
-            self._preempt(victim)
             if victim is request:
                 return False
         return True
-
-    def _preempt(self, request: Request) -> None:
-        logger.debug("request %s preempted at %d tokens", request.id, request.num_computed_tokens)
-        self.running.remove(request)
-        self._stop_running(request)
-        request.num_preemptions += 1
-        self.num_preemptions += 1
-        self.waiting.push(request)
-
-    def _stop_running(self, request: Request) -> None:
-        self.cache.free(request)
-        request.num_computed_tokens = 0
-        request.status = RequestStatus.WAITING
-
-    def _start(self, request: Request) -> None:
-        request.status = RequestStatus.RUNNING
-        self.running.append(request)
-        if request.num_cached_tokens < 0:
-            request.num_cached_tokens = min(request.num_computed_tokens, request.num_prompt_tokens)
-            request.scheduled_s = time.monotonic()
-
-    def _instruct(self, request: Request, num_tokens: int) -> ScheduledRequest:
-        start = request.num_computed_tokens
-        end = start + num_tokens
-        return ScheduledRequest(
-            request.id,
-            start,
-            request.token_ids[start:end],
-            self.cache.take_updates(request),
-            is_sampled=end == request.num_tokens,
-        )
 
     # ── progress ─────────────────────────────────────────────────────────────────────────────────
 
     def _advance(self, request: Request, scheduled: ScheduledRequest, result: RequestResult) -> list[SequenceEvent]:
         if result.error is not None:
-            return [self._finish(request, finish_reason=FinishReason.ERROR, error=result.error)]
+            return [self._finish(request, FinishReason.ERROR, result.error)]
         request.num_computed_tokens = scheduled.start + len(scheduled.token_ids)
         self.cache.commit(request)
         if scheduled.start < request.num_prompt_tokens <= request.num_computed_tokens:
             self._fork_followers(request)
-        prompt_logprobs = unsent_prompt_logprobs(request, scheduled, result)
-        reason: FinishReason | None = None
-        stop_reason: int | None = None
-        token_ids: list[int] = []
-        for token in result.token_ids:
-            request.token_ids.append(token)
-            token_ids.append(token)
-            reason, stop_reason = why_stop(request, token)
-            if reason is not None:
-                break
-        if result.is_complete and reason is None:
-            reason = FinishReason.STOP
-        logprobs = None if result.logprobs is None else result.logprobs[: len(token_ids)]
-        if reason is not None:
-            return [
-                self._finish(
-                    request,
-                    token_ids=token_ids,
-                    logprobs=logprobs,
-                    prompt_logprobs=prompt_logprobs,
-                    finish_reason=reason,
-                    stop_reason=stop_reason,
-                )
-            ]
-        if token_ids or prompt_logprobs:
-            return [event_of(request, token_ids=token_ids, logprobs=logprobs, prompt_logprobs=prompt_logprobs)]
-        return []
+        event = take_in(request, scheduled, result)
+        if event is None:
+            return []
+        if event.finish_reason is not None:
+            self._remove(request)
+        return [event]
 
-    def _finish(self, request: Request, **news: Any) -> SequenceEvent:
-        """End a request: its blocks go back, its followers find another leader; returns its last event."""
+    def _finish(self, request: Request, reason: FinishReason, error: RequestFailure | None = None) -> SequenceEvent:
+        """End a request with nothing more to say; returns its last event."""
+        self._remove(request)
+        return event_of(request, finish_reason=reason, error=error)
+
+    def _remove(self, request: Request) -> None:
+        """Its blocks go back, its followers find another leader."""
         if request.status is RequestStatus.RUNNING:
             self.running.remove(request)
         elif request.status is RequestStatus.FORKING:
@@ -349,7 +265,6 @@ class Scheduler:
             leader, *others = followers
             self.waiting.push(leader)
             self._followers.join(leader, others)
-        return event_of(request, **news)
 
     def _fork_followers(self, leader: Request) -> None:
         """The prompt is computed: its other samples share the blocks and compute only its last token again.
@@ -360,19 +275,9 @@ class Scheduler:
         followers = self._followers.release(leader)
         if not followers:
             return
-        most_running = self.limits.max_num_seqs - self._num_waiting_before(leader)
-        num_prompt_tokens = leader.num_prompt_tokens
+        most_running = self.limits.max_num_seqs - self.waiting.num_before(leader)
         for follower in followers:
             if len(self.running) < most_running:
-                self.cache.fork(leader, follower, num_prompt_tokens)
-                follower.num_computed_tokens = num_prompt_tokens - 1
-                follower.num_cached_tokens = leader.num_cached_tokens
-                follower.scheduled_s = leader.scheduled_s
-                self._start(follower)
+                self.running.fork(leader, follower)
             else:
                 self.waiting.push(follower)
-
-    def _num_waiting_before(self, request: Request) -> int:
-        """How many wait in lanes that are served before the request's. O(lanes)."""
-        rank = self.policy.rank(self.policy.lane(request), 0)
-        return sum(self.waiting.num_waiting(lane) for lane in self.waiting.lanes() if self.policy.rank(lane, 0) < rank)

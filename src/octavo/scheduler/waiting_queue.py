@@ -43,6 +43,11 @@ class WaitingQueue:
         line = self._lines.get(lane)
         return 0 if line is None else len(line.requests)
 
+    def num_before(self, request: Request) -> int:
+        """How many wait in lanes that are served before the request's. O(lanes)."""
+        rank = self._policy.rank(self._policy.lane(request), 0)
+        return sum(len(line.requests) for lane, line in self._lines.items() if self._policy.rank(lane, 0) < rank)
+
     def in_order(self) -> Iterator[Request]:
         """All that wait, lane by lane as the policy ranks them now. O(n log n)."""
         for lane in sorted(self._lines, key=lambda lane: self._policy.rank(lane, 0)):
