@@ -9,12 +9,14 @@ import pytest
 from server.conftest import InProcess
 from server.fake_engine import FakeEngine
 
+from octavo.config.server_config import MOST_SECONDS
 from octavo.core import json_limits, sampling_params, structured_outputs
 from octavo.core.errors import InvalidRequestError
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.grammar_check import TIME_LIMIT_S
 from octavo.server import fields, prompts, sampling
 from octavo.server.messages.schema import CountTokensRequest, MessagesRequest
+from octavo.server.responses import store
 from octavo.server.responses.schema import ResponsesRequest
 from octavo.server.schemas import (
     MAX_TOOLS,
@@ -131,6 +133,9 @@ def test_limits_are_those_of_the_code() -> None:
         (sampling.MAX_SALT_CHARS, "1 to {} characters: prefixes"),
         (sampling_params.MAX_STOP_STRINGS, "up to {} of up to 1,024 characters"),
         (sampling_params.MAX_STOP_CHARS, "up to 64 of up to {} characters"),
+        (MOST_SECONDS, "or {} without it"),
+        (store.MAX_RESPONSES, "at most {} and 64 MiB of them"),
+        (store.MAX_BYTES >> 20, "at most 4,096 and {} MiB of them"),
         (sampling_params.MAX_BIAS_ENTRIES, "up to {} ids with"),
         (sampling_params.MAX_BAD_WORD_CHARS, "up to 1,024 of up to {} characters, never"),
     ):

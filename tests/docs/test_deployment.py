@@ -21,10 +21,12 @@ from octavo.engine.async_engine import SAY_GOODBYE_S, STOP_TIMEOUT_S
 from octavo.engine.liveness import EngineState
 from octavo.server import listener
 from octavo.server.middleware import OPEN_PATHS
+from octavo.server.tracing import EXPORT_TIMEOUT_S
 
 DOCS = Path(__file__).parents[2] / "docs"
 FILES = DOCS / "deployment"
 AFTER_DRAIN_S = SAY_GOODBYE_S + STOP_TIMEOUT_S + listener.LAST_WORDS_S + listener._FORCED_EXIT_S
+END_S = AFTER_DRAIN_S + EXPORT_TIMEOUT_S
 
 
 def read(name: str) -> str:
@@ -75,7 +77,7 @@ def test_the_unit_starts_the_server(serve: Any) -> None:
 
 def test_the_unit_waits_for_the_drain_and_fits_the_exit_codes(serve: Any) -> None:
     _, server = serve(shlex.split(unit()["ExecStart"])[2:])
-    assert float(unit()["TimeoutStopSec"]) > server.drain_timeout_s + AFTER_DRAIN_S
+    assert float(unit()["TimeoutStopSec"]) > server.drain_timeout_s + END_S
     assert unit()["KillMode"] == "mixed" and unit()["Restart"] == "on-failure"
     assert unit()["RestartPreventExitStatus"] == str(main.run(["serve", "--no-such-option"]))
     assert int(unit()["LimitNOFILE"]) >= server.max_connections + listener.OTHER_FILES
@@ -104,7 +106,7 @@ def test_the_container_is_run_as_its_comment_says(serve: Any) -> None:
     _, server = serve([*container_command("ENTRYPOINT")[2:], *arguments.partition(" # ")[0].split()[:3]])
     assert server.api_key_file == "/run/secrets/octavo-keys" and "--secret octavo-keys" in options
     [stop_s] = re.findall(r"--stop-timeout (\d+)", options)
-    assert float(stop_s) > server.drain_timeout_s + AFTER_DRAIN_S
+    assert float(stop_s) > server.drain_timeout_s + END_S
     [files] = re.findall(r"--ulimit nofile=(\d+)", options)
     assert int(files) >= server.max_connections + listener.OTHER_FILES
     assert f"127.0.0.1:8000:{server.port}" in options
@@ -129,7 +131,7 @@ def test_the_pod_asks_what_the_server_answers(serve: Any) -> None:
     assert paths == {"startupProbe": "/health", "livenessProbe": "/health", "readinessProbe": "/health/ready"}
     assert set(paths.values()) == set(OPEN_PATHS) and port["containerPort"] == server.port
     _, wait_s = container["lifecycle"]["preStop"]["exec"]["command"]
-    assert pod()["terminationGracePeriodSeconds"] > float(wait_s) + server.drain_timeout_s + AFTER_DRAIN_S
+    assert pod()["terminationGracePeriodSeconds"] > float(wait_s) + server.drain_timeout_s + END_S
     [user] = re.findall(r"^USER (\d+)$", read("Containerfile"), re.MULTILINE)
     assert pod()["securityContext"]["runAsUser"] == int(user)
     assert {"/models", "/tmp"} <= {mount["mountPath"] for mount in container["volumeMounts"]}
@@ -164,8 +166,8 @@ def test_streams_ask_proxies_not_to_buffer() -> None:
 
 def test_times_that_the_page_states() -> None:
     page = (DOCS / "deployment.md").read_text()
-    assert f"then up to {AFTER_DRAIN_S:.0f} s" in page
-    assert ServerConfig().drain_timeout_s + AFTER_DRAIN_S < 60
+    assert f"then up to {AFTER_DRAIN_S:.0f} s" in page and f"and {EXPORT_TIMEOUT_S:.0f} s for" in page
+    assert ServerConfig().drain_timeout_s + END_S < 60
     assert f"(4096) and {listener.OTHER_FILES} more" in page and ServerConfig().max_connections == 4096
 
 

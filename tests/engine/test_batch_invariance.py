@@ -132,7 +132,7 @@ def test_preemption_changes_nothing(model: str, tiny: Callable[[str], Path]) -> 
     with engine(tiny(model), kv_cache_memory=block_bytes * (needed + 2), max_num_batched_tokens=64) as llm:
         found = [answer(output) for output in llm.generate([p for p, _ in requests], [s for _, s in requests])]
         assert llm._core is not None
-        assert llm._core.scheduler.num_preemptions > 24
+        assert llm._core.scheduler.running.num_preemptions > 24
         assert llm._core.scheduler.cache.pool.num_held == 0
     assert found == expected
 

@@ -312,6 +312,12 @@ def test_leaving_one_stream_leaves_the_other(llm: LLM) -> None:
     assert_idle(llm)
 
 
+def test_a_policy_between_clients_is_refused_where_there_is_one() -> None:
+    with pytest.raises(ConfigError, match="use fcfs or priority") as raised:
+        LLM(scheduling_policy="fair")
+    assert raised.value.param == "scheduling_policy"
+
+
 def test_priorities_need_the_policy_and_a_number(llm: LLM) -> None:
     for priorities in ([1, 0], ["a", None], [1 << 70, 0]):
         with pytest.raises(InvalidRequestError, match="priority"):

@@ -98,7 +98,7 @@ def test_company_changes_no_bit(tiny_with_tokenizer: Path, expected: list[Any], 
         outputs = llm.generate([prompt for prompt, _ in REQUESTS], [params for _, params in REQUESTS])
         if "60K" in options.values():
             assert llm._core is not None
-            assert llm._core.scheduler.num_preemptions > 0
+            assert llm._core.scheduler.running.num_preemptions > 0
     assert [bits(output) for output in outputs] == expected
 
 

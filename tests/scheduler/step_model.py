@@ -23,13 +23,15 @@ class StepModel:
         """Client → prompt tokens computed + 2 · output tokens."""
         self._clients: dict[str, str] = {}
 
-    def add(self, request_id: str, num_prompt: int, max_tokens: int = 1, *, token: int = 1, **fields: object) -> None:
+    def add(
+        self, request_id: str, num_prompt: int, max_tokens: int = 1, *, token: int = 1, n: int = 1, **fields: object
+    ) -> None:
         """`token` fills the prompt: requests with the same one share their prefixes."""
-        params = SamplingParams(max_tokens=max_tokens, ignore_eos=True)
-        [request] = make_samples(request_id, [token] * num_prompt, params, **fields)
+        params = SamplingParams(max_tokens=max_tokens, ignore_eos=True, n=n)
+        samples = make_samples(request_id, [token] * num_prompt, params, **fields)
         self.arrival[request_id] = (self.now, self.num_steps)
-        self._clients[request_id] = request.client
-        self.scheduler.add([request])
+        self._clients[request_id] = samples[0].client
+        self.scheduler.add(samples)
 
     def step(self) -> SchedulerOutput:
         batch = self.scheduler.schedule()

@@ -31,7 +31,7 @@ def test_random_traffic_conserves_blocks_and_requests(layout: str, policy: str, 
         traffic.step(arrival_rate=0.35)
     traffic.drain()
     assert traffic.num_requests > 100
-    assert scheduler.num_preemptions > (5 if layout == "window" else 50)
+    assert scheduler.running.num_preemptions > (5 if layout == "window" else 50)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

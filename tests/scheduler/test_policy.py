@@ -1,6 +1,7 @@
 """Who is served first: priorities, and clients that get the same whoever asks for more."""
 
 import random
+from collections import Counter
 from statistics import mean
 
 import pytest
@@ -16,9 +17,9 @@ def model(policy: str, num_blocks: int = 10_000, **limits: int) -> StepModel:
     return StepModel(make_scheduler([full(16)], num_blocks, policy=policy, prefix_caching=False, **options))
 
 
-def flood(run: StepModel, client: str, count: int, num_prompt: int = LONG, max_tokens: int = 1) -> None:
+def flood(run: StepModel, name: str, count: int, num_prompt: int = LONG, max_tokens: int = 1, client: str = "") -> None:
     for index in range(count):
-        run.add(f"{client}{index}", num_prompt, max_tokens, client=client)
+        run.add(f"{name}{index}", num_prompt, max_tokens, client=client or name)
 
 
 # ── fair ─────────────────────────────────────────────────────────────────────────────────────────
@@ -33,7 +34,8 @@ def test_a_thousand_long_prompts_do_not_starve_another_client() -> None:
         run.add(f"modest{index}", SHORT, client="modest")
     while len(run.wait_steps) < 1000 and run.scheduler.has_work() and "modest49" not in run.wait_steps:
         run.step()
-    assert max(wait for name, wait in run.wait_steps.items() if "modest" in name) <= 2
+    waits = [wait for name, wait in run.wait_steps.items() if "modest" in name]
+    assert len(waits) == 50 and max(waits) <= 2
 
 
 def test_in_order_of_arrival_they_would() -> None:
@@ -53,14 +55,66 @@ def test_a_client_waits_for_one_seat_not_for_the_queue() -> None:
         run.add(f"modest{index}", SHORT, client="modest")
         while f"modest{index}" not in run.wait_steps:
             run.step()
-    assert max(wait for name, wait in run.wait_steps.items() if "modest" in name) <= 60
+    waits = [wait for name, wait in run.wait_steps.items() if "modest" in name]
+    assert len(waits) == 5 and max(waits) <= 60
+
+
+def seats(run: StepModel) -> Counter[str]:
+    return Counter(request.client for request in run.scheduler.running)
+
+
+def test_seats_that_are_free_at_once_are_shared() -> None:
+    run = model("fair", max_num_seqs=8)
+    flood(run, "a", 100, num_prompt=20, max_tokens=1000)
+    flood(run, "b", 100, num_prompt=20, max_tokens=1000)
+    run.step()
+    assert seats(run) == {"a": 4, "b": 4}
+
+
+def test_samples_of_a_prompt_take_no_seat_that_another_client_waits_for() -> None:
+    run = model("fair", max_num_seqs=8)
+    run.add("a", 150, 1000, client="a", n=8)
+    flood(run, "b", 3, num_prompt=100, max_tokens=1000)
+    for _ in range(20):
+        run.step()
+    assert seats(run) == {"a": 5, "b": 3}
+
+
+def test_answers_count_though_nothing_else_of_their_client_waits() -> None:
+    """A client that held nearly all seats for long does not get them again while another waits for them."""
+    run = model("fair", max_num_seqs=8)
+    flood(run, "a", 7, num_prompt=20, max_tokens=500)
+    run.step()
+    flood(run, "b", 40, num_prompt=20, max_tokens=100)
+    for _ in range(495):
+        run.step()
+    assert seats(run) == {"a": 7, "b": 1}
+    flood(run, "a again", 7, num_prompt=20, max_tokens=500, client="a")
+    for _ in range(10):
+        run.step()
+    assert seats(run) == {"b": 8}
+
+
+def test_steps_without_prompts_forgive_nothing() -> None:
+    run = model("fair", max_num_seqs=2)
+    run.add("a", 20, 300, client="a")
+    run.add("b", 20, 30, client="b")
+    for _ in range(100):
+        run.step()
+    run.add("c", 20, 300, client="c")  # takes the other seat
+    for _ in range(200):
+        run.step()
+    run.add("a again", 20, 50, client="a")
+    run.add("b again", 20, 50, client="b")
+    run.drain()
+    assert run.wait_steps["b again"] < run.wait_steps["a again"]
 
 
 @pytest.mark.parametrize("max_tokens", [1, 30])
 def test_clients_that_always_ask_get_the_same(max_tokens: int) -> None:
     """However many requests each has, and however long: to within a step, and what holds seats already."""
     run = model("fair")
-    seats = run.scheduler.limits.max_num_seqs
+    num_seats = run.scheduler.limits.max_num_seqs
     flood(run, "a", 400, max_tokens=max_tokens)
     flood(run, "b", 3000, num_prompt=60, max_tokens=max_tokens)
     flood(run, "c", 800, num_prompt=300, max_tokens=max_tokens)
@@ -68,7 +122,7 @@ def test_clients_that_always_ask_get_the_same(max_tokens: int) -> None:
         for _ in range(3):
             run.step()
         most, least = max(run.served.values()), min(run.served.values())
-        assert most - least <= 2 * (LONG + 2 * seats * max_tokens)
+        assert most - least <= 2 * (LONG + 2 * num_seats * max_tokens)
     assert least > 10_000
 
 
@@ -94,9 +148,8 @@ def test_the_client_that_was_given_most_gives_way() -> None:
     preempted = set()
     while run.scheduler.has_work():
         run.step()
-        preempted |= {request.client for request in run.scheduler.waiting.in_line("small") if request.num_preemptions}
-        preempted |= {request.client for request in run.scheduler.waiting.in_line("large") if request.num_preemptions}
-    assert run.scheduler.num_preemptions > 0
+        preempted |= {request.client for request in run.scheduler.waiting.in_order() if request.num_preemptions}
+    assert run.scheduler.running.num_preemptions > 0
     assert preempted == {"large"}
 
 
@@ -110,6 +163,10 @@ def test_what_is_known_of_clients_does_not_grow() -> None:
     assert len(run.scheduler.policy._served) < 60  # type: ignore[attr-defined]
     run.drain()
     assert len(run.scheduler.policy._served) <= 2  # type: ignore[attr-defined]
+    for index in range(250):
+        run.add(f"alone {index}", rng.randrange(1, 400), 20, client=f"alone {index}")
+        run.drain()
+        assert len(run.scheduler.policy._served) <= 60  # type: ignore[attr-defined]
 
 
 # ── priority ─────────────────────────────────────────────────────────────────────────────────────

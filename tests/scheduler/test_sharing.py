@@ -119,4 +119,4 @@ def test_blocks_that_running_prompts_are_yet_to_take_are_not_promised_twice() ->
     for index in range(6):
         run.add(f"r{index}", 20 * 16 - 8)  # two of them fill the pool
     run.drain()
-    assert run.scheduler.num_preemptions == 0
+    assert run.scheduler.running.num_preemptions == 0

@@ -117,14 +117,14 @@ async def soon(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.002)
 
 
-def serving(test: Callable[..., Awaitable[None]], **options: Any) -> None:
+def serving(test: Callable[..., Awaitable[None]], engine: FakeEngine | None = None, **options: Any) -> None:
     """Run `test(url, engine, stop, task, context)` beside a server."""
 
     async def main() -> None:
-        engine = FakeEngine()
-        context = make_server_context(engine, **options)
+        served = engine or FakeEngine()
+        context = make_server_context(served, **options)
         async with listening(context) as (url, stop, task):
-            await test(url, engine, stop, task, context)
+            await test(url, served, stop, task, context)
 
     asyncio.run(main())
 

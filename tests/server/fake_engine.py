@@ -138,7 +138,9 @@ class FakeEngine:
         self.calls: list[tuple[list[int], SamplingParams, int, str]] = []
         self.clients: list[str] = []
         self.admission = Admission(
-            max_num_seqs=self.info.max_num_seqs, max_num_queued_reqs=self.info.max_num_queued_reqs
+            max_num_seqs=self.info.max_num_seqs,
+            max_num_queued_reqs=self.info.max_num_queued_reqs,
+            is_fair=self.info.options.get("scheduling_policy") == "fair",
         )
         self.open_ids: set[str] = set()
         self.aborted: list[str] = []

@@ -29,6 +29,15 @@ def test_any_of_the_keys_lets_in_and_says_which() -> None:
     assert KeyCheck(()).require(Headers({})) is None
 
 
+def test_one_key_may_be_sent_both_ways() -> None:
+    """As Anthropic's client does where both of its environment variables are set."""
+    check = KeyCheck(("first-key", "second-key"))
+    assert check.require(Headers({"authorization": "Bearer second-key", "x-api-key": "second-key"})) == 1
+    for bearer_key in ("first-key", "", "wrong"):
+        with pytest.raises(ApiError, match="two are there"):
+            check.require(Headers({"authorization": f"Bearer {bearer_key}", "x-api-key": "second-key"}))
+
+
 def test_every_key_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time does not tell which key was right."""
     compared = []

@@ -1,7 +1,11 @@
 """Whose a request is: nothing that a client writes as it likes makes it many."""
 
+import asyncio
+from typing import Any
+
+import httpx
 import pytest
-from server.conftest import InProcess, chat_body
+from server.conftest import InProcess, chat_body, serving, soon
 from server.fake_engine import FakeEngine
 from starlette.datastructures import Headers
 
@@ -46,6 +50,29 @@ def test_the_engine_is_told() -> None:
             body = chat_body(user=user, safety_identifier=user)
             assert server.post(CHAT, body, headers={"authorization": f"Bearer {key}"}).status_code == 200
     assert server.engine.clients == ["key 0", "key 0", "key 1", "key 1"]
+
+
+def test_a_client_that_floods_the_queue_leaves_places_to_others() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        engine.is_held = True
+        async with httpx.AsyncClient() as http:
+
+            def ask(key: str) -> "asyncio.Task[httpx.Response]":
+                headers = {"authorization": f"Bearer {key}"}
+                return asyncio.create_task(http.post(url + CHAT, json=chat_body(), headers=headers))
+
+            flood = [ask("greedy") for _ in range(16)]
+            await soon(lambda: len(engine.open_ids) + sum(task.done() for task in flood) == 16)
+            refused = [task.result() for task in flood if task.done()]
+            assert len(refused) == 8 and all(reply.json()["error"]["code"] == "queue_full" for reply in refused)
+            assert all(reply.headers["retry-after"] for reply in refused)
+            modest = ask("modest")
+            await soon(lambda: len(engine.open_ids) == 9)
+            engine.is_held = False
+            assert (await modest).status_code == 200
+
+    engine = FakeEngine(max_num_seqs=8, max_num_queued_reqs=8, options={"scheduling_policy": "fair"})
+    serving(test, engine, api_key=("greedy", "modest"))
 
 
 @pytest.mark.parametrize(("policy", "num_keys"), [("fcfs", 0), ("priority", 1), ("fair", 2)])

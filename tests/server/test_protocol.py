@@ -4,10 +4,13 @@ import asyncio
 import json
 from typing import Any
 
+import h11
 import httpx
 import pytest
 from server.conftest import chat_body, serving, soon
 from server.fake_engine import FakeEngine
+
+from octavo.server.protocol import MAX_HEADER_BYTES, StrictConnection
 
 CHAT = "/v1/chat/completions"
 
@@ -24,12 +27,22 @@ async def raw(url: str, data: bytes, *, is_ended: bool = False) -> bytes:
         writer.close()
 
 
-@pytest.mark.parametrize("data", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nhost: localhost\r\n"])
+@pytest.mark.parametrize("data", [b"GET /health HT", b"GET /health HTTP/1.1\r\nhost: localhost\r\n"])
 def test_slow_headers_are_cut(data: bytes) -> None:
     async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
         assert await raw(url, data) == b""
 
     serving(test, header_timeout_s=0.1)
+
+
+def test_a_connection_that_begins_nothing_is_idle() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        loop = asyncio.get_running_loop()
+        begin_s = loop.time()
+        assert await raw(url, b"") == b""
+        assert loop.time() - begin_s >= 0.4
+
+    serving(test, header_timeout_s=0.1, keep_alive_s=0.4)
 
 
 def test_slow_bodies_are_cut() -> None:
@@ -98,6 +111,45 @@ def test_requests_that_proxies_may_read_differently_are_refused(data: bytes, rem
         assert error["code"] == "invalid_http" and remedy in error["message"]
 
     serving(test)
+
+
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_wherever_segments_are_cut_folds_are_seen(line_end: bytes) -> None:
+    sound = line_end.join([b"GET / HTTP/1.1", b"host: localhost", b"x-a: b", b"", b""])
+    folded = sound.replace(b"x-a: b", b"x-a:" + line_end + b"\tb")
+    for cut in range(1, len(folded)):
+        connection = StrictConnection(h11.SERVER)
+        with pytest.raises(h11.RemoteProtocolError):
+            for part in (folded[:cut], folded[cut:]):
+                connection.receive_data(part)
+                connection.next_event()
+        assert connection.fault is not None
+    for cut in range(1, len(sound)):
+        connection = StrictConnection(h11.SERVER)
+        connection.receive_data(sound[:cut])
+        assert connection.next_event() is h11.NEED_DATA
+        connection.receive_data(sound[cut:])
+        assert isinstance(connection.next_event(), h11.Request)
+
+
+def test_a_head_that_arrives_byte_by_byte_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+
+    class Spy:
+        def search(self, data: bytes, begin: int, end: int | None = None) -> None:
+            searched.append((len(data) if end is None else end) - begin)
+
+    monkeypatch.setattr("octavo.server.protocol._HEAD_END", Spy())
+    monkeypatch.setattr("octavo.server.protocol._FOLD", Spy())
+    connection = StrictConnection(h11.SERVER, MAX_HEADER_BYTES)
+    connection.receive_data(b"GET / HTTP/1.1\r\nx: " + b"x" * 50_000)
+    assert connection.next_event() is h11.NEED_DATA
+    assert sum(searched) > 100_000
+    searched.clear()
+    for _ in range(1000):
+        connection.receive_data(b"x")
+        assert connection.next_event() is h11.NEED_DATA
+    assert len(searched) == 2000 and max(searched) <= 4
 
 
 def test_a_body_that_looks_folded_is_a_body() -> None:

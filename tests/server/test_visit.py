@@ -20,6 +20,8 @@ from octavo import AsyncEngine, SamplingParams
 from octavo.config import EngineConfig
 from octavo.config.server_config import ServerConfig
 from octavo.core.errors import DeadlineExceededError
+from octavo.core.messages import EngineStats, OutputBatch
+from octavo.core.outputs import RequestDelta
 from octavo.engine.liveness import EngineState
 from octavo.server.app import build_app
 from octavo.server.generation import GenerationCall, generate_all
@@ -46,9 +48,31 @@ def test_before_the_first_token_it_is_504(options: dict[str, Any], fields: dict[
     assert server.engine.admission.num_taken == 0
 
 
-def test_in_a_stream_it_is_an_error_event() -> None:
-    server = InProcess(FakeEngine(), request_timeout=0.1)
-    server.engine.is_held, server.engine.hold_after = True, 3
+@pytest.fixture
+def expire(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """The deadline of the request that came last: when it is called, not before."""
+    armed: list[Callable[[], None]] = []
+
+    def arm(visit: Visit, expire: Callable[[DeadlineExceededError], None]) -> asyncio.TimerHandle:
+        armed.append(lambda: expire(visit._expired()))
+        return asyncio.get_running_loop().call_later(3600.0, lambda: None)
+
+    monkeypatch.setattr(Visit, "at_deadline", arm)
+    return lambda: armed[-1]()
+
+
+def expires_after(engine: FakeEngine, num_steps: int, expire: Callable[[], None]) -> None:
+    async def wait_turn(step: int) -> None:
+        if step >= num_steps:
+            expire()
+            await asyncio.Event().wait()
+
+    engine._wait_turn = wait_turn  # type: ignore[method-assign]
+
+
+def test_in_a_stream_it_is_an_error_event(expire: Callable[[], None]) -> None:
+    server = InProcess(FakeEngine(), request_timeout=60.0)
+    expires_after(server.engine, 3, expire)
     reply = server.post(CHAT, chat_body(stream=True, n=2))
     assert reply.status_code == 200
     *chunks, last = [json.loads(event) for event in sse_events(reply.content)]
@@ -56,9 +80,9 @@ def test_in_a_stream_it_is_an_error_event() -> None:
     assert len(server.engine.aborted) == 1 and server.engine.admission.num_taken == 0
 
 
-def test_an_answer_that_is_not_streamed_ends_in_the_middle_too() -> None:
-    server = InProcess(FakeEngine(), request_timeout=0.1)
-    server.engine.is_held, server.engine.hold_after = True, 3
+def test_an_answer_that_is_not_streamed_ends_in_the_middle_too(expire: Callable[[], None]) -> None:
+    server = InProcess(FakeEngine(), request_timeout=60.0)
+    expires_after(server.engine, 3, expire)
     check_envelope(server.post(CHAT, chat_body()), 504, "timeout", "timeout")
     assert len(server.engine.aborted) == 1
 
@@ -137,7 +161,9 @@ def test_one_that_is_in_time_is_answered_whole() -> None:
     assert not server.engine.aborted
 
 
-def test_the_engine_frees_what_ran_out_of_time_and_never_runs_what_waited(tiny: Callable[[str], Path]) -> None:
+def test_the_engine_frees_what_ran_out_of_time_and_never_runs_what_waited(
+    tiny: Callable[[str], Path], expire: Callable[[], None]
+) -> None:
     """With the engine's own process: one request runs, one waits for its seat until its deadline."""
 
     async def main() -> None:
@@ -154,13 +180,22 @@ def test_the_engine_frees_what_ran_out_of_time_and_never_runs_what_waited(tiny: 
         metrics = SimpleNamespace(begin=lambda request_id: None, end=lambda request_id: None)
         context: Any = SimpleNamespace(engine=engine, metrics=metrics, model_names=("tiny",))
         seen = Counter[str]()
-        engine.subscribe(
-            lambda batch, deltas: seen.update(event.request_id.partition("-")[0] for event in batch.events)
-        )
+        step = asyncio.Event()
 
-        async def run(name: str, timeout_s: float | None) -> None:
+        def observe(batch: OutputBatch, deltas: list[RequestDelta]) -> None:
+            seen.update(event.request_id.partition("-")[0] for event in batch.events)
+            step.set()
+
+        async def after_steps(condition: Callable[[EngineStats], bool]) -> None:
+            while engine.stats is None or not condition(engine.stats):
+                step.clear()
+                await step.wait()
+
+        engine.subscribe(observe)
+
+        async def run(name: str) -> None:
             visit = Visit("")
-            visit.limit_time(ServerConfig(request_timeout=timeout_s), None)
+            visit.limit_time(ServerConfig(request_timeout=60.0), None)
             visit.enter(engine, 1)
             params = SamplingParams(max_tokens=240, ignore_eos=True)
             call = GenerationCall(id=name, prompts=[[3, 4]], params=params, priority=0, cache_salt="", visit=visit)
@@ -168,17 +203,21 @@ def test_the_engine_frees_what_ran_out_of_time_and_never_runs_what_waited(tiny: 
                 pass
 
         try:
-            running = asyncio.create_task(run("running", None))
-            while not seen["running"]:
-                await asyncio.sleep(0.005)
+            running = asyncio.gather(*[run("running") for _ in range(5)])
+            await after_steps(lambda stats: stats.num_waiting == 4)
+            waiting = asyncio.create_task(run("waiting"))
+            await after_steps(lambda stats: stats.num_waiting == 5)
+            expire()
             with pytest.raises(DeadlineExceededError):
-                await run("waiting", 0.02)
+                await waiting
             await running
-            assert seen["running"] == 240
+            assert seen["running"] == 5 * 240
+            cut = asyncio.create_task(run("cut"))
+            await after_steps(lambda stats: seen["cut"] > 0)
+            expire()
             with pytest.raises(DeadlineExceededError):
-                await run("cut", 0.03)
-            while engine.stats is None or engine.stats.num_held_blocks:
-                await asyncio.sleep(0.005)
+                await cut
+            await after_steps(lambda stats: not stats.num_held_blocks)
             assert seen["waiting"] <= 1, "only the event of its end"
             assert seen["cut"] < 240
             assert engine.admission.num_taken == 0

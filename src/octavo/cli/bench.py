@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _ENGINE = engine_options(
     has_model_argument=True,
-    left_out=("seed", "max_num_queued_reqs", "chat_template"),
+    left_out=("seed", "max_num_queued_reqs", "scheduling_policy", "chat_template"),
     defaults=MappingProxyType({"enable_prefix_caching": False, "skip_tokenizer_init": True}),
 )
 """Prefix caching is off, so that the second run of a prompt computes it again; prompts are token ids."""

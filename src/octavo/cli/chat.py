@@ -48,7 +48,8 @@ SystemMessage = Annotated[
         left_out=("n", "logprobs", "prompt_logprobs"),
     ),
     config=engine_options(
-        has_model_argument=True, left_out=("seed", "max_num_queued_reqs", "max_num_seqs", "skip_tokenizer_init")
+        has_model_argument=True,
+        left_out=("seed", "max_num_queued_reqs", "max_num_seqs", "scheduling_policy", "skip_tokenizer_init"),
     ),
 )
 def chat(

@@ -30,7 +30,7 @@ _PANEL = "Prompt and answer"
         defaults=MappingProxyType({"max_tokens": None}),
         notes=MappingProxyType({"max_tokens": f"{DEFAULT_MAX_TOKENS}; with --chat what the context leaves"}),
     ),
-    config=engine_options(left_out=("seed", "max_num_queued_reqs")),
+    config=engine_options(left_out=("seed", "max_num_queued_reqs", "scheduling_policy")),
 )
 def generate(
     text: Annotated[str | None, typer.Argument(metavar="PROMPT", show_default=False, hidden=True)] = None,

@@ -26,7 +26,7 @@ class ServerConfig:
     port: int = option_field(8000, "TCP port; 0 takes a free one.")
     api_key: tuple[str, ...] = option_field(
         (),
-        "Require «Authorization: Bearer KEY» on every route but /health; given several times, any of them.",
+        "Require «Authorization: Bearer KEY» on every route but /health and /health/ready; any of several.",
         is_secret=True,
     )
     api_key_file: str | None = option_field(None, "A file with such keys, one a line; others cannot read it from ps.")
@@ -65,7 +65,7 @@ class ServerConfig:
         10.0, "A connection that has begun a request must send its headers in this time."
     )
     body_timeout_s: float = option_field(30.0, "A request's body must arrive in this time.")
-    keep_alive_s: float = option_field(30.0, "An idle connection is closed after this time.")
+    keep_alive_s: float = option_field(30.0, "A connection is closed after this time without a request.")
     drain_timeout_s: float = option_field(30.0, "How long accepted requests may go on after SIGINT or SIGTERM.")
 
     stall_timeout_s: float = option_field(

@@ -133,7 +133,9 @@ class AsyncEngine:
         assert loading is not None
         self.front_end = await loading
         self.admission = Admission(
-            max_num_seqs=self.info.max_num_seqs, max_num_queued_reqs=self.info.max_num_queued_reqs
+            max_num_seqs=self.info.max_num_seqs,
+            max_num_queued_reqs=self.info.max_num_queued_reqs,
+            is_fair=self.info.options["scheduling_policy"] == "fair",
         )
         self._input = self.front_end.input_processor(self.info)
         self._streams = Streams(OutputProcessor(self.front_end.tokenizer))
@@ -218,7 +220,7 @@ class AsyncEngine:
         is shut down, gives a last delta with `error`.
         """
         self.check_open()
-        places = places or self.admission.take(params.n)
+        places = places or self.admission.take(params.n, client)
         engine_id = f"{request_id}#{next(self._numbers)}"  # its own, should a caller use an id again
         try:
             check_text("request_id", request_id)

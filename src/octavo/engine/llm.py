@@ -10,7 +10,7 @@ from typing import Any
 from octavo.config import EngineConfig
 from octavo.config.engine_config import DEFAULT_MODEL
 from octavo.config.env import cache_directory
-from octavo.core.errors import EngineDeadError, InvalidRequestError
+from octavo.core.errors import ConfigError, EngineDeadError, InvalidRequestError
 from octavo.core.messages import AbortRequest, EngineRequest
 from octavo.core.outputs import CompletionOutput, RequestDelta, RequestOutput
 from octavo.core.sampling_params import SamplingParams
@@ -43,6 +43,15 @@ class _Call:
         return deltas
 
 
+def _check_policy(config: EngineConfig) -> None:
+    """Raises `ConfigError` for one that would be ignored."""
+    if config.scheduling_policy == "fair":
+        raise ConfigError(
+            "scheduling_policy=fair shares a server between its clients, and an LLM has one; use fcfs or priority",
+            param="scheduling_policy",
+        )
+
+
 class LLM:
     """A model, ready to answer batches of prompts.
 
@@ -57,6 +66,7 @@ class LLM:
         self, model: str = DEFAULT_MODEL, *, on_phase: OnPhase = lambda phase, share: None, **options: Any
     ) -> None:
         self.config = EngineConfig.from_options({"model": model, **options})
+        _check_policy(self.config)
         core, self.info = build_engine(self.config, on_phase)
         self._core: EngineCore | None = core
         on_phase("load tokenizer", 0.0)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from octavo.core.messages import (
+    BlockTableUpdate,
     NewRequest,
     RequestResult,
     ScheduledRequest,
@@ -39,6 +40,41 @@ def why_stop(request: Request, token: int) -> tuple[FinishReason | None, int | N
     if request.num_output_tokens >= request.max_tokens:
         return FinishReason.LENGTH, None
     return None, None
+
+
+def instruct(request: Request, num_tokens: int, updates: list[BlockTableUpdate]) -> ScheduledRequest:
+    """What the worker is to compute of it in a step."""
+    start = request.num_computed_tokens
+    end = start + num_tokens
+    return ScheduledRequest(
+        request.id, start, request.token_ids[start:end], updates, is_sampled=end == request.num_tokens
+    )
+
+
+def take_in(request: Request, scheduled: ScheduledRequest, result: RequestResult) -> SequenceEvent | None:
+    """Append what was sampled, up to where the sequence stops; None where there is no news."""
+    prompt_logprobs = unsent_prompt_logprobs(request, scheduled, result)
+    reason: FinishReason | None = None
+    stop_reason: int | None = None
+    token_ids: list[int] = []
+    for token in result.token_ids:
+        request.token_ids.append(token)
+        token_ids.append(token)
+        reason, stop_reason = why_stop(request, token)
+        if reason is not None:
+            break
+    if result.is_complete and reason is None:
+        reason = FinishReason.STOP
+    if not (token_ids or prompt_logprobs or reason):
+        return None
+    return event_of(
+        request,
+        token_ids=token_ids,
+        logprobs=None if result.logprobs is None else result.logprobs[: len(token_ids)],
+        prompt_logprobs=prompt_logprobs,
+        finish_reason=reason,
+        stop_reason=stop_reason,
+    )
 
 
 def unsent_prompt_logprobs(

@@ -2,17 +2,13 @@
 
 A request has *tokens to compute*, not a phase (architecture: the path of a request). Every step hands
 requests some of their uncomputed tokens within one token budget: decodes first, then prompts, those
-that run and those that wait, sharing the budget lane by lane (`policy`). When blocks run out, the policy's victim gives its own back and
-is computed again later, which by law 2 changes none of its tokens.
+that run and those that wait, by turns of their lanes (`policy`). When blocks run out, the policy's victim gives
+its own back and is computed again later, which by law 2 changes none of its tokens.
 """
 
-import itertools
-import logging
-import time
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
-from octavo.cache import KVCacheManager, PrefixMatch
+from octavo.cache import KVCacheManager
 from octavo.core.messages import (
     EngineStats,
     ModelOutput,
@@ -22,24 +18,15 @@ from octavo.core.messages import (
     SequenceEvent,
 )
 from octavo.core.request import FinishReason, Request, RequestFailure, RequestStatus
-from octavo.scheduler.events import event_of, introduce, unsent_prompt_logprobs, why_stop
+from octavo.scheduler.batching import Batching, ContinuousBatching, StaticBatching
+from octavo.scheduler.events import event_of, instruct, introduce, take_in
+from octavo.scheduler.followers import Followers
+from octavo.scheduler.limits import SchedulerLimits
 from octavo.scheduler.policy import Lane, SchedulingPolicy
+from octavo.scheduler.running import Running
 from octavo.scheduler.step import Step, share
+from octavo.scheduler.turns import take_turns
 from octavo.scheduler.waiting_queue import WaitingQueue
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchedulerLimits:
-    """What a step may hold."""
-
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    enable_chunked_prefill: bool = True
-    """Off: a prompt's uncomputed tokens go into one step, or wait."""
-    is_static: bool = False
-    """On: a batch, once admitted, runs to its end before the next one; the baseline to compare with."""
 
 
 class Scheduler:
@@ -53,12 +40,11 @@ class Scheduler:
         self.limits = limits
         self.cache = cache
         self.policy = policy
-        self.running: list[Request] = []
         self.waiting = WaitingQueue(policy)
-        self.num_preemptions = 0
+        self.running = Running(limits, cache, policy, self.waiting)
         self._requests: dict[str, Request] = {}
-        self._followers: dict[str, list[Request]] = {}
-        self._static_batch: set[str] = set()
+        self._followers = Followers()
+        self._batching: Batching = StaticBatching(limits.max_num_seqs) if limits.is_static else ContinuousBatching()
         self._finished_ids: list[str] = []
         self._failures: list[SequenceEvent] = []
         self._num_arrivals = 0
@@ -76,12 +62,12 @@ class Scheduler:
             self._num_arrivals += 1
             self._requests[request.id] = request
         self.waiting.push(leader)
-        self._follow(leader, followers)
+        self._followers.join(leader, followers)
 
     def abort(self, sequence: str, reason: FinishReason = FinishReason.ABORT) -> SequenceEvent | None:
         """End a sequence now and give its blocks back; None where it has ended already."""
         request = self._requests.get(sequence)
-        return None if request is None else self._finish(request, finish_reason=reason)
+        return None if request is None else self._finish(request, reason)
 
     def has_work(self) -> bool:
         return bool(self._requests or self._failures)
@@ -102,7 +88,7 @@ class Scheduler:
             if not request.is_known_to_worker:
                 request.is_known_to_worker = True
                 new_requests.append(introduce(request))
-            scheduled.append(self._instruct(request, num_tokens))
+            scheduled.append(instruct(request, num_tokens, self.cache.take_updates(request)))
         return SchedulerOutput(self._step, new_requests, scheduled, self.cache.take_copies(), finished)
 
     def update(self, batch: SchedulerOutput, output: ModelOutput) -> list[SequenceEvent]:
@@ -131,7 +117,7 @@ class Scheduler:
             num_free_blocks=pool.num_free,
             num_cached_blocks=pool.num_cached,
             num_held_blocks=pool.num_held,
-            num_preemptions=self.num_preemptions,
+            num_preemptions=self.running.num_preemptions,
             prefix_cache_queries=self.cache.prefix_queries,
             prefix_cache_hits=self.cache.prefix_hits,
             num_step_tokens=self._num_step_tokens,
@@ -144,39 +130,47 @@ class Scheduler:
             self._grant(step, request, 1)
 
     def _schedule_prefills(self, step: Step) -> None:
-        """Prompts, lane by lane in the policy's order; what a lane leaves of the budget is the next one's."""
+        """Prompts, by turns of their lanes; what a lane leaves of the budget is the next one's."""
         running: dict[Lane, list[Request]] = {}
         for request in self.running:
             if request.num_uncomputed_tokens > 1:
                 running.setdefault(self.policy.lane(request), []).append(request)
-        lanes = self.policy.in_order(dict.fromkeys([*running, *self.waiting.lanes()]))
-        if self.limits.is_static:
-            self._open_static_batch(lanes)
-        for lane in lanes:
-            self._serve_lane(step, lane, running.get(lane, []))
+        waiting = self.waiting.lanes()
+        has_seats = self._num_seats(step) > 0
+        if not (running or (waiting and has_seats)):
+            return
+        lanes = list(dict.fromkeys([*reversed(waiting), *running]))
+        self.policy.observe(lanes)
+        self._batching.begin_step(self.waiting, is_idle=not self.running)
+        served = lanes if has_seats else running
+        take_turns(step, self.policy, {lane: self._serve_lane(step, lane, running.get(lane, [])) for lane in served})
         for request in step.passed_over:
             self.waiting.push(request)
 
-    def _serve_lane(self, step: Step, lane: Lane, prefills: list[Request]) -> None:
-        """The lane's prompts share the budget: those that run, then those that wait, as far as it goes."""
-        num_seats = self.limits.max_num_seqs - len(self.running) if step.is_admitting else 0
-        num_claims = len(prefills) + min(self.waiting.num_waiting(lane), num_seats)
+    def _serve_lane(self, step: Step, lane: Lane, prefills: list[Request]) -> Iterator[None]:
+        """The lane's prompts share the budget: those that run, then those that wait; a turn ends with an admission."""
+        num_claims = len(prefills) + min(self.waiting.num_waiting(lane), self._num_seats(step))
         for rank, request in enumerate(prefills):
             self._grant(step, request, share(step.budget, rank, num_claims))
         for rank in range(len(prefills), num_claims):
-            if not (step.is_admitting and step.budget > 0 and self.waiting.num_waiting(lane)):
+            if not (self._num_seats(step) and step.budget > 0 and self.waiting.num_waiting(lane)):
                 break
             request = self.waiting.peek(lane)
             if self._admit(step, request, prefills, share(step.budget, rank, num_claims)):
                 prefills.append(request)
+                yield
         for request in prefills:  # what shorter prompts left of their shares
             self._top_up(step, request)
+
+    def _num_seats(self, step: Step) -> int:
+        """How many more requests the step may let in."""
+        return self.running.num_free_seats if step.is_admitting else 0
 
     def _grant(self, step: Step, request: Request, most_tokens: int) -> None:
         """Compute up to `most_tokens` of a running request, preempting others for their blocks."""
         if request.status is not RequestStatus.RUNNING:  # preempted for one served before it
             return
-        num_tokens = self._chunk(request.num_uncomputed_tokens, most_tokens, step.budget)
+        num_tokens = self.limits.chunk(request.num_uncomputed_tokens, most_tokens, step.budget)
         if num_tokens > 0 and self._make_room(request, num_tokens, step):
             step.grant(request, num_tokens)
 
@@ -193,7 +187,7 @@ class Scheduler:
         Where it waits for blocks, nobody else comes in before it; where it waits for a prefix that a
         peer is computing, others do.
         """
-        if self.limits.is_static and request.id not in self._static_batch:
+        if not self._batching.may_join(request):
             step.is_admitting = False
             return False
         match = self.cache.match_prefix(request)
@@ -201,139 +195,64 @@ class Scheduler:
             self.waiting.remove(request)
             step.pass_over(request)
             return False
-        num_tokens = self._chunk(request.num_tokens - match.num_tokens, most_tokens, step.budget)
-        if num_tokens == 0 or (self.running and not self._has_blocks_for(request, match)):
+        num_tokens = self.limits.chunk(request.num_tokens - match.num_tokens, most_tokens, step.budget)
+        if num_tokens == 0 or (self.running and not self.running.has_blocks_for(request, match)):
             step.is_admitting = False
             return False
         self.waiting.remove(request)
         self.cache.admit(request, match)
         request.num_computed_tokens = match.num_tokens
         if self.cache.allocate(request, num_tokens):
-            self._start(request)
+            self.running.start(request)
             step.grant(request, num_tokens)
             return True
         if self.running:  # it fits as a whole, but only once others have given blocks back
-            self._stop_running(request)
-            self.waiting.push(request)
+            self.running.give_up(request)
             step.is_admitting = False
             return False
-        message = (
+        failure = RequestFailure(
             f"the request needs more KV blocks than the pool's {self.cache.pool.num_blocks} for {request.num_tokens} "
             f"tokens; raise kv_cache_memory or lower max_model_len"
         )
-        failure = RequestFailure(message)
-        self._failures.append(self._finish(request, finish_reason=FinishReason.ERROR, error=failure))
+        self._failures.append(self._finish(request, FinishReason.ERROR, failure))
         return False
-
-    def _has_blocks_for(self, request: Request, match: PrefixMatch) -> bool:
-        """Whether all of it fits beside what is held now and what running prompts are yet to take."""
-        most_tokens = self.limits.max_num_batched_tokens
-        num_promised = sum(
-            self.cache.num_missing_blocks(running, most_tokens)
-            for running in self.running
-            if running.num_uncomputed_tokens > 1
-        )
-        return self.cache.can_admit(request, match, most_tokens, num_promised=num_promised)
-
-    def _chunk(self, num_uncomputed: int, most_tokens: int, budget: int) -> int:
-        """How many of a request's uncomputed tokens this step takes; 0: none."""
-        if self.limits.enable_chunked_prefill:
-            return min(num_uncomputed, most_tokens, budget)
-        return num_uncomputed if num_uncomputed <= budget else 0
 
     def _make_room(self, request: Request, num_tokens: int, step: Step) -> bool:
         """Allocate for a running request, preempting others, or at last itself, until there is room."""
         while not self.cache.allocate(request, num_tokens):
-            victim = self.policy.victim(self.running)
+            victim = self.running.preempt()
             step.revoke(victim)
-            step.is_admitting = False
-            self._preempt(victim)
             if victim is request:
                 return False
         return True
-
-    def _preempt(self, request: Request) -> None:
-        logger.debug("request %s preempted at %d tokens", request.id, request.num_computed_tokens)
-        self.running.remove(request)
-        self._stop_running(request)
-        request.num_preemptions += 1
-        self.num_preemptions += 1
-        self.waiting.push(request)
-
-    def _stop_running(self, request: Request) -> None:
-        self.cache.free(request)
-        request.num_computed_tokens = 0
-        request.status = RequestStatus.WAITING
-
-    def _start(self, request: Request) -> None:
-        request.status = RequestStatus.RUNNING
-        self.running.append(request)
-        if request.num_cached_tokens < 0:
-            request.num_cached_tokens = min(request.num_computed_tokens, request.num_prompt_tokens)
-            request.scheduled_s = time.monotonic()
-
-    def _open_static_batch(self, lanes: list[Lane]) -> None:
-        """When the last batch has run to its end, name the members of the next."""
-        waiting = itertools.chain.from_iterable(map(self.waiting.in_line, lanes))
-        members = [] if self.running else list(itertools.islice(waiting, self.limits.max_num_seqs))
-        if members and members[0].id not in self._static_batch:
-            self._static_batch = {request.id for request in members}
-
-    def _instruct(self, request: Request, num_tokens: int) -> ScheduledRequest:
-        start = request.num_computed_tokens
-        end = start + num_tokens
-        return ScheduledRequest(
-            request.id,
-            start,
-            request.token_ids[start:end],
-            self.cache.take_updates(request),
-            is_sampled=end == request.num_tokens,
-        )
 
     # ── progress ─────────────────────────────────────────────────────────────────────────────────
 
     def _advance(self, request: Request, scheduled: ScheduledRequest, result: RequestResult) -> list[SequenceEvent]:
         if result.error is not None:
-            return [self._finish(request, finish_reason=FinishReason.ERROR, error=result.error)]
+            return [self._finish(request, FinishReason.ERROR, result.error)]
         request.num_computed_tokens = scheduled.start + len(scheduled.token_ids)
         self.cache.commit(request)
-        if request.id in self._followers and request.num_computed_tokens >= request.num_prompt_tokens:
+        if scheduled.start < request.num_prompt_tokens <= request.num_computed_tokens:
             self._fork_followers(request)
-        prompt_logprobs = unsent_prompt_logprobs(request, scheduled, result)
-        reason: FinishReason | None = None
-        stop_reason: int | None = None
-        token_ids: list[int] = []
-        for token in result.token_ids:
-            request.token_ids.append(token)
-            token_ids.append(token)
-            reason, stop_reason = why_stop(request, token)
-            if reason is not None:
-                break
-        if result.is_complete and reason is None:
-            reason = FinishReason.STOP
-        logprobs = None if result.logprobs is None else result.logprobs[: len(token_ids)]
-        if reason is not None:
-            return [
-                self._finish(
-                    request,
-                    token_ids=token_ids,
-                    logprobs=logprobs,
-                    prompt_logprobs=prompt_logprobs,
-                    finish_reason=reason,
-                    stop_reason=stop_reason,
-                )
-            ]
-        if token_ids or prompt_logprobs:
-            return [event_of(request, token_ids=token_ids, logprobs=logprobs, prompt_logprobs=prompt_logprobs)]
-        return []
+        event = take_in(request, scheduled, result)
+        if event is None:
+            return []
+        if event.finish_reason is not None:
+            self._remove(request)
+        return [event]
 
-    def _finish(self, request: Request, **news: Any) -> SequenceEvent:
-        """End a request: its blocks go back, its followers find another leader; returns its last event."""
+    def _finish(self, request: Request, reason: FinishReason, error: RequestFailure | None = None) -> SequenceEvent:
+        """End a request with nothing more to say; returns its last event."""
+        self._remove(request)
+        return event_of(request, finish_reason=reason, error=error)
+
+    def _remove(self, request: Request) -> None:
+        """Its blocks go back, its followers find another leader."""
         if request.status is RequestStatus.RUNNING:
             self.running.remove(request)
         elif request.status is RequestStatus.FORKING:
-            assert request.leader_id is not None
-            self._followers[request.leader_id].remove(request)
+            self._followers.leave(request)
         elif request in self.waiting:
             self.waiting.remove(request)
         self.cache.free(request)
@@ -341,35 +260,24 @@ class Scheduler:
         request.status = RequestStatus.FINISHED
         if request.is_known_to_worker:
             self._finished_ids.append(request.id)
-        followers = self._followers.pop(request.id, [])
+        followers = self._followers.release(request)
         if followers:
             leader, *others = followers
-            leader.status, leader.leader_id = RequestStatus.WAITING, None
             self.waiting.push(leader)
-            self._follow(leader, others)
-        return event_of(request, **news)
-
-    def _follow(self, leader: Request, followers: list[Request]) -> None:
-        for follower in followers:
-            follower.status, follower.leader_id = RequestStatus.FORKING, leader.id
-        if followers:
-            self._followers[leader.id] = followers
+            self._followers.join(leader, others)
 
     def _fork_followers(self, leader: Request) -> None:
         """The prompt is computed: its other samples share the blocks and compute only its last token again.
 
-        That gives each its own logits to sample from, by the one path there is. A follower for
-        which there is no seat waits and computes the prompt itself.
+        That gives each its own logits to sample from, by the one path there is. A follower for which no
+        seat is left beside those whom the policy serves before it waits, and computes the prompt itself.
         """
-        num_prompt_tokens = leader.num_prompt_tokens
-        for follower in self._followers.pop(leader.id):
-            follower.leader_id = None
-            follower.status = RequestStatus.WAITING
-            if len(self.running) < self.limits.max_num_seqs:
-                self.cache.fork(leader, follower, num_prompt_tokens)
-                follower.num_computed_tokens = num_prompt_tokens - 1
-                follower.num_cached_tokens = leader.num_cached_tokens
-                follower.scheduled_s = leader.scheduled_s
-                self._start(follower)
+        followers = self._followers.release(leader)
+        if not followers:
+            return
+        most_running = self.limits.max_num_seqs - self.waiting.num_before(leader)
+        for follower in followers:
+            if len(self.running) < most_running:
+                self.running.fork(leader, follower)
             else:
                 self.waiting.push(follower)

@@ -31,6 +31,8 @@ class Step:
         self.is_admitting = self.is_admitting and len(self.passed_over) < MAX_PASSED_OVER
 
     def revoke(self, request: Request) -> None:
+        """It was preempted."""
+        self.is_admitting = False
         self.budget += self.num_tokens.pop(request, 0)
 
 

@@ -1,6 +1,7 @@
 """The requests that wait, each in its lane, oldest first."""
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from octavo.core.request import Request
@@ -42,10 +43,15 @@ class WaitingQueue:
         line = self._lines.get(lane)
         return 0 if line is None else len(line.requests)
 
-    def in_line(self, lane: Lane) -> list[Request]:
-        """The lane's requests in order. O(n log n)."""
-        requests = self._lines[lane].requests.values() if lane in self._lines else ()
-        return sorted(requests, key=lambda request: request.arrival_order)
+    def num_before(self, request: Request) -> int:
+        """How many wait in lanes that are served before the request's. O(lanes)."""
+        rank = self._policy.rank(self._policy.lane(request), 0)
+        return sum(len(line.requests) for lane, line in self._lines.items() if self._policy.rank(lane, 0) < rank)
+
+    def in_order(self) -> Iterator[Request]:
+        """All that wait, lane by lane as the policy ranks them now. O(n log n)."""
+        for lane in sorted(self._lines, key=lambda lane: self._policy.rank(lane, 0)):
+            yield from sorted(self._lines[lane].requests.values(), key=lambda request: request.arrival_order)
 
     def push(self, request: Request) -> None:
         line = self._lines.setdefault(self._policy.lane(request), _Line())

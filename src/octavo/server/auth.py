@@ -47,10 +47,10 @@ class KeyCheck:
         if not self._digests:
             return None
         given = _given_keys(headers)
-        digest = _digest((given[0] if len(given) == 1 else "").encode("latin-1", "replace"))
+        digest = _digest((given.pop() if len(given) == 1 else "").encode("latin-1", "replace"))
         matches = [number for number, own in enumerate(self._digests) if hmac.compare_digest(digest, own)]
         if not matches:
-            what = "wrong, or there twice" if given else "missing"
+            what = "wrong, or two are there" if given else "missing"
             raise ApiError(
                 401,
                 f"the API key is {what}; send it as «Authorization: Bearer KEY» or as «x-api-key: KEY»",
@@ -61,11 +61,11 @@ class KeyCheck:
         return matches[0]
 
 
-def _given_keys(headers: Headers) -> list[str]:
-    """As OpenAI's clients send a key, and as Anthropic's do; "" for what is no key."""
+def _given_keys(headers: Headers) -> set[str]:
+    """As OpenAI's clients send a key, and as Anthropic's do, which may send it both ways; "" for what is no key."""
     bearers = [value.partition(" ") for value in headers.getlist("authorization")]
     keys = [key if scheme.lower() == "bearer" else "" for scheme, _, key in bearers]
-    return [key.strip() for key in (*keys, *headers.getlist("x-api-key"))]
+    return {key.strip() for key in (*keys, *headers.getlist("x-api-key"))}
 
 
 def _digest(key: bytes) -> bytes:

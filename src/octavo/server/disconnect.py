@@ -19,19 +19,24 @@ async def until_disconnect(receive: Receive, work: Awaitable[Result]) -> Result:
     The request's body must have been read: whatever still arrives is dropped.
     Raises `ClientDisconnectedError`, and what `work` raises.
     """
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_disconnected(receive))
+    return await unless(work, _disconnected(receive))
+
+
+async def unless(work: Awaitable[Result], other: Awaitable[Exception]) -> Result:
+    """The result of `work`, cancelled and awaited to its end if `other` ends first, whose result is raised then."""
+    working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(other)
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ClientDisconnectedError
+            raise waiting.result()
         return working.result()
     finally:
-        for task in (working, watching):
+        for task in (working, waiting):
             task.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
+        await asyncio.gather(working, waiting, return_exceptions=True)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> Exception:
     while (await receive())["type"] != "http.disconnect":
         pass
+    return ClientDisconnectedError()

@@ -118,6 +118,7 @@ class _Server(uvicorn.Server):
 
 def _make_server(app: ASGIApp, config: ServerConfig) -> uvicorn.Server:
     protocol = bounded_protocol(
+        keep_alive_s=config.keep_alive_s,
         header_timeout_s=config.header_timeout_s,
         body_timeout_s=config.body_timeout_s + LAST_WORDS_S,
         max_connections=config.max_connections,

@@ -28,7 +28,7 @@ _REQUEST_ID = re.compile(r"[!-~]{1,256}")
 
 
 class FrontDoor:
-    """Stands before all routes. Every reply has `X-Request-Id`: the client's, or one made here.
+    """Stands before all routes. Every reply to what is HTTP has `X-Request-Id`: the client's, or one made here.
 
     `reporters` are told of each request at its end.
     """

@@ -16,6 +16,8 @@ CROWDED_HEADER_TIMEOUT_S = 1.0
 """A connection beyond the cap may not stay open for long without asking for anything."""
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _FOLD = re.compile(rb"\n[ \t]")
+_OVERLAP_BYTES = 3
+"""Of an end or a fold, so many may have been there when it was searched for last."""
 
 
 class StrictConnection(h11.Connection):
@@ -24,19 +26,27 @@ class StrictConnection(h11.Connection):
     """
 
     fault: str | None = None
+    _num_searched_bytes = 0
+    """Of the head that is arriving: each byte is looked at about once, however it comes in."""
 
     def next_event(self) -> Any:
         if self.their_state is h11.IDLE:
-            waiting = self.trailing_data[0]
-            end = _HEAD_END.search(waiting)
-            if _FOLD.search(waiting, 0, end.start() if end else len(waiting)):
-                raise self._refuse("a header is folded over two lines; write it in one")
+            self._refuse_folds()
         event = super().next_event()
         if isinstance(event, h11.Request):
+            self._num_searched_bytes = 0
             names = {name for name, _ in event.headers}
             if b"content-length" in names and b"transfer-encoding" in names:
                 raise self._refuse("Content-Length and Transfer-Encoding are both there; send one")
         return event
+
+    def _refuse_folds(self) -> None:
+        waiting = self.trailing_data[0]
+        begin = max(0, self._num_searched_bytes - _OVERLAP_BYTES)
+        end = _HEAD_END.search(waiting, begin)
+        if _FOLD.search(waiting, begin, end.start() if end else len(waiting)):
+            raise self._refuse("a header is folded over two lines; write it in one")
+        self._num_searched_bytes = len(waiting)
 
     def _refuse(self, fault: str) -> h11.RemoteProtocolError:
         self.fault = fault
@@ -44,13 +54,15 @@ class StrictConnection(h11.Connection):
 
 
 class BoundedH11Protocol(H11Protocol):
-    """Cuts connections whose headers or body do not arrive in time, marks requests on connections beyond
-    `max_connections`, and words its own errors as the API does.
+    """Cuts connections that stay idle, and those whose headers or body do not arrive in time, marks requests on
+    connections beyond `max_connections`, and words its own errors as the API does.
 
     A body that is too slow is first refused by whoever reads it; here is where one ends that nobody
     reads any more. Limits are set by `bounded_protocol`.
     """
 
+    keep_alive_s: float
+    """Until the first request begins; between requests uvicorn's own timer runs."""
     header_timeout_s: float
     body_timeout_s: float
     max_connections: int
@@ -65,8 +77,9 @@ class BoundedH11Protocol(H11Protocol):
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
             self.app_state = {**self.app_state, IS_CROWDED: True}
+            self.keep_alive_s = min(self.keep_alive_s, CROWDED_HEADER_TIMEOUT_S)
             self.header_timeout_s = min(self.header_timeout_s, CROWDED_HEADER_TIMEOUT_S)
-        self._set_deadline()
+        self._deadline = self.loop.call_later(self.keep_alive_s, self._cut)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -115,10 +128,11 @@ class BoundedH11Protocol(H11Protocol):
 
 
 def bounded_protocol(
-    *, header_timeout_s: float, body_timeout_s: float, max_connections: int
+    *, keep_alive_s: float, header_timeout_s: float, body_timeout_s: float, max_connections: int
 ) -> type[BoundedH11Protocol]:
     """The protocol class with these limits: uvicorn makes its instances itself."""
     limits = {
+        "keep_alive_s": keep_alive_s,
         "header_timeout_s": header_timeout_s,
         "body_timeout_s": body_timeout_s,
         "max_connections": max_connections,

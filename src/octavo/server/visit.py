@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from octavo.config.server_config import MOST_SECONDS, ServerConfig
 from octavo.core.errors import DeadlineExceededError, InvalidRequestError
+from octavo.server.disconnect import unless
 
 if TYPE_CHECKING:
     from octavo.engine.admission import Places
@@ -43,7 +44,7 @@ class Visit:
         Raises what `AsyncEngine.check_open` raises, `QueueFullError` or `InvalidRequestError`.
         """
         engine.check_open()
-        self.places = engine.admission.take(num_seqs)
+        self.places = engine.admission.take(num_seqs, self.client)
 
     def leave(self) -> None:
         """Give back what is still held. Idempotent."""
@@ -54,16 +55,8 @@ class Visit:
         """The result of `work`, cancelled at the deadline. Raises `DeadlineExceededError`, and what `work` raises."""
         if self._timeout_s is None:
             return await work
-        working = asyncio.ensure_future(work)
-        loop = asyncio.get_running_loop()
-        try:
-            await asyncio.wait({working}, timeout=max(0.0, self._begin_s + self._timeout_s - loop.time()))
-            if not working.done():
-                raise self._expired()
-            return working.result()
-        finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+        left_s = self._begin_s + self._timeout_s - asyncio.get_running_loop().time()
+        return await unless(work, asyncio.sleep(left_s, self._expired()))
 
     def at_deadline(self, expire: Callable[[DeadlineExceededError], None]) -> "asyncio.TimerHandle | None":
         """Have `expire` called at the deadline, unless the handle is cancelled; None where there is no deadline."""
