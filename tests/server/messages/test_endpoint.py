@@ -1,6 +1,7 @@
 """/v1/messages, to the letter: answers, events, counts, and errors in Anthropic's envelope."""
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -287,7 +288,7 @@ def test_fields_reach_the_engine(server: InProcess) -> None:
     assert (params.temperature, params.top_p, params.top_k, params.max_tokens) == (0.3, 0.4, 5, 7)
     assert (params.stop, salt) == (("a",), "s")
     create(server, output_config={"format": {"type": "json_schema", "schema": schema}})
-    assert server.engine.calls[-1][1].structured_outputs.json == guided(schema, is_strict=True)
+    assert json.loads(server.engine.calls[-1][1].structured_outputs.json) == guided(schema, is_strict=True)
 
 
 @pytest.mark.parametrize("path", [PATH, COUNT])
