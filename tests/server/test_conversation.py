@@ -13,6 +13,9 @@ from server.responses import test_endpoint as responses
 from server.test_chat import prompt_text
 from server.test_chat_tools import serving as serving_template
 
+from octavo.server import endpoint
+from octavo.server.visit import Visit
+
 ENDPOINTS = {
     "/v1/chat/completions": chat_body,
     responses.PATH: responses.body,
@@ -109,17 +112,24 @@ def test_a_shape_and_tools_are_refused_before_a_place_is_taken(path: str) -> Non
             "output_config": {"format": {"type": "json_schema", "schema": schema}},
         },
     }
-    server = InProcess(FakeEngine(max_num_seqs=1, max_num_queued_reqs=1))
-    server.engine.admission.take(2)
+    server = InProcess(FakeEngine())
     server.engine.render_chat = None  # type: ignore[assignment, method-assign]
+    server.engine.admission.take = None  # type: ignore[assignment, method-assign]
     reply = server.post(path, ENDPOINTS[path](**fields[path]))
     assert reply.status_code == 400 and "cannot call tools" in reply.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_full_queue_refuses_before_the_prompt_is_made(path: str) -> None:
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_full_queue_refuses_before_the_body_is_read(
+    path: str, is_read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = InProcess(FakeEngine(max_num_seqs=1, max_num_queued_reqs=1))
     server.engine.admission.take(2)
+    if is_read:  # as where the last place went meanwhile
+        monkeypatch.setattr(Visit, "knock", lambda *_: None)
+    else:
+        monkeypatch.setattr(endpoint, "read_request", None)
     server.engine.render_chat = None  # type: ignore[assignment, method-assign]
     reply = server.post(path, ENDPOINTS[path]())
     assert reply.status_code == 503 and int(reply.headers["retry-after"]) >= 1

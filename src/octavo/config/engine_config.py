@@ -10,9 +10,9 @@ from octavo.config.quantities import parse_quantity
 from octavo.core.errors import ConfigError, NotBuiltError
 
 DEFAULT_MODEL = "smollm2"
+"""An alias of `octavo.loader.aliases`."""
 STALL_TIMEOUT_S = 120.0
 """A step of 512 prompt tokens at 4.3 tokens/s, far less than 8 billion weights leave two cores, is still legal."""
-"""An alias of `octavo.loader.aliases`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,7 +32,14 @@ class Admission:
         self._given_back_s: deque[float] = deque(maxlen=_PACE_PLACES)
 
     def take(self, num_seqs: int, client: str = "") -> "Places":
-        """Places for so many sequences of a client, all or none.
+        """Places for so many sequences of a client, all or none. Raises as `check` does."""
+        self.check(num_seqs, client)
+        self.num_taken += num_seqs
+        self._held[client] += num_seqs
+        return Places(self, num_seqs, client)
+
+    def check(self, num_seqs: int, client: str = "") -> None:
+        """Whether they can be taken now.
 
         Raises `InvalidRequestError` where so many are never let in, and `QueueFullError` where they
         are too many now.
@@ -56,9 +63,6 @@ class Admission:
                 "scheduling_policy=fair no client may hold more than it leaves free; send the request again later",
                 retry_after_s=self._retry_after_s(num_held + num_seqs - num_left),
             )
-        self.num_taken += num_seqs
-        self._held[client] += num_seqs
-        return Places(self, num_seqs, client)
 
     def _give_back(self, num_seqs: int, client: str) -> None:
         self.num_taken -= num_seqs

@@ -43,9 +43,10 @@ async def answer(
     context: ServerContext, http: Request, schema: type[Asked], prepare: Prepare[Asked], names: FieldNames = ()
 ) -> Response:
     """`names` are the endpoint's own for fields. Raises `OctavoError`, or `ClientDisconnectedError`."""
+    visit = visit_of(http)
+    visit.knock(context.engine)
     request = await read_request(http, context.config, schema)
     check_model(context, request.model)
-    visit = visit_of(http)
     visit.limit_time(context.config, request.timeout)
     try:
         return await until_disconnect(http.receive, _answer(context, request, visit, prepare, names))

@@ -38,6 +38,11 @@ class Visit:
             )
         self._timeout_s = limit_s if asked_s is None else asked_s
 
+    def knock(self, engine: "AsyncEngine") -> None:
+        """Raises what `enter` would raise for one sequence: a full server does not even read what it is asked."""
+        engine.check_open()
+        engine.admission.check(1, self.client)
+
     def enter(self, engine: "AsyncEngine", num_seqs: int) -> None:
         """Take a place in the queue for each sequence, before any work is done for them.
 
