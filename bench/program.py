@@ -37,8 +37,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
     core, engine = build_engine(EngineConfig(model=arguments.model, max_model_len=2048, kv_cache_memory="1G"))
-    # The runner's own model, bound to its cache: another pass over the same memory.
-    model, layout, num_blocks = core.runner._model, core.runner._layout, engine.num_blocks
+    model, layout, num_blocks = core.runner.model, core.runner.layout, engine.num_blocks
     counts = [int(count) for count in arguments.requests.split(",")]
     cases = [(count, arguments.context, 1) for count in counts] + [(1, arguments.prompt, arguments.prompt)]
     with torch.inference_mode():

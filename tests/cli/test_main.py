@@ -96,7 +96,7 @@ def test_debug_shows_where_an_error_came_from(octavo: Octavo) -> None:
     assert "Traceback" in octavo("pull", "smolm2", "--debug").err
 
 
-@pytest.mark.parametrize("name", ["serve", "startup", "techniques"])
+@pytest.mark.parametrize("name", ["serve", "startup"])
 def test_benchmarks_that_are_not_built(octavo: Octavo, name: str) -> None:
     result = octavo("bench", name, "--base-url", "http://x", "y")
     assert result.code == 2

@@ -24,23 +24,24 @@ def measure_attention(shape: AttentionShape, dtype: torch.dtype, blocks_1: Block
     q, k, v, do = (torch.randn(size, generator=generator).to(dtype) for _ in range(4))
     scale = shape.head_dim**-0.5
     runs: dict[str, Callable[[], object]] = {
-        "standard": lambda: _standard(q[0], k[0], v[0], scale, shape.is_causal),
+        "standard": lambda: standard_attention(q[0], k[0], v[0], scale, shape.is_causal),
         "FlashAttention-1": lambda: _flash_attention_1(q[0], k[0], v[0], scale, shape.is_causal, blocks_1),
-        "FlashAttention-2": lambda: _octavo(q, k, v, shape.is_causal),
+        "FlashAttention-2": lambda: octavo_attention(q, k, v, shape.is_causal),
         "torch SDPA": lambda: _torch(q, k, v, shape.is_causal),
     }
     with torch.inference_mode():
         times = {name: best_s(run) for name, run in runs.items()}
     inputs = [x.requires_grad_() for x in (q, k, v)]
-    for name, attend in {"FlashAttention-2": _octavo, "torch SDPA": _torch}.items():
+    for name, attend in {"FlashAttention-2": octavo_attention, "torch SDPA": _torch}.items():
         times[f"{name} and backward"] = best_s(partial(_differentiate, attend, inputs, do, shape.is_causal))
     return times
 
 
-def _standard(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, is_causal: bool) -> None:
+def standard_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, is_causal: bool) -> None:
+    """softmax(scale·q·kᵀ)·v by torch, (tokens, heads, size), a head at a time; its result is not kept."""
     hidden = torch.ones(len(q), len(k), dtype=torch.bool).triu(1) if is_causal else None
     for head in range(q.shape[1]):
-        s = (q[:, head] @ k[:, head].T) * scale
+        s = (q[:, head] * scale) @ k[:, head].T
         if hidden is not None:
             s.masked_fill_(hidden, -torch.inf)
         torch.softmax(s, dim=-1) @ v[:, head]
@@ -62,7 +63,8 @@ def _flash_attention_1(
         )
 
 
-def _octavo(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> torch.Tensor:
+def octavo_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> torch.Tensor:
+    """The same by `flash_attn_func`, (batch, tokens, heads, size)."""
     out = flash_attn_func(q, k, v, causal=is_causal)
     assert isinstance(out, torch.Tensor)  # alone, where no log-sum-exp is asked for
     return out

@@ -25,7 +25,7 @@ def latency_report(command: str, info: EngineInfo, shape: LatencyShape, result: 
         "num_prefill_steps": result.num_prefill_steps,
         "summaries": {name: None if summary is None else asdict(summary) for name, summary in summaries.items()},
         "shape": asdict(shape),
-        **_circumstances(command, info),
+        **circumstances(command, info),
     }
 
 
@@ -37,11 +37,12 @@ def throughput_report(
         "benchmark": "throughput",
         **asdict(result),
         "shape": asdict(shape),
-        **_circumstances(command, info),
+        **circumstances(command, info),
     }
 
 
-def _circumstances(command: str, info: EngineInfo) -> dict[str, Any]:
+def circumstances(command: str, info: EngineInfo) -> dict[str, Any]:
+    """Where, when, with which software, model and options something was measured."""
     return {
         "command": command,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -1,17 +1,15 @@
 """`octavo bench`: how fast the engine is here."""
 
 import dataclasses
-import json
-import shlex
-import sys
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octavo.cli.bench_techniques import techniques
 from octavo.cli.help_page import HelpfulCommand, HelpfulGroup
 from octavo.cli.options import NOT_BUILT, engine_options, with_options
+from octavo.cli.result_file import check_target, command_line, write_json
 from octavo.cli.terminal import duration, loading_progress, plain_table, stderr, stdout
 from octavo.config import EngineConfig
 from octavo.core.errors import ConfigError, NotBuiltError
@@ -88,14 +86,14 @@ def latency(
         iterations=iterations,
         seed=seed,
     )
-    _check_target(json_target)
+    check_target(json_target)
     with _load(config, batch_size) as llm:
         with stderr().status(f"run 1 of {warmup + iterations}") as status:
             result = measure_latency(
                 llm, shape, lambda number: status.update(f"run {number + 1} of {warmup + iterations}")
             )
         info = llm.info
-        _write(json_target, latency_report(_command(), info, shape, result))
+        write_json(json_target, latency_report(command_line(), info, shape, result))
     if json_target != "-":
         _print_latency(info, shape, result)
 
@@ -128,11 +126,11 @@ def throughput(
         warmup=warmup,
         seed=seed,
     )
-    _check_target(json_target)
+    check_target(json_target)
     with _load(config, None) as llm:
         result = measure_throughput(llm, shape)
         info = llm.info
-        _write(json_target, throughput_report(_command(), info, shape, result))
+        write_json(json_target, throughput_report(command_line(), info, shape, result))
     if json_target != "-":
         _print_throughput(info, shape, result)
 
@@ -151,7 +149,7 @@ def _add_not_built(name: str, meaning: str) -> None:
 
 _add_not_built("serve", "Measure a server over HTTP, this or any other.")
 _add_not_built("startup", "Time the start of the engine.")
-_add_not_built("techniques", "Compare each technique with it switched off.")
+bench.command(cls=HelpfulCommand)(techniques)
 
 
 def _load(config: EngineConfig, batch_size: int | None) -> "LLM":
@@ -165,29 +163,6 @@ def _load(config: EngineConfig, batch_size: int | None) -> "LLM":
         )
     with loading_progress() as on_phase:
         return LLM(on_phase=on_phase, **dataclasses.asdict(config))
-
-
-def _command() -> str:
-    return shlex.join(["octavo", *sys.argv[1:]])
-
-
-def _check_target(target: str | None) -> None:
-    """A mistyped path is better found before the run than after it. Raises `ConfigError`."""
-    if target is not None and target != "-" and not Path(target).absolute().parent.is_dir():
-        raise ConfigError(f"--json {target}: there is no such directory; make it, or name another", param="json")
-
-
-def _write(target: str | None, report: dict[str, Any]) -> None:
-    if target is None:
-        return
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(target).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--json {target} cannot be written: {error.strerror}", param="json") from error
 
 
 def _print_heading(info: "EngineInfo", work: str) -> None:

@@ -60,10 +60,11 @@ class ModelRunner:
         limits: RunnerLimits,
         grammars: Grammars,
     ) -> None:
-        self._model = model
+        self.model = model
+        """Bound to the runner's cache: another pass over it reads and writes the same memory."""
         self._grammars = grammars
         self._num_threads = limits.num_threads
-        self._layout = layout
+        self.layout = layout
         self._device = device
         self._sampler = Sampler(model.spec.vocab_size)
         self._rows: dict[str, RequestRow] = {}
@@ -91,7 +92,7 @@ class ModelRunner:
         self._cache.copy_blocks(batch.block_copies)
         if scheduled:
             rows = [self._rows[request.request_id] for request in scheduled]
-            step = pack_step(rows, scheduled, self._layout, self._device)
+            step = pack_step(rows, scheduled, self.layout, self._device)
             indices = [index for index, request in enumerate(scheduled) if request.is_sampled]
             last_R = torch.from_numpy(step.starts[1:][indices] - 1).to(self._device)
             output = self._pass(step, last_R)
@@ -107,7 +108,7 @@ class ModelRunner:
             return None
         return report_program(
             self._pass,
-            self._layout,
+            self.layout,
             self._num_blocks,
             num_requests=num_requests,
             context_tokens=context_tokens,
@@ -121,7 +122,7 @@ class ModelRunner:
             self._rows.pop(request_id, None)
         for request in batch.new_requests:
             try:
-                self._rows[request.request_id] = RequestRow(request, len(self._layout.groups), self._grammar(request))
+                self._rows[request.request_id] = RequestRow(request, len(self.layout.groups), self._grammar(request))
             except Exception as error:  # noqa: BLE001  (logged by `_failure`)
                 failures[request.request_id] = _failure(request.request_id, error)
         for scheduled in batch.scheduled:
@@ -170,7 +171,7 @@ class ModelRunner:
             count = min(LOGPROB_ROWS, end - start)
             offset = first_row + start - request.start
             rows_R = torch.arange(offset, offset + count, device=self._device)
-            logits_RV = self._model.logits(hidden_TC, rows_R)
+            logits_RV = self.model.logits(hidden_TC, rows_R)
             targets = row.prompt_token_ids[start + 1 : start + 1 + count].tolist()
             logprobs += token_logprobs(logits_RV, targets, [num_top] * count)
         return logprobs
