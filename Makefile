@@ -8,10 +8,10 @@ ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attenti
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test asan lint format bench bench-attention gpu peers compare clients soak fuzz clean
+.PHONY: help serve test asan lint format bench bench-attention bench-techniques gpu peers compare clients soak fuzz clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(VENV)/.installed ## Install, fetch the default model, serve it on 127.0.0.1:8000 (MODEL=name, PORT=number)
 	$(BIN)/octavo pull $(MODEL)
@@ -43,6 +43,10 @@ bench: $(VENV)/.installed ## Measure this machine into bench/results and docs/pe
 bench-attention: $(VENV)/.installed ## Measure attention beside torch's into bench/results and docs/attention.md
 	$(BIN)/python bench/attention.py --json bench/results/attention.json
 	$(BIN)/python bench/attention.py --page
+
+bench-techniques: $(VENV)/.installed ## Measure what each technique gains into bench/results and docs/techniques.md
+	$(BIN)/octavo pull smollm2
+	$(BIN)/python bench/techniques.py
 
 gpu: $(VENV)/.installed-dev ## Check attention on this machine's NVIDIA GPU, and measure it into bench/results
 	$(BIN)/python bench/gpu_attention.py

@@ -9,6 +9,7 @@ from octavo.bench.techniques.subject import Subject
 from octavo.bench.techniques.technique import Figure, Measure, Plot, Point, Sample, Technique, Unit
 from octavo.bench.workload import random_requests
 from octavo.core.errors import EngineDeadError
+from octavo.scheduler.step import MIN_SHARE_TOKENS
 
 NUM_RUNNING = 4
 """Requests that are decoding when the long prompt arrives."""
@@ -106,9 +107,11 @@ def _why(subject: Subject) -> str:
     return (
         f"Cut into chunks of at most {budget} tokens, {long_len} tokens take at "
         f"least ⌈{long_len} / {budget}⌉ = {math.ceil(long_len / budget)} steps, each with a token for everyone who "
-        f"decodes and room for a new prompt, so a request that arrives meanwhile has its first token within two steps. "
-        f"Uncut, all wait for the one step. The long prompt itself pays: the others' tokens are computed before it is done, and "
-        f"its keys are read once a chunk."
+        f"decodes and, in steps of {2 * MIN_SHARE_TOKENS} tokens or more, room for a new prompt, so a request "
+        f"that arrives meanwhile has its first token within two steps. "
+        f"Uncut, all wait for the one step (the short request arrives as it begins). The long prompt itself pays with "
+        f"the others' tokens that are computed before it is done, and with keys that are read once a chunk; activations of "
+        f"small steps, which stay in the caches, make up for some of it."
     )
 
 

@@ -9,11 +9,12 @@ from octavo.bench.techniques.comparison import PlotResult
 from octavo.bench.techniques.technique import PlotKind, Point, Unit
 
 WIDTH, HEIGHT = 560, 260
-LEFT, RIGHT, TOP, BOTTOM = 66, 14, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 66, 26, 12, 44
 NUM_TICKS = 5
 MAX_MARKED_POINTS = 24
 """Curves of more points are lines alone."""
 SIDES = ("on", "off")
+LOG_BASE = {unit: 16 if unit is Unit.BYTES else 10 for unit in Unit}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def _lines(result: PlotResult) -> list[str]:
     x_low, x_high = (
         (min(xs), max(xs)) if plot.is_log else (min(0.0, *xs) if min(xs) < max(xs) / 4 else min(xs), max(xs))
     )
-    y_ticks = log_ticks(min(ys), max(ys)) if plot.is_log else ticks(max(ys))
+    y_ticks = log_ticks(min(ys), max(ys), LOG_BASE[plot.unit]) if plot.is_log else ticks(max(ys))
     across = Scale(x_low, x_high, LEFT, WIDTH - RIGHT, plot.is_log)
     up = Scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP, plot.is_log)
     x_ticks = sorted(set(xs)) if plot.is_log else inner_ticks(x_low, x_high)
@@ -133,7 +134,8 @@ def _round_step(span: float) -> float:
     return next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough * (1 - 1e-9))
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten around the values; all above 0."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    return [10.0**exponent for exponent in range(first, max(last, first + 1) + 1)]
+def log_ticks(low: float, high: float, base: int) -> list[float]:
+    """Powers of the base around the values; all above 0."""
+    first, last = (math.log(value) / math.log(base) for value in (low, high))
+    lowest, highest = math.floor(first + 1e-9), math.ceil(last - 1e-9)
+    return [float(base) ** exponent for exponent in range(lowest, max(highest, lowest + 1) + 1)]
