@@ -37,11 +37,13 @@ def page(report: dict[str, Any]) -> str:
         "# What each technique gains",
         "",
         "Written by `make bench-techniques` from `bench/results/techniques.json`: the same work by the same code, with one technique",
-        f"on and off, in turn; medians over {report['repeats']} repeats, and the range of the ratio over them. A ratio above 1 is a gain.",
+        f"on and off, in turn. Medians over {report['repeats']} repeats; a ratio is the median of those of runs side by side, its range",
+        "all of them (empty where they are equal). Above 1 is a gain.",
         "`octavo bench techniques --html FILE` makes the same for your own machine and model, with plots.",
         "",
         f"{model['name']} ({' + '.join(sorted(model['weight_formats']))}, {model['num_parameters'] / 1e6:.0f}M parameters) on "
-        f"{hardware['cpu']}, {report['threads']} threads, {report['isa']}. Octavo {software['octavo']}, torch {software['torch']}.",
+        f"{hardware['cpu']}, {report['threads']} threads, {report['isa']}. Octavo {software['octavo']}, "
+        f"torch {software['torch']}; load {hardware['load_average']:.1f}.",
         "",
         "| technique | figure | on | off | ratio | range |",
         "|---|---|---|---|---|---|",
@@ -59,9 +61,7 @@ def table_lines(result: TechniqueResult) -> list[str]:
     lines = []
     for number, figure in enumerate(map(row, result.figures)):
         name = f"**{result.title}**" if number == 0 else ""
-        lines.append(
-            f"| {name} | {figure.label} | {figure.on} | {figure.off} | {figure.ratio} | {figure.spread or 'none'} |"
-        )
+        lines.append(f"| {name} | {figure.label} | {figure.on} | {figure.off} | {figure.ratio} | {figure.spread} |")
     return lines
 
 

@@ -7,11 +7,16 @@ from xml.etree import ElementTree
 import pytest
 
 from octavo.bench.techniques.registry import TECHNIQUES
+from octavo.cli.bench_techniques import NAMES
 
 from .conftest import Octavo
 
 LINE = ["bench", "techniques", "--repeats", "1", "--kv-cache-memory", "4M", "--output-len", "4", "--num-requests", "10"]
 QUICK = [*LINE, "--only", "kv-cache", "--only", "paged-kv"]
+
+
+def test_the_help_names_every_technique() -> None:
+    assert [technique.name for technique in TECHNIQUES] == list(NAMES)
 
 
 def test_a_table_with_both_figures_and_why(octavo: Octavo, tiny_model: Path) -> None:

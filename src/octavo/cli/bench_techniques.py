@@ -36,6 +36,18 @@ _ENGINE = engine_options(
 """Without what the techniques themselves switch, and what they do not use."""
 
 _PANEL = "Benchmark"
+NAMES = (
+    "kv-cache",
+    "paged-kv",
+    "continuous-batching",
+    "chunked-prefill",
+    "prefix-caching",
+    "recorded-pass",
+    "fused-kernels",
+    "flash-attention",
+    "int8-activations",
+)
+"""Of the registry, which this command does not import before it runs."""
 
 
 def _size(help: str) -> Any:
@@ -50,7 +62,12 @@ def _file(flag: str, help: str) -> Any:
 def techniques(
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", rich_help_panel=_PANEL, help="This technique; may be given again."),
+        typer.Option(
+            "--only",
+            metavar="NAME",
+            rich_help_panel=_PANEL,
+            help=f"This one; may be given again. One of {', '.join(NAMES)}.",
+        ),
     ] = None,
     repeats: Annotated[
         int, typer.Option(min=1, metavar="N", rich_help_panel=_PANEL, help="Measured runs of each side, in turn.")
@@ -139,7 +156,7 @@ def _print(subject: "Subject", repeats: int, results: Sequence["TechniqueResult"
     info, console = subject.info, stdout()
     console.print(
         f"[bold]{info.model}[/], {info.options['device']}, {info.isa}, {info.options['threads']} threads; medians of "
-        f"{repeats}, on and off in turn; × is how many times better it is with the technique\n"
+        f"{repeats} runs on and off in turn; ×: how many times better with the technique, side by side\n"
     )
     table = plain_table("", "on", "off", "×", "range", right=True)
     table.columns[0].no_wrap = False

@@ -114,3 +114,10 @@ def test_what_a_model_cannot_show_is_said(long_llama: Path) -> None:
     long_step = CHUNKED_PREFILL.missing(make_subject(long_llama, max_num_batched_tokens=700))
     assert long_step is not None
     assert "the long prompt of 700 tokens fits one step of 700" in long_step
+    no_room = CHUNKED_PREFILL.missing(make_subject(long_llama, max_num_batched_tokens=NUM_RUNNING))
+    assert no_room is not None
+    assert "a step of 4 tokens has none left beside 4 that decode" in no_room
+    narrow = make_subject(long_llama, max_num_batched_tokens=NUM_RUNNING + 1)
+    endless = CHUNKED_PREFILL.missing(replace(narrow, sizes=replace(narrow.sizes, long_prompt_len=1020)))
+    assert endless is not None
+    assert "raise max_num_batched_tokens or give a shorter long_prompt_len" in endless

@@ -21,25 +21,46 @@ STEPS_BEFORE = 4
 
 @contextmanager
 def _open(subject: Subject) -> Iterator[Measure]:
-    whole = max(subject.step_tokens, subject.info.max_model_len)
+    context, budget = _context(subject), subject.step_tokens
+    whole = max(budget, context) + NUM_RUNNING  # the prompt, and a token for each that decodes
+    options = {"enable_prefix_caching": False, "max_model_len": context}
     engines = {
-        True: SteppedEngine(subject.engine(enable_prefix_caching=False, enable_chunked_prefill=True)),
+        True: SteppedEngine(
+            subject.engine(enable_chunked_prefill=True, max_num_batched_tokens=budget, **options),
+        ),
         False: SteppedEngine(
-            subject.engine(enable_prefix_caching=False, enable_chunked_prefill=False, max_num_batched_tokens=whole)
+            subject.engine(enable_chunked_prefill=False, max_num_batched_tokens=whole, **options),
         ),
     }
     yield lambda is_on, seed: _measure(engines[is_on], subject, seed)
 
 
+def _short_len(subject: Subject) -> int:
+    return min(MAX_SHORT_LEN, max(1, subject.sizes.prompt_len // 4))
+
+
+def _running_len(subject: Subject) -> int:
+    """Tokens of an answer that is still being written when the long prompt has been computed in chunks."""
+    short_len, budget = _short_len(subject), subject.step_tokens
+    most_steps_ahead = math.ceil(NUM_RUNNING * short_len / budget)
+    steps_of_chunks = math.ceil((subject.sizes.long_prompt_len + short_len) / (budget - NUM_RUNNING))
+    return STEPS_BEFORE + most_steps_ahead + steps_of_chunks + 1
+
+
+def _context(subject: Subject) -> int:
+    """The longest request here: without chunks a step must have room for it."""
+    return max(subject.sizes.long_prompt_len + 1, _short_len(subject) + _running_len(subject))
+
+
 def _measure(engine: SteppedEngine, subject: Subject, seed: int) -> Sample:
     """Requests decode; a long prompt arrives; while its first step runs, a short request does."""
-    sizes, vocab_size = subject.sizes, subject.info.vocab_size
-    short_len = min(MAX_SHORT_LEN, max(1, sizes.prompt_len // 4))
-    running_len = STEPS_BEFORE + 2 * math.ceil(sizes.long_prompt_len / subject.step_tokens) + NUM_RUNNING
+    vocab_size, running_len = subject.info.vocab_size, _running_len(subject)
     shorts = random_requests(
-        NUM_RUNNING + 1, input_len=short_len, output_len=running_len, vocab_size=vocab_size, seed=seed
+        NUM_RUNNING + 1, input_len=_short_len(subject), output_len=running_len, vocab_size=vocab_size, seed=seed
     )
-    [long] = random_requests(1, input_len=sizes.long_prompt_len, output_len=1, vocab_size=vocab_size, seed=seed + 1)
+    [long] = random_requests(
+        1, input_len=subject.sizes.long_prompt_len, output_len=1, vocab_size=vocab_size, seed=seed + 1
+    )
     running = [engine.add(request.prompt_token_ids, running_len) for request in shorts[:NUM_RUNNING]]
     while min(len(engine.answer(each)) for each in running) < STEPS_BEFORE:
         engine.step()
@@ -93,13 +114,20 @@ def _waiting(gaps: list[Point]) -> list[Point]:
 
 
 def _missing(subject: Subject) -> str | None:
-    long_len, budget = subject.sizes.long_prompt_len, subject.step_tokens
-    if long_len > budget:
-        return None
-    return (
-        f"the long prompt of {long_len} tokens fits one step of {budget}, so there is nothing to cut; lower "
-        "max_num_batched_tokens or give a longer long_prompt_len"
-    )
+    long_len, budget, context = subject.sizes.long_prompt_len, subject.step_tokens, subject.info.max_model_len
+    if budget <= NUM_RUNNING:
+        return f"a step of {budget} tokens has none left beside {NUM_RUNNING} that decode; raise max_num_batched_tokens"
+    if long_len <= budget:
+        return (
+            f"the long prompt of {long_len} tokens fits one step of {budget}, so there is nothing to cut; lower "
+            "max_num_batched_tokens or give a longer long_prompt_len"
+        )
+    if _context(subject) > context:
+        return (
+            f"answers that last as long as the chunks need a context of {_context(subject)} tokens, and it is {context}; "
+            "raise max_num_batched_tokens or give a shorter long_prompt_len"
+        )
+    return None
 
 
 def _why(subject: Subject) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from octavo.bench.statistics import Summary
 from octavo.bench.techniques.comparison import TechniqueResult
 from octavo.bench.techniques.report import Row, row, same_text
 from octavo.bench.techniques.svg import plot_svg
@@ -92,11 +93,12 @@ def _circumstances(report: dict[str, Any]) -> list[str]:
         f"{format_bytes(hardware['memory_bytes'])}; load {hardware['load_average']:.1f} when it was written"
     )
     return [
-        "<p>The same work by the same code, with one technique on and off, in turn. A ratio above 1 is a gain.</p>",
+        "<p>The same work by the same code, with one technique on and off, in turn. "
+        "A ratio above 1 is a gain; it has a colour where every repeat agrees.</p>",
         f'<p class="soft">{escape(model["name"])} ({escape(formats)}, {model["num_parameters"] / 1e6:.0f}M parameters) on '
         f"{escape(machine)}. Octavo {escape(software['octavo'])}, {escape(software['commit'] or 'no commit')}, "
         f"torch {escape(software['torch'])}; {escape(report['date'])}. Medians over {report['repeats']} repeats of each side; "
-        "the range is that of the ratio over them.</p>",
+        "the ratio is the median of those of runs side by side, the range all of them.</p>",
         f'<p class="soft"><code>{escape(report["command"])}</code></p>',
         '<p class="soft"><span class="key"><i class="on"></i>on</span><span class="key"><i class="off"></i>off</span></p>',
     ]
@@ -110,7 +112,7 @@ def _summary(results: Sequence[TechniqueResult]) -> str:
         if result.missing is None:
             first = row(result.figures[0])
             label = f'{name}<br/><span class="soft">{escape(first.label)}</span>'
-            lines.append(_table_row(label, first, result.figures[0].ratio.median))
+            lines.append(_table_row(label, first, result.figures[0].ratio))
         else:
             lines.append(f'<tr><td>{name}</td><td colspan="4">not measured</td></tr>')
     return f"<section><h2>At a glance</h2>{_table(lines)}</section>"
@@ -122,7 +124,7 @@ def _section(result: TechniqueResult) -> str:
     if result.missing is not None:
         body = f"<p>Not measured: {escape(result.missing)}.</p>"
     else:
-        lines = [_table_row(escape(each.figure.label), row(each), each.ratio.median) for each in result.figures]
+        lines = [_table_row(escape(each.figure.label), row(each), each.ratio) for each in result.figures]
         same = same_text(result)
         plots = "".join(f"<div><h3>{escape(each.plot.title)}</h3>{plot_svg(each)}</div>" for each in result.plots)
         told = f"{_table(lines)}<p>{escape(result.because)} {escape(result.why)}</p>" + (
@@ -137,8 +139,8 @@ def _table(lines: Sequence[str]) -> str:
     return f'<div class="scroll"><table>{head}<tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def _table_row(label: str, figures: Row, ratio: float) -> str:
-    """`label` is HTML."""
-    kind = "gain" if ratio > 1.02 else "loss" if ratio < 0.98 else "even"
+def _table_row(label: str, figures: Row, ratio: Summary) -> str:
+    """`label` is HTML. A gain or a loss is one in every repeat."""
+    kind = "gain" if ratio.min > 1 else "loss" if ratio.max < 1 else "even"
     cells = f'<td>{escape(figures.on)}</td><td>{escape(figures.off)}</td><td class="{kind}">{figures.ratio}</td>'
     return f'<tr><td>{label}</td>{cells}<td class="soft">{escape(figures.spread)}</td></tr>'

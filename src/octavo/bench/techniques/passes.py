@@ -15,7 +15,7 @@ from octavo.worker.forward_pass import ForwardPass
 from octavo.worker.model_runner import ModelRunner
 from octavo.worker.program_report import uniform_step
 
-NUM_STEPS = 9
+NUM_STEPS = 15
 """Of each shape in one run; their median counts."""
 
 
