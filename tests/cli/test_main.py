@@ -34,7 +34,9 @@ def test_help_lists_the_commands(octavo: Octavo) -> None:
         assert f"\n  {command} " in result.out
 
 
-@pytest.mark.parametrize("command", [[c] for c in COMMANDS] + [["bench", "latency"], ["bench", "throughput"]])
+@pytest.mark.parametrize(
+    "command", [[c] for c in COMMANDS] + [["bench", "latency"], ["bench", "throughput"], ["bench", "techniques"]]
+)
 def test_help_of_each_command(octavo: Octavo, command: list[str]) -> None:
     result = octavo(*command, "--help")
     assert (result.code, result.err) == (0, "")

@@ -25,7 +25,7 @@ def latency_report(command: str, info: EngineInfo, shape: LatencyShape, result: 
         "num_prefill_steps": result.num_prefill_steps,
         "summaries": {name: None if summary is None else asdict(summary) for name, summary in summaries.items()},
         "shape": asdict(shape),
-        **circumstances(command, info),
+        **engine_circumstances(command, info),
     }
 
 
@@ -37,11 +37,11 @@ def throughput_report(
         "benchmark": "throughput",
         **asdict(result),
         "shape": asdict(shape),
-        **circumstances(command, info),
+        **engine_circumstances(command, info),
     }
 
 
-def circumstances(command: str, info: EngineInfo) -> dict[str, Any]:
+def engine_circumstances(command: str, info: EngineInfo) -> dict[str, Any]:
     """Where, when, with which software, model and options something was measured."""
     return {
         "command": command,

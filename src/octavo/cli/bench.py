@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octavo.cli.bench_output import JsonTarget, check_target, command_line, write_json
 from octavo.cli.bench_techniques import techniques
 from octavo.cli.help_page import HelpfulCommand, HelpfulGroup
 from octavo.cli.options import NOT_BUILT, engine_options, with_options
-from octavo.cli.result_file import check_target, command_line, write_json
 from octavo.cli.terminal import duration, loading_progress, plain_table, stderr, stdout
 from octavo.config import EngineConfig
 from octavo.core.errors import ConfigError, NotBuiltError
@@ -51,10 +51,6 @@ Iterations = Annotated[int, _count("Measured runs.")]
 WarmupRuns = Annotated[int, _count("Runs before, unmeasured.", least=0)]
 WarmupRequests = Annotated[int, _count("Requests before, unmeasured.", least=0)]
 Seed = Annotated[int, _count("Of the random prompts.", least=0)]
-JsonTarget = Annotated[
-    str | None,
-    typer.Option("--json", metavar="FILE", rich_help_panel=_PANEL, help="Write the whole result there; -: to stdout."),
-]
 
 
 @bench.command(cls=HelpfulCommand)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octavo.cli.bench_output import JsonTarget, check_target, command_line, write_json, write_text
 from octavo.cli.options import engine_options, with_options
-from octavo.cli.result_file import check_target, command_line, write_json, write_text
 from octavo.cli.terminal import plain_table, stderr, stdout
 from octavo.config import EngineConfig
 from octavo.core.errors import ConfigError
@@ -54,10 +54,6 @@ def _size(help: str) -> Any:
     return typer.Option(min=1, metavar="N", rich_help_panel=_PANEL, help=help, show_default=False)
 
 
-def _file(flag: str, help: str) -> Any:
-    return typer.Option(flag, metavar="FILE", rich_help_panel=_PANEL, help=help)
-
-
 @with_options(config=_ENGINE)
 def techniques(
     only: Annotated[
@@ -78,8 +74,13 @@ def techniques(
     batch_size: Annotated[int | None, _size("Requests at once for batching. [default: 8]")] = None,
     long_prompt_len: Annotated[int | None, _size("Tokens of the prompt that others wait for. [default: 6000]")] = None,
     prefix_len: Annotated[int | None, _size("Tokens of the shared system prompt. [default: 1024]")] = None,
-    json_target: Annotated[str | None, _file("--json", "Write the whole result there; -: to stdout.")] = None,
-    html_target: Annotated[str | None, _file("--html", "Write a page with plots there, that opens offline.")] = None,
+    json_target: JsonTarget = None,
+    html_target: Annotated[
+        str | None,
+        typer.Option(
+            "--html", metavar="FILE", rich_help_panel=_PANEL, help="Write a page with plots there, that opens offline."
+        ),
+    ] = None,
     *,
     config: EngineConfig,
 ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from octavo.bench.report import circumstances
+from octavo.bench.report import engine_circumstances
 from octavo.bench.techniques.comparison import FigureResult, TechniqueResult
 from octavo.bench.techniques.subject import Subject
 
@@ -18,7 +18,7 @@ def techniques_report(
         "techniques": [asdict(result) for result in results],
         "repeats": repeats,
         "sizes": asdict(subject.sizes),
-        **circumstances(command, subject.info),
+        **engine_circumstances(command, subject.info),
     }
 
 
