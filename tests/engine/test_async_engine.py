@@ -279,12 +279,13 @@ def test_a_start_ends_soon_that_waits_for_a_download(monkeypatch: pytest.MonkeyP
         hub = await asyncio.start_server(lambda reader, writer: hub_was_asked.set(), "127.0.0.1", 0)
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.sockets[0].getsockname()[1]}")
         monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        before = set(threading.enumerate())
         starting = asyncio.create_task(AsyncEngine.start(EngineConfig(model="some/model")))
         await hub_was_asked.wait()
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(starting, 5)
-        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("asyncio")]
+        assert not [thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("asyncio")]
         hub.close()
 
     run(scenario)
