@@ -1,10 +1,9 @@
 """The JSON of a benchmark: the result, and all that is needed to judge or repeat it."""
 
 from dataclasses import asdict
-from datetime import datetime, timezone
 from typing import Any
 
-from octavo.bench.circumstances import hardware, software
+from octavo.bench.circumstances import circumstances
 from octavo.bench.latency import LatencyResult, LatencyShape
 from octavo.bench.throughput import ThroughputResult, ThroughputShape
 from octavo.engine.info import EngineInfo
@@ -25,7 +24,7 @@ def latency_report(command: str, info: EngineInfo, shape: LatencyShape, result: 
         "num_prefill_steps": result.num_prefill_steps,
         "summaries": {name: None if summary is None else asdict(summary) for name, summary in summaries.items()},
         "shape": asdict(shape),
-        **_circumstances(command, info),
+        **_engine_circumstances(command, info),
     }
 
 
@@ -37,16 +36,13 @@ def throughput_report(
         "benchmark": "throughput",
         **asdict(result),
         "shape": asdict(shape),
-        **_circumstances(command, info),
+        **_engine_circumstances(command, info),
     }
 
 
-def _circumstances(command: str, info: EngineInfo) -> dict[str, Any]:
+def _engine_circumstances(command: str, info: EngineInfo) -> dict[str, Any]:
     return {
-        "command": command,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "software": asdict(software()),
-        "hardware": asdict(hardware()),
+        **circumstances(command),
         "isa": info.isa,
         "threads": info.options["threads"],
         "dtype": info.options["dtype"],

@@ -1,18 +1,16 @@
-"""`octavo bench`: how fast the engine is here."""
+"""`octavo bench`: how fast the engine is here, or a server."""
 
 import dataclasses
-import json
-import shlex
-import sys
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from octavo.cli.bench_output import JsonTarget, check_target, command_line, write_json
+from octavo.cli.bench_serve import ServeCommand, serve
 from octavo.cli.help_page import HelpfulCommand, HelpfulGroup
 from octavo.cli.options import NOT_BUILT, engine_options, with_options
-from octavo.cli.terminal import duration, loading_progress, plain_table, stderr, stdout
+from octavo.cli.terminal import duration, loading_progress, plain_table, rate, stderr, stdout
 from octavo.config import EngineConfig
 from octavo.core.errors import ConfigError, NotBuiltError
 
@@ -53,10 +51,6 @@ Iterations = Annotated[int, _count("Measured runs.")]
 WarmupRuns = Annotated[int, _count("Runs before, unmeasured.", least=0)]
 WarmupRequests = Annotated[int, _count("Requests before, unmeasured.", least=0)]
 Seed = Annotated[int, _count("Of the random prompts.", least=0)]
-JsonTarget = Annotated[
-    str | None,
-    typer.Option("--json", metavar="FILE", rich_help_panel=_PANEL, help="Write the whole result there; -: to stdout."),
-]
 
 
 @bench.command(cls=HelpfulCommand)
@@ -88,14 +82,14 @@ def latency(
         iterations=iterations,
         seed=seed,
     )
-    _check_target(json_target)
+    check_target(json_target)
     with _load(config, batch_size) as llm:
         with stderr().status(f"run 1 of {warmup + iterations}") as status:
             result = measure_latency(
                 llm, shape, lambda number: status.update(f"run {number + 1} of {warmup + iterations}")
             )
         info = llm.info
-        _write(json_target, latency_report(_command(), info, shape, result))
+        write_json(json_target, latency_report(command_line(), info, shape, result))
     if json_target != "-":
         _print_latency(info, shape, result)
 
@@ -128,20 +122,23 @@ def throughput(
         warmup=warmup,
         seed=seed,
     )
-    _check_target(json_target)
+    check_target(json_target)
     with _load(config, None) as llm:
         result = measure_throughput(llm, shape)
         info = llm.info
-        _write(json_target, throughput_report(_command(), info, shape, result))
+        write_json(json_target, throughput_report(command_line(), info, shape, result))
     if json_target != "-":
         _print_throughput(info, shape, result)
+
+
+bench.command(cls=ServeCommand)(serve)
 
 
 def _add_not_built(name: str, meaning: str) -> None:
     """A command that is known and refused, whatever its arguments."""
 
     def refuse(context: typer.Context) -> None:
-        raise NotBuiltError(f"octavo bench {name} is not built yet; use octavo bench latency or throughput")
+        raise NotBuiltError(f"octavo bench {name} is not built yet; use octavo bench latency, throughput or serve")
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True}
     bench.command(name, cls=HelpfulCommand, context_settings=settings, help=meaning, rich_help_panel=NOT_BUILT)(
@@ -149,7 +146,6 @@ def _add_not_built(name: str, meaning: str) -> None:
     )
 
 
-_add_not_built("serve", "Measure a server over HTTP, this or any other.")
 _add_not_built("startup", "Time the start of the engine.")
 _add_not_built("techniques", "Compare each technique with it switched off.")
 
@@ -165,29 +161,6 @@ def _load(config: EngineConfig, batch_size: int | None) -> "LLM":
         )
     with loading_progress() as on_phase:
         return LLM(on_phase=on_phase, **dataclasses.asdict(config))
-
-
-def _command() -> str:
-    return shlex.join(["octavo", *sys.argv[1:]])
-
-
-def _check_target(target: str | None) -> None:
-    """A mistyped path is better found before the run than after it. Raises `ConfigError`."""
-    if target is not None and target != "-" and not Path(target).absolute().parent.is_dir():
-        raise ConfigError(f"--json {target}: there is no such directory; make it, or name another", param="json")
-
-
-def _write(target: str | None, report: dict[str, Any]) -> None:
-    if target is None:
-        return
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(target).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--json {target} cannot be written: {error.strerror}", param="json") from error
 
 
 def _print_heading(info: "EngineInfo", work: str) -> None:
@@ -210,8 +183,8 @@ def _print_latency(info: "EngineInfo", shape: "LatencyShape", result: "LatencyRe
     )
     table = plain_table("", "median", "min", "max", right=True)
     rows: list[tuple[str, Summary | None, Any]] = [
-        ("prefill (tokens/s)", result.prefill_tokens_per_s, _rate),
-        ("decode (tokens/s)", result.decode_tokens_per_s, _rate),
+        ("prefill (tokens/s)", result.prefill_tokens_per_s, rate),
+        ("decode (tokens/s)", result.decode_tokens_per_s, rate),
         ("time to first token", result.ttft_s, duration),
         ("time per output token", result.tpot_s, duration),
         ("whole batch", result.total_s, duration),
@@ -240,9 +213,9 @@ def _print_throughput(info: "EngineInfo", shape: "ThroughputShape", result: "Thr
         ("duration", duration(result.duration_s)),
         ("input tokens", f"{result.num_input_tokens:,}"),
         ("output tokens", f"{result.num_output_tokens:,}"),
-        ("requests/s", _rate(result.requests_per_s)),
-        ("output tokens/s", f"[bold]{_rate(result.output_tokens_per_s)}[/]"),
-        ("total tokens/s", _rate(result.total_tokens_per_s)),
+        ("requests/s", rate(result.requests_per_s)),
+        ("output tokens/s", f"[bold]{rate(result.output_tokens_per_s)}[/]"),
+        ("total tokens/s", rate(result.total_tokens_per_s)),
     ):
         totals.add_row(name, value)
     times = plain_table("", "mean", "median", "P95", "P99", right=True)
@@ -258,7 +231,3 @@ def _print_throughput(info: "EngineInfo", shape: "ThroughputShape", result: "Thr
     console.print(totals)
     console.print()
     console.print(times)
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
