@@ -34,7 +34,9 @@ def test_help_lists_the_commands(octavo: Octavo) -> None:
         assert f"\n  {command} " in result.out
 
 
-@pytest.mark.parametrize("command", [[c] for c in COMMANDS] + [["bench", "latency"], ["bench", "throughput"]])
+@pytest.mark.parametrize(
+    "command", [[c] for c in COMMANDS] + [["bench", "latency"], ["bench", "throughput"], ["bench", "serve"]]
+)
 def test_help_of_each_command(octavo: Octavo, command: list[str]) -> None:
     result = octavo(*command, "--help")
     assert (result.code, result.err) == (0, "")
@@ -96,7 +98,7 @@ def test_debug_shows_where_an_error_came_from(octavo: Octavo) -> None:
     assert "Traceback" in octavo("pull", "smolm2", "--debug").err
 
 
-@pytest.mark.parametrize("name", ["serve", "startup", "techniques"])
+@pytest.mark.parametrize("name", ["startup", "techniques"])
 def test_benchmarks_that_are_not_built(octavo: Octavo, name: str) -> None:
     result = octavo("bench", name, "--base-url", "http://x", "y")
     assert result.code == 2

@@ -52,7 +52,7 @@ def _parse(part: str) -> Objective:
     names = [metric.value for metric in Metric]
     if match is None or match[1] not in names:
         raise ConfigError(
-            f"goodput has {part!r}; allowed are {', '.join(names)}, each with milliseconds: ttft:500 tpot:50",
+            f"goodput={part!r} is no objective; allowed are {', '.join(names)}, each with milliseconds: ttft:500 tpot:50",
             param="goodput",
         )
     return Objective(metric=Metric(match[1]), max_ms=float(match[2]))

@@ -107,9 +107,10 @@ async def exchange(
 
 
 async def _next_event(connection: h11.Connection, reader: asyncio.StreamReader) -> object:
-    """h11 itself refuses an end that comes too early."""
+    """h11 itself refuses a body that ends too early."""
     while (event := connection.next_event()) is h11.NEED_DATA:
-        connection.receive_data(await reader.read(_READ_BYTES))
-    if isinstance(event, h11.ConnectionClosed):
-        raise h11.RemoteProtocolError("the connection was closed before there was a reply")
+        received = await reader.read(_READ_BYTES)
+        if not received and connection.their_state is h11.SEND_RESPONSE:
+            raise h11.RemoteProtocolError("the connection was closed before there was a reply")
+        connection.receive_data(received)
     return event

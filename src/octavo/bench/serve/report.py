@@ -1,6 +1,7 @@
 """The JSON of a run: its figures, every request, and all that is needed to judge or repeat it."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from octavo.bench.circumstances import circumstances
@@ -21,8 +22,8 @@ def serve_report(command: str, plan: ServePlan, measurement: Measurement) -> dic
         "num_failed_warmup": measurement.num_failed_warmup,
         "server": {"url": plan.address.url, "endpoint": plan.endpoint.path, "model": measurement.model},
         "load": {
-            "arrivals": {"pattern": type(plan.arrivals).__name__, **asdict(plan.arrivals)},  # type: ignore[call-overload]
-            "dataset": {"kind": type(plan.dataset).__name__, **asdict(plan.dataset)},  # type: ignore[call-overload]
+            "arrivals": _described(plan.arrivals),
+            "dataset": _described(plan.dataset),
             "prompt_form": measurement.form.form,
             "why_text": measurement.form.why_text,
             "num_warmup": plan.num_warmup,
@@ -37,6 +38,12 @@ def serve_report(command: str, plan: ServePlan, measurement: Measurement) -> dic
     }
 
 
+def _described(choice: Any) -> dict[str, Any]:
+    """A pattern or dataset by its name and settings."""
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(choice).items()}
+    return {"kind": type(choice).__name__, **settings}
+
+
 def _figures(summary: Summary | None) -> dict[str, float] | None:
     if summary is None:
         return None
@@ -49,7 +56,7 @@ def _request(record: RequestRecord) -> dict[str, Any]:
         "scheduled_s": record.scheduled_s,
         "released_s": record.released_s,
         "sent_s": record.sent_s,
-        "output_s": record.output_s,
+        "output_s": [round(each_s, 6) for each_s in record.output_s],
         "end_s": record.end_s,
         "num_input_tokens": record.num_prompt_tokens,
         "num_cached_tokens": record.num_cached_tokens,
