@@ -49,6 +49,7 @@ def test_the_figures(octavo: Octavo, server: SocketServer) -> None:
     assert read["load"]["prompt_form"] == "token-ids"
     assert read["client"]["cpu_s"] > 0
     assert {"command", "date", "software", "hardware"} <= read.keys()
+    assert server.engine.aborted == []
 
 
 def test_the_table(octavo: Octavo, server: SocketServer, tmp_path: Path) -> None:

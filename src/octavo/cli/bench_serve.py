@@ -40,13 +40,11 @@ class ServeCommand(HelpfulCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         joined: list[str] = []
-        in_goodput = False
         for argument in args:
-            if in_goodput and joined[-1] != "--goodput" and _OBJECTIVE.match(argument):
+            if joined[-2:-1] == ["--goodput"] and _OBJECTIVE.match(argument):
                 joined[-1] += f" {argument}"
-                continue
-            in_goodput = argument == "--goodput" or (in_goodput and joined[-1] == "--goodput")
-            joined.append(argument)
+            else:
+                joined.append(argument)
         rest: list[str] = super().parse_args(ctx, joined)
         return rest
 
