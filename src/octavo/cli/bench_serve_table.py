@@ -12,23 +12,13 @@ if TYPE_CHECKING:
 
 def print_result(plan: "ServePlan", measurement: "Measurement") -> None:
     result, console = measurement.result, stdout()
-    console.print(f"[bold]{measurement.model}[/] at {plan.address.url}{plan.endpoint.path}\n", soft_wrap=True)
+    console.print(measurement.model, style="bold", markup=False, end="")
+    console.print(f" at {plan.address.url}{plan.endpoint.path}\n", markup=False, soft_wrap=True)
     totals = plain_table("", "total", right=True)
     for name, value in _totals(result):
         totals.add_row(name, value)
     console.print(totals)
-    console.print()
-    times = plain_table("", "mean", "median", "P95", "P99", right=True)
-    for name, summary in (
-        ("time to first token", result.ttft_s),
-        ("time per output token", result.tpot_s),
-        ("inter-token latency", result.itl_s),
-        ("end to end", result.e2e_s),
-    ):
-        if summary is not None:
-            values = (summary.mean, summary.median, summary.p95, summary.p99)
-            times.add_row(name, *(duration(value) for value in values))
-    console.print(times)
+    _print_latencies(result)
     for counted in result.failures:
         failure = counted.failure
         status = "" if failure.status is None else f" {failure.status}"
@@ -38,6 +28,21 @@ def print_result(plan: "ServePlan", measurement: "Measurement") -> None:
         console.print(f"warning: {warning.message}", style="yellow", markup=False, soft_wrap=True)
     for note in _notes(measurement):
         console.print(f"note: {note}", style="dim", markup=False, soft_wrap=True)
+
+
+def _print_latencies(result: "ServeResult") -> None:
+    table = plain_table("", "mean", "median", "P95", "P99", right=True)
+    for name, summary in (
+        ("time to first token", result.ttft_s),
+        ("time per output token", result.tpot_s),
+        ("inter-token latency", result.itl_s),
+        ("end to end", result.e2e_s),
+    ):
+        if summary is not None:
+            values = (summary.mean, summary.median, summary.p95, summary.p99)
+            table.add_row(name, *(duration(value) for value in values))
+    if table.row_count:
+        stdout().print("", table, sep="\n")
 
 
 def _totals(result: "ServeResult") -> Iterator[tuple[str, str]]:
