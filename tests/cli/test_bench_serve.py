@@ -79,6 +79,14 @@ def test_what_is_asked_of_the_engine(octavo: Octavo, server: SocketServer) -> No
     assert {(params.ignore_eos, params.top_k) for _, params, _, _ in server.engine.calls} == {(False, 7)}
 
 
+def test_a_prompt_that_warms_up_is_not_measured(octavo: Octavo, server: SocketServer) -> None:
+    """It would be answered from the prefix cache."""
+    server.engine.calls.clear()
+    assert len(report(octavo, server, *SMALL, "--warmup", "3")["requests"]) == 6
+    prompts = [tuple(token_ids) for token_ids, *_ in server.engine.calls[1:]]
+    assert len(prompts) == len(set(prompts)) == 9
+
+
 @pytest.mark.parametrize(
     "arrival",
     [
