@@ -17,6 +17,7 @@ from peers.measure import SETTLE_S, say
 from peers.servers import RunningServer, ServerError
 
 GOODPUT = ("ttft:500", "tpot:50")
+FIXED = ("--prompt-form", "token-ids", "--goodput", *GOODPUT, "--json", "-")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,21 +25,29 @@ class Load:
     name: str
     arrival: tuple[str, ...]
     num_prompts: int
+    num_warmup: int
+    """In every round: as many as will be in flight, so that nothing is touched for the first time while it is measured."""
     input_len: int = 128
     output_len: int = 128
 
     def options(self, vocab_size: int, seed: int) -> list[str]:
         lengths = ["--input-len", str(self.input_len), "--output-len", str(self.output_len)]
         amount = ["--num-prompts", str(self.num_prompts), "--vocab-size", str(vocab_size), "--seed", str(seed)]
-        return [*self.arrival, *lengths, *amount, "--prompt-form", "token-ids", "--goodput", *GOODPUT, "--json", "-"]
+        warmup = ["--warmup", str(self.num_warmup)]
+        return [*self.arrival, *lengths, *amount, *warmup, *FIXED]
 
 
 LOADS: Mapping[str, Load] = {
-    "closed1": Load(name="1 client", arrival=("--arrival", "closed", "--clients", "1"), num_prompts=16),
-    "closed8": Load(name="8 clients", arrival=("--arrival", "closed", "--clients", "8"), num_prompts=64),
-    "closed32": Load(name="32 clients", arrival=("--arrival", "closed", "--clients", "32"), num_prompts=128),
+    "closed1": Load(name="1 client", arrival=("--arrival", "closed", "--clients", "1"), num_prompts=16, num_warmup=2),
+    "closed8": Load(name="8 clients", arrival=("--arrival", "closed", "--clients", "8"), num_prompts=64, num_warmup=8),
+    "closed32": Load(
+        name="32 clients", arrival=("--arrival", "closed", "--clients", "32"), num_prompts=128, num_warmup=32
+    ),
     "poisson": Load(
-        name="Poisson, 2 requests/s", arrival=("--arrival", "poisson", "--request-rate", "2"), num_prompts=64
+        name="Poisson, 2 requests/s",
+        arrival=("--arrival", "poisson", "--request-rate", "2"),
+        num_prompts=64,
+        num_warmup=8,
     ),
 }
 QUICK_LOADS: Mapping[str, Load] = {
@@ -46,6 +55,7 @@ QUICK_LOADS: Mapping[str, Load] = {
         name="2 clients",
         arrival=("--arrival", "closed", "--clients", "2"),
         num_prompts=4,
+        num_warmup=2,
         input_len=16,
         output_len=8,
     ),
@@ -53,6 +63,7 @@ QUICK_LOADS: Mapping[str, Load] = {
         name="Poisson, 8 requests/s",
         arrival=("--arrival", "poisson", "--request-rate", "8"),
         num_prompts=4,
+        num_warmup=2,
         input_len=16,
         output_len=8,
     ),

@@ -77,7 +77,10 @@ async def find_form(client: BenchClient, options: RequestOptions, wanted: Prompt
     if may_be_form and await _try(client, options, PromptForm.TEXT) is None:
         return TakenForm(form=PromptForm.TEXT, why_text=f"HTTP {failure.status}: {failure.message}")
     status = f"HTTP {failure.status}, " if failure.status else ""
-    raise TargetError(f"the server refuses a first request of one token: {status}{failure.message}")
+    raise TargetError(
+        f"the server refuses a first request of one token: {status}{failure.message}; correct the options, with "
+        "--no-ignore-eos where it is that field"
+    )
 
 
 async def _try(client: BenchClient, options: RequestOptions, form: PromptForm) -> Failure | None:
