@@ -8,7 +8,7 @@ ASAN_TESTS := $(addprefix ../tests/ops/test_,native_bounds.py program.py attenti
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test asan lint format bench bench-attention bench-techniques gpu peers compare clients soak fuzz clean
+.PHONY: help serve test asan lint format bench bench-attention bench-techniques gpu peers compare compare-serve clients soak fuzz clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ peers: $(VENV)/.installed ## Install the engines to compare with, and convert th
 
 compare: $(VENV)/.installed ## Measure Octavo beside its peers into bench/results and docs/comparison.md
 	$(BIN)/python bench/compare.py $(COMPARE)
+
+compare-serve: $(VENV)/.installed ## Measure Octavo's server beside its peers' into bench/results and docs/performance.md
+	$(BIN)/python bench/compare_serve.py $(COMPARE_SERVE)
 
 soak: $(VENV)/.installed-dev ## Hold the figures of reliability against a real server, half an hour of soak among them (an hour or more)
 	$(BIN)/octavo pull smollm2

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from peers.serve_page import section
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
 PAGE = ROOT / "docs" / "performance.md"
@@ -104,7 +106,8 @@ def page() -> str:
         lines.append(
             f"| {layout} | {times['median_ms']:.2f} ms | {times['p95_ms']:.2f} ms | {times['p99_ms']:.2f} ms |"
         )
-    return "\n".join([*lines, "", (Path(__file__).parent / "learned.md").read_text().rstrip()]) + "\n"
+    servers = section([read(path) for path in sorted(RESULTS.glob("serve-*.json"))])
+    return "\n".join([*lines, "", *servers, (Path(__file__).parent / "learned.md").read_text().rstrip()]) + "\n"
 
 
 def read(path: Path) -> Any:

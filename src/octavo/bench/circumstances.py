@@ -4,8 +4,10 @@ import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,6 +38,16 @@ class Hardware:
     gpu: str | None
     load_average: float
     """Of the last minute: what else was running."""
+
+
+def circumstances(command: str) -> dict[str, Any]:
+    """As a benchmark's JSON has them."""
+    return {
+        "command": command,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "software": asdict(software()),
+        "hardware": asdict(hardware()),
+    }
 
 
 def software() -> Software:

@@ -1,10 +1,9 @@
 """The JSON of a benchmark: the result, and all that is needed to judge or repeat it."""
 
 from dataclasses import asdict
-from datetime import datetime, timezone
 from typing import Any
 
-from octavo.bench.circumstances import hardware, software
+from octavo.bench.circumstances import circumstances
 from octavo.bench.latency import LatencyResult, LatencyShape
 from octavo.bench.throughput import ThroughputResult, ThroughputShape
 from octavo.engine.info import EngineInfo
@@ -44,10 +43,7 @@ def throughput_report(
 def engine_circumstances(command: str, info: EngineInfo) -> dict[str, Any]:
     """Where, when, with which software, model and options something was measured."""
     return {
-        "command": command,
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "software": asdict(software()),
-        "hardware": asdict(hardware()),
+        **circumstances(command),
         "isa": info.isa,
         "threads": info.options["threads"],
         "dtype": info.options["dtype"],

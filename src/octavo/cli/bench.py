@@ -1,4 +1,4 @@
-"""`octavo bench`: how fast the engine is here."""
+"""`octavo bench`: how fast the engine is here, or a server."""
 
 import dataclasses
 from types import MappingProxyType
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octavo.cli.bench_output import JsonTarget, check_target, command_line, write_json
+from octavo.cli.bench_serve import ServeCommand, serve
 from octavo.cli.bench_techniques import techniques
 from octavo.cli.help_page import HelpfulCommand, HelpfulGroup
 from octavo.cli.options import NOT_BUILT, engine_options, with_options
-from octavo.cli.terminal import duration, loading_progress, plain_table, stderr, stdout
+from octavo.cli.terminal import duration, loading_progress, plain_table, rate, stderr, stdout
 from octavo.config import EngineConfig
 from octavo.core.errors import ConfigError, NotBuiltError
 
@@ -131,11 +132,14 @@ def throughput(
         _print_throughput(info, shape, result)
 
 
+bench.command(cls=ServeCommand)(serve)
+
+
 def _add_not_built(name: str, meaning: str) -> None:
     """A command that is known and refused, whatever its arguments."""
 
     def refuse(context: typer.Context) -> None:
-        raise NotBuiltError(f"octavo bench {name} is not built yet; use octavo bench latency or throughput")
+        raise NotBuiltError(f"octavo bench {name} is not built yet; use octavo bench latency, throughput or serve")
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True}
     bench.command(name, cls=HelpfulCommand, context_settings=settings, help=meaning, rich_help_panel=NOT_BUILT)(
@@ -143,7 +147,6 @@ def _add_not_built(name: str, meaning: str) -> None:
     )
 
 
-_add_not_built("serve", "Measure a server over HTTP, this or any other.")
 _add_not_built("startup", "Time the start of the engine.")
 bench.command(cls=HelpfulCommand)(techniques)
 
@@ -181,8 +184,8 @@ def _print_latency(info: "EngineInfo", shape: "LatencyShape", result: "LatencyRe
     )
     table = plain_table("", "median", "min", "max", right=True)
     rows: list[tuple[str, Summary | None, Any]] = [
-        ("prefill (tokens/s)", result.prefill_tokens_per_s, _rate),
-        ("decode (tokens/s)", result.decode_tokens_per_s, _rate),
+        ("prefill (tokens/s)", result.prefill_tokens_per_s, rate),
+        ("decode (tokens/s)", result.decode_tokens_per_s, rate),
         ("time to first token", result.ttft_s, duration),
         ("time per output token", result.tpot_s, duration),
         ("whole batch", result.total_s, duration),
@@ -211,9 +214,9 @@ def _print_throughput(info: "EngineInfo", shape: "ThroughputShape", result: "Thr
         ("duration", duration(result.duration_s)),
         ("input tokens", f"{result.num_input_tokens:,}"),
         ("output tokens", f"{result.num_output_tokens:,}"),
-        ("requests/s", _rate(result.requests_per_s)),
-        ("output tokens/s", f"[bold]{_rate(result.output_tokens_per_s)}[/]"),
-        ("total tokens/s", _rate(result.total_tokens_per_s)),
+        ("requests/s", rate(result.requests_per_s)),
+        ("output tokens/s", f"[bold]{rate(result.output_tokens_per_s)}[/]"),
+        ("total tokens/s", rate(result.total_tokens_per_s)),
     ):
         totals.add_row(name, value)
     times = plain_table("", "mean", "median", "P95", "P99", right=True)
@@ -229,7 +232,3 @@ def _print_throughput(info: "EngineInfo", shape: "ThroughputShape", result: "Thr
     console.print(totals)
     console.print()
     console.print(times)
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"

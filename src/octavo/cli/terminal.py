@@ -123,3 +123,8 @@ def figures(
 def duration(seconds: float) -> str:
     """25 ms, 1.23 s."""
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def rate(value: float) -> str:
+    """1,234, 56.7, 8.9."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
