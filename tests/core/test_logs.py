@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from octavo.core.logs import JsonFormatter, TextFormatter, current_request_id, fields
+from octavo.core.logs import JsonFormatter, TextFormatter, current_request_id, fields, of_request
 
 logger = logging.getLogger("octavo.test")
 
@@ -52,6 +52,13 @@ def test_text_ends_with_the_request(caplog: pytest.LogCaptureFixture) -> None:
     logger.warning("hello")
     assert formatted(TextFormatter(), caplog.records[0], "req-1").endswith("WARNING octavo.test: hello [req-1]")
     assert formatted(TextFormatter(), caplog.records[0], None).endswith("hello")
+
+
+def test_an_entry_about_a_request_has_its_id_wherever_it_is_written(caplog: pytest.LogCaptureFixture) -> None:
+    logger.warning("preempted", extra=of_request("req-2"))
+    for current in (None, "req-1"):
+        assert formatted(TextFormatter(), caplog.records[0], current).endswith("preempted [req-2]")
+        assert json.loads(formatted(JsonFormatter(), caplog.records[0], current))["request_id"] == "req-2"
 
 
 def test_every_logger_and_python_itself_write_json() -> None:

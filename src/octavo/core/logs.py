@@ -25,6 +25,16 @@ def fields(**values: Any) -> dict[str, Any]:
     return {"fields": values}
 
 
+def of_request(request_id: str) -> dict[str, Any]:
+    """The `extra` of a log call about a request, where no task runs that works for it: in the engine, say."""
+    return {"request_id": request_id}
+
+
+def _request_id(record: logging.LogRecord) -> str | None:
+    request_id: str | None = record.__dict__.get("request_id")
+    return current_request_id.get() if request_id is None else request_id
+
+
 class TextFormatter(logging.Formatter):
     """«time LEVEL logger: message [request id]»."""
 
@@ -33,7 +43,7 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         line = super().formatMessage(record)
-        request_id = current_request_id.get()
+        request_id = _request_id(record)
         return line if request_id is None else f"{line} [{request_id}]"
 
 
@@ -47,7 +57,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        request_id = current_request_id.get()
+        request_id = _request_id(record)
         if request_id is not None:
             entry["request_id"] = request_id
         entry |= record.__dict__.get("fields", {})

@@ -221,7 +221,7 @@ class AsyncEngine:
         """
         self.check_open()
         places = places or self.admission.take(params.n, client)
-        engine_id = f"{request_id}#{next(self._numbers)}"  # its own, should a caller use an id again
+        engine_id = f"{next(self._numbers)}#{request_id}"  # its own, should a caller use an id again
         try:
             check_text("request_id", request_id)
             if params.structured_outputs is not None:

@@ -6,6 +6,7 @@ import time
 from typing import Any, NamedTuple
 
 from octavo.core.errors import OctavoError
+from octavo.core.logs import of_request
 from octavo.core.messages import (
     AbortRequest,
     EngineRequest,
@@ -124,7 +125,7 @@ class EngineCore:
 def _failed(request: EngineRequest, error: BaseException) -> list[SequenceEvent]:
     """The last events of a request whose grammar cannot be compiled."""
     if not isinstance(error, OctavoError):
-        logger.error("request %s: its grammar failed", request.id, exc_info=error)
+        logger.error("its grammar failed", exc_info=error, extra=of_request(request.id))
     failure = RequestFailure.of(error)
     return [
         SequenceEvent(request.id, index, [], finish_reason=FinishReason.ERROR, error=failure)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from octavo.core.logs import of_request
 from octavo.core.messages import AbortRequest, EngineRequest, OutputBatch, SequenceEvent, TokenLogprobs
 from octavo.core.outputs import CompletionDelta, Logprob, RequestDelta, RequestMetrics
 from octavo.core.request import FinishReason, RequestFailure
@@ -70,7 +71,7 @@ class OutputProcessor:
             try:
                 is_stopped = self._take(request, event)
             except Exception as error:
-                logger.exception("request %s: its output could not be read", event.request_id)
+                logger.exception("its output could not be read", extra=of_request(event.request_id))
                 deltas.append(
                     self._end(event.request_id, touched.pop(event.request_id), f"{type(error).__name__}: {error}")
                 )

@@ -18,7 +18,7 @@ import zmq
 
 from octavo.config import EngineConfig
 from octavo.core.errors import EngineDeadError, OctavoError
-from octavo.core.logs import set_up_logging
+from octavo.core.logs import of_request, set_up_logging
 from octavo.engine.build import build_engine
 from octavo.engine.child import leave_signals_to_parent
 from octavo.engine.core import EngineCore
@@ -123,10 +123,11 @@ def _take_in(core: EngineCore, inbox: "zmq.Socket[bytes]") -> bool:
             return True
         message = to_engine_decoder.decode(data)
         if isinstance(message, Add):
-            logger.debug("request %s: %d prompt tokens", message.request.id, len(message.request.prompt_token_ids))
+            num_tokens = len(message.request.prompt_token_ids)
+            logger.debug("arrived, with %d prompt tokens", num_tokens, extra=of_request(message.request.id))
             core.add(message.request)
         elif isinstance(message, Abort):
-            logger.debug("request %s: %s", message.abort.id, message.abort.reason)
+            logger.debug("aborted: %s", message.abort.reason, extra=of_request(message.abort.id))
             core.abort(message.abort)
         elif isinstance(message, Shutdown):
             return False

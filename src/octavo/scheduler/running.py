@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 
 from octavo.cache import KVCacheManager, PrefixMatch
+from octavo.core.logs import of_request
 from octavo.core.request import Request, RequestStatus
 from octavo.scheduler.limits import SchedulerLimits
 from octavo.scheduler.policy import SchedulingPolicy
@@ -65,7 +66,7 @@ class Running:
     def preempt(self) -> Request:
         """The policy's victim, which waits from now on."""
         victim = self._policy.victim(self._requests)
-        logger.debug("request %s preempted at %d tokens", victim.id, victim.num_computed_tokens)
+        logger.debug("preempted at %d tokens", victim.num_computed_tokens, extra=of_request(victim.id))
         self.remove(victim)
         victim.num_preemptions += 1
         self.num_preemptions += 1

@@ -10,6 +10,7 @@ from torch import Tensor
 from octavo import ops
 from octavo.cache import CacheLayout
 from octavo.core.errors import OctavoError
+from octavo.core.logs import of_request
 from octavo.core.messages import (
     ModelOutput,
     NewRequest,
@@ -179,7 +180,7 @@ class ModelRunner:
 
 def _failure(request_id: str, error: Exception) -> RequestFailure:
     if not isinstance(error, OctavoError):
-        logger.error("request %s failed", request_id, exc_info=error)
+        logger.error("it failed", exc_info=error, extra=of_request(request_id))
     return RequestFailure.of(error)
 
 
