@@ -68,3 +68,10 @@ def test_bad_files_are_refused_without_a_key_in_the_message(tmp_path: Path, text
     assert raised.value.param == "api_key_file"
     for key in ("key-a", "two words", "schlüssel", "xxxx"):
         assert key not in str(raised.value)
+
+
+def test_a_line_that_is_no_key_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("key-b\n\n# team a\n")
+    with pytest.raises(ConfigError, match=r"line 3 is not a key .*no comments"):
+        load_keys(ServerConfig(api_key=("key-a",), api_key_file=str(file)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 import h11
@@ -90,6 +91,19 @@ def test_connections_are_kept_between_requests_and_headers_are_lean() -> None:
 
 
 HEAD = b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+
+
+def test_what_is_not_http_is_a_line_at_debug_that_knows_tls(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "octavo.server.protocol")
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        for data in (b"nonsense\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
+            await raw(url, data)
+
+    serving(test)
+    plain, tls = [record.message for record in caplog.records if record.name == "octavo.server.protocol"]
+    assert "127.0.0.1" in plain and "TLS" not in plain
+    assert "speaks TLS" in tls
 
 
 @pytest.mark.parametrize(

@@ -246,8 +246,8 @@ def _kv_cache_memory(
 ) -> int:
     """Bytes for keys and values."""
     if device == "cpu" and config.gpu_memory_utilization is not None:
-        why["gpu_memory_utilization"] = "has no meaning on a CPU, where kv_cache_memory is the option"
-        logger.warning("gpu_memory_utilization=%s %s", config.gpu_memory_utilization, why["gpu_memory_utilization"])
+        why["gpu_memory_utilization"] = "has no meaning on a CPU, where --kv-cache-memory is the option"
+        logger.warning("--gpu-memory-utilization %s %s", config.gpu_memory_utilization, why["gpu_memory_utilization"])
     available = machine.available_memory_bytes if device == "cpu" else machine.cuda_free_bytes
     if config.kv_cache_memory is not None:
         why["kv_cache_memory"] = "given"

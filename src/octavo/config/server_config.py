@@ -26,10 +26,12 @@ class ServerConfig:
     port: int = option_field(8000, "TCP port; 0 takes a free one.")
     api_key: tuple[str, ...] = option_field(
         (),
-        "Require «Authorization: Bearer KEY» on every route but /health and /health/ready; any of several.",
+        "Require «Authorization: Bearer KEY» on every route but /health and /health/ready; repeat the option for several.",
         is_secret=True,
     )
-    api_key_file: str | None = option_field(None, "A file with such keys, one a line; others cannot read it from ps.")
+    api_key_file: str | None = option_field(
+        None, "A file with such keys, one a line, no comments; others cannot read it from ps."
+    )
     client_header: str | None = option_field(
         None,
         "For --scheduling-policy fair: a header in which a proxy says whose a request is; default: the API key where "
@@ -39,7 +41,9 @@ class ServerConfig:
         None, "Seconds a request may take, its wait included; also the most that its field timeout may ask for."
     )
     served_model_name: tuple[str, ...] = option_field(
-        (), "Names that requests may give the model, the first in /v1/models; default: the model as given."
+        (),
+        "Names that requests may give the model, the first in /v1/models; repeat the option for several; default: the "
+        "model as given.",
     )
     log_level: str = option_field(
         "info", "Least severe messages to log.", choices=("debug", "info", "warning", "error")
@@ -57,7 +61,9 @@ class ServerConfig:
     log_format: str = option_field("text", "Lines for people, or one JSON object a line.", choices=LOG_FORMATS)
     otlp_traces_endpoint: str | None = option_field(None, "Send a trace of each request to this URL, OTLP over HTTP.")
     allowed_hosts: tuple[str, ...] = option_field(
-        (), "Names that requests may call this server, beside localhost and addresses; default: any, but on loopback."
+        (),
+        "Names that requests may call this server, beside localhost and addresses; repeat the option for several; "
+        "default: any, but on loopback.",
     )
     max_connections: int = option_field(4096, "Connections beyond these are answered with 503.")
     max_body_bytes: int | str = option_field("16M", "Largest request body.")
@@ -142,12 +148,16 @@ class ServerConfig:
 def check_keys(param: str, keys: tuple[str, ...]) -> None:
     """Raises `ConfigError`, which never quotes a key."""
     for number, key in enumerate(keys, start=1):
-        if not isinstance(key, str) or not _KEY.fullmatch(key):
+        if not is_key(key):
             raise ConfigError(
                 f"{param}: key {number} must be 1 … 1024 visible ASCII characters without spaces", param=param
             )
     if len(set(keys)) < len(keys):
         raise ConfigError(f"{param} has a key twice; leave one out", param=param)
+
+
+def is_key(key: object) -> bool:
+    return isinstance(key, str) and _KEY.fullmatch(key) is not None
 
 
 def _is_host(host: str) -> bool:

@@ -52,7 +52,7 @@ class Admission:
         num_left = self.limit - self.num_taken - num_seqs
         if num_left < 0:
             raise QueueFullError(
-                f"{self.num_taken} of {self.limit} places are taken, and max_num_queued_reqs="
+                f"{self.num_taken} of {self.limit} places are taken, and --max-num-queued-reqs "
                 f"{self._max_num_queued_reqs} may wait; send the request again later",
                 retry_after_s=self._retry_after_s(-num_left),
             )
@@ -60,7 +60,7 @@ class Admission:
         if self._is_fair and num_held and num_held + num_seqs > num_left:
             raise QueueFullError(
                 f"this client holds {num_held} of {self.limit} places, {self.num_taken} are taken, and with "
-                "scheduling_policy=fair no client may hold more than it leaves free; send the request again later",
+                "--scheduling-policy fair no client may hold more than it leaves free; send the request again later",
                 retry_after_s=self._retry_after_s(num_held + num_seqs - num_left),
             )
 

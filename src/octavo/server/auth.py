@@ -7,7 +7,7 @@ from pathlib import Path
 
 from starlette.datastructures import Headers
 
-from octavo.config.server_config import ServerConfig, check_keys
+from octavo.config.server_config import ServerConfig, check_keys, is_key
 from octavo.core.errors import ConfigError
 from octavo.server.errors import ApiError
 
@@ -28,10 +28,17 @@ def load_keys(config: ServerConfig) -> tuple[str, ...]:
         raise ConfigError(
             f"api_key_file={file} cannot be read: {reason}; name a text file with one key a line", param="api_key_file"
         ) from None
-    keys = tuple(line.strip() for line in lines if line.strip())
-    if not keys:
+    numbered = {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
+    for number, key in numbered.items():
+        if not is_key(key):
+            raise ConfigError(
+                f"api_key_file={file}: line {number} is not a key of 1 … 1024 visible ASCII characters without spaces; "
+                "write one a line, and no comments",
+                param="api_key_file",
+            )
+    if not numbered:
         raise ConfigError(f"api_key_file={file} has no key; write one a line", param="api_key_file")
-    keys = (*config.api_key, *keys)
+    keys = (*config.api_key, *numbered.values())
     check_keys("api_key_file", keys)
     return keys
 

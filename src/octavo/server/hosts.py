@@ -31,7 +31,7 @@ class HostCheck:
             raise ApiError(
                 421,
                 f"Host is {given[:100]!r}, which this server does not answer to; "
-                "call it localhost, or start it with that name among its allowed_hosts",
+                "call it localhost, or start it with that name as --allowed-hosts",
                 code="host_not_allowed",
                 param="Host",
             )

@@ -33,7 +33,7 @@ def raise_file_limit(max_connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < max_connections + OTHER_FILES:
         logger.warning(
-            "this process may open %d files, which max_connections=%d and its own need more than; "
+            "this process may open %d files, which --max-connections %d and its own need more than; "
             "raise the limit (ulimit -n), or set a lower --max-connections",
             hard,
             max_connections,

@@ -130,7 +130,8 @@ class _Reply:
 
 def _crowded() -> ApiError:
     error = overloaded(
-        "more connections are open than max_connections; send the request again later", code="too_many_connections"
+        "more connections are open than --max-connections allows; send the request again later",
+        code="too_many_connections",
     )
     error.headers["Connection"] = "close"
     return error

@@ -1,6 +1,7 @@
 """HTTP/1.1 as uvicorn speaks it, for clients that may be slow, hostile or too many."""
 
 import asyncio
+import logging
 import re
 from typing import Any
 
@@ -11,11 +12,14 @@ from octavo.server.errors import ApiError
 from octavo.server.middleware import IS_CROWDED
 from octavo.server.wire import to_json
 
+logger = logging.getLogger(__name__)
+
 MAX_HEADER_BYTES = 1 << 16
 CROWDED_HEADER_TIMEOUT_S = 1.0
 """A connection beyond the cap may not stay open for long without asking for anything."""
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _FOLD = re.compile(rb"\n[ \t]")
+_TLS_HANDSHAKE = b"\x16\x03"
 _OVERLAP_BYTES = 3
 """Of an end or a fold, so many may have been there when it was searched for last."""
 
@@ -91,6 +95,9 @@ class BoundedH11Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """A request that is not HTTP."""
+        hint = "; it speaks TLS, which this port does not" if self.conn.trailing_data[0][:2] == _TLS_HANDSHAKE else ""
+        address, fault = (self.client or ("",))[0], self.conn.fault or msg
+        logger.debug("400 invalid_http to a connection from %s: %s%s", address, fault.rstrip("."), hint)
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()  # an answer is on its way already
             return
