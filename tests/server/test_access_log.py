@@ -72,6 +72,7 @@ def test_a_stream_that_fails_says_why(server: InProcess, access_log: list[dict[s
     server.engine.fails_after = 3
     server.post("/v1/chat/completions", chat_body(stream=True))
     assert (access_log[0]["status"], access_log[0]["error_code"]) == (200, "internal_error")
+    assert ": 200 internal_error, " in access_log[0]["message"]
 
 
 @pytest.mark.parametrize("is_streamed", [True, False])

@@ -28,6 +28,7 @@ def labels_of(server: InProcess) -> dict[str, set[str]]:
     server.complete("Hi", max_tokens=1)
     labels: dict[str, set[str]] = {}
     server.get("/health")
+    server.get("/nowhere")
     for family in text_string_to_metric_families(server.get("/metrics").text):
         for sample in family.samples:
             labels.setdefault(sample.name, set()).update(sample.labels)

@@ -94,6 +94,20 @@ def test_replies_are_counted_by_status(server: InProcess) -> None:
     assert value(server, "octavo:http_responses_total", status="200") >= 1
 
 
+def test_refusals_and_failures_are_counted_by_code_in_streams_too(server: InProcess) -> None:
+    server.get("/nowhere")
+    server.engine.fails_after = 3
+    for is_streamed in (True, False):
+        server.post("/v1/completions", {"model": MODEL, "prompt": "Hi", "stream": is_streamed})
+    assert value(server, "octavo:request_errors_total", code="not_found") == 1
+    assert value(server, "octavo:request_errors_total", code="internal_error") == 2
+    assert value(server, "octavo:http_responses_total", status="200") >= 1, "the stream had begun"
+
+
+def test_all_blocks_are_free_before_the_first_step(server: InProcess) -> None:
+    assert [value(server, "octavo:kv_blocks", state=state) for state in ("free", "cached", "held")] == [64, 0, 0]
+
+
 def test_the_engine_is_up_until_it_is_not(server: InProcess) -> None:
     assert value(server, "octavo:engine_up") == 1
     for state in (EngineState.STALLED, EngineState.DEAD):

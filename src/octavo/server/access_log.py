@@ -17,6 +17,8 @@ def log_access(record: RequestRecord) -> None:
     if not logger.isEnabledFor(level):
         return
     outcome = "the client went away" if record.is_disconnected else str(record.status)
+    if record.error_code is not None:
+        outcome += f" {record.error_code}"
     tokens = f", {record.num_prompt_tokens} + {record.num_generated_tokens} tokens" if record.params else ""
     entry = {
         "method": record.method,

@@ -190,6 +190,7 @@ class ServerMetrics:
             registry=self.registry,
         )
         gauge.labels(**self._labels, **facts).set(1)
+        self._blocks["free"].set(info.num_blocks)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return self._labelled(Gauge(name, text, tuple(self._labels), registry=self.registry))

@@ -30,6 +30,12 @@ class SelfMetrics:
             (*self._labels, "status"),
             registry=registry,
         )
+        self._errors = Counter(
+            "octavo:request_errors",
+            "HTTP requests that were refused or failed, in a stream too, by the error's code.",
+            (*self._labels, "code"),
+            registry=registry,
+        )
         lag = Histogram(
             "octavo:event_loop_lag_seconds",
             "By how much a task on the event loop is woken late.",
@@ -56,6 +62,8 @@ class SelfMetrics:
     def observe_request(self, record: RequestRecord) -> None:
         status = _WENT_AWAY if record.is_disconnected else str(record.status)
         self._responses.labels(**self._labels, status=status).inc()
+        if record.error_code is not None:
+            self._errors.labels(**self._labels, code=record.error_code).inc()
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, tuple(self._labels), registry=self._registry).labels(**self._labels)
