@@ -41,8 +41,10 @@ def test_before_the_first_token_it_is_504(options: dict[str, Any], fields: dict[
     server.engine.is_held = True
     for path, body in ((CHAT, chat_body()), (COMPLETIONS, {"model": MODEL, "prompt": ["a", "b"], "n": 2})):
         reply = server.post(path, {**body, **fields, "stream": is_streamed})
-        error = check_envelope(reply, 504, "timeout", "timeout")
+        error = check_envelope(reply, 504, code="timeout")
         assert error["type"] == "timeout_error" and "0.05 s" in error["message"]
+        assert error["param"] == ("timeout" if fields else None)
+        assert ("raise timeout" if fields else "--request-timeout") in error["message"]
         assert reply.headers["x-should-retry"] == "false"
     assert len(server.engine.aborted) == 3 and not server.engine.open_ids
     assert server.engine.admission.num_taken == 0
@@ -83,7 +85,7 @@ def test_in_a_stream_it_is_an_error_event(expire: Callable[[], None]) -> None:
 def test_an_answer_that_is_not_streamed_ends_in_the_middle_too(expire: Callable[[], None]) -> None:
     server = InProcess(FakeEngine(), request_timeout=60.0)
     expires_after(server.engine, 3, expire)
-    check_envelope(server.post(CHAT, chat_body()), 504, "timeout", "timeout")
+    check_envelope(server.post(CHAT, chat_body()), 504, code="timeout")
     assert len(server.engine.aborted) == 1
 
 
@@ -96,7 +98,7 @@ def test_tokenising_counts(path: str) -> None:
 
     server.engine.tokenize = never  # type: ignore[method-assign]
     body = chat_body() if path == CHAT else {"model": MODEL, "prompt": "Hi"}
-    check_envelope(server.post(path, body), 504, "timeout", "timeout")
+    check_envelope(server.post(path, body), 504, code="timeout")
     assert server.engine.admission.num_taken == 0 and not server.engine.calls
 
 
@@ -151,7 +153,12 @@ def test_a_request_may_ask_for_less_but_not_for_more() -> None:
     server.chat(timeout=5)
     server.chat(timeout=0.5)
     server.chat(timeout=None)
-    check_envelope(server.post(CHAT, chat_body(timeout=5.1)), 400, "timeout", "invalid_value")
+    for timeout, says in (
+        (5.1, "5 s this server allows (--request-timeout); lower it"),
+        (0.0, "not above 0; raise it"),
+    ):
+        error = check_envelope(server.post(CHAT, chat_body(timeout=timeout)), 400, "timeout", "invalid_value")
+        assert says in error["message"]
 
 
 def test_one_that_is_in_time_is_answered_whole() -> None:
@@ -183,7 +190,7 @@ def test_the_engine_frees_what_ran_out_of_time_and_never_runs_what_waited(
         step = asyncio.Event()
 
         def observe(batch: OutputBatch, deltas: list[RequestDelta]) -> None:
-            seen.update(event.request_id.partition("-")[0] for event in batch.events)
+            seen.update(event.request_id.partition("#")[2].partition("-")[0] for event in batch.events)
             step.set()
 
         async def after_steps(condition: Callable[[EngineStats], bool]) -> None:

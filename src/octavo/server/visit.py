@@ -27,16 +27,22 @@ class Visit:
         self.places: Places | None = None
         self._begin_s = asyncio.get_running_loop().time()
         self._timeout_s: float | None = None
+        self._has_asked = False
+        """For that deadline; it is the server's otherwise."""
 
     def limit_time(self, config: ServerConfig, asked_s: float | None) -> None:
         """The deadline: as the request asks, at most as the options allow. Raises `InvalidRequestError`."""
         limit_s = config.request_timeout
         most_s = MOST_SECONDS if limit_s is None else limit_s
-        if asked_s is not None and not 0.0 < asked_s <= most_s:
+        if asked_s is not None and not asked_s > 0.0:
+            raise InvalidRequestError(f"timeout={asked_s:g} is not above 0; raise it, or leave it out", param="timeout")
+        if asked_s is not None and asked_s > most_s:
+            whose = "is the longest" if limit_s is None else "this server allows (--request-timeout)"
             raise InvalidRequestError(
-                f"timeout={asked_s} is not in 0 … {most_s:g} seconds; lower it, or leave it out", param="timeout"
+                f"timeout={asked_s:g} is too long: {most_s:g} s {whose}; lower it, or leave it out", param="timeout"
             )
         self._timeout_s = limit_s if asked_s is None else asked_s
+        self._has_asked = asked_s is not None
 
     def knock(self, engine: "AsyncEngine") -> None:
         """Raises what `enter` would raise for one sequence: a full server does not even read what it is asked."""
@@ -71,10 +77,10 @@ class Visit:
         return loop.call_at(self._begin_s + self._timeout_s, lambda: expire(self._expired()))
 
     def _expired(self) -> DeadlineExceededError:
-        return DeadlineExceededError(
-            f"the request did not finish within {self._timeout_s:g} s; ask for less, or raise timeout",
-            param="timeout",
-        )
+        late = f"the request did not finish within {self._timeout_s:g} s"
+        if self._has_asked:
+            return DeadlineExceededError(f"{late}, its timeout; ask for less, or raise timeout", param="timeout")
+        return DeadlineExceededError(f"{late}, this server's --request-timeout; ask for less")
 
 
 def attach_visit(scope: Scope, visit: Visit) -> None:
