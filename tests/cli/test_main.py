@@ -10,6 +10,15 @@ import pytest
 
 import octavo as package
 from octavo.cli.main import main
+from octavo.core.errors import (
+    ConfigError,
+    EngineDeadError,
+    ModelFetchError,
+    ModelFileError,
+    ModelNotFoundError,
+    OctavoError,
+    UnsupportedModelError,
+)
 
 from .conftest import Octavo
 
@@ -92,6 +101,28 @@ def test_an_unknown_model_is_a_failure(octavo: Octavo) -> None:
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("error: model 'smolm2' is no path")
     assert result.err.endswith("did you mean smollm2?\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError, 2),
+        (ModelNotFoundError, 2),
+        (ModelFileError, 2),
+        (UnsupportedModelError, 2),
+        (ModelFetchError, 1),
+        (EngineDeadError, 1),
+    ],
+)
+def test_a_server_that_no_restart_mends_ends_with_2(
+    octavo: Octavo, monkeypatch: pytest.MonkeyPatch, error: type[OctavoError], code: int
+) -> None:
+    def run(*configs: object) -> None:
+        raise error("why")
+
+    monkeypatch.setattr("octavo.server.run", run)
+    result = octavo("serve")
+    assert (result.code, result.err) == (code, "error: why\n")
 
 
 def test_debug_shows_where_an_error_came_from(octavo: Octavo) -> None:

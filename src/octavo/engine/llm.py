@@ -16,7 +16,7 @@ from octavo.core.outputs import CompletionOutput, RequestDelta, RequestOutput
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.build import build_engine
 from octavo.engine.core import EngineCore
-from octavo.engine.front_end import load_front_end
+from octavo.engine.front_end import check_chat_template, load_front_end
 from octavo.engine.info import OnPhase
 from octavo.engine.input_processor import Prompt
 from octavo.engine.output_processor import OutputProcessor
@@ -67,6 +67,7 @@ class LLM:
     ) -> None:
         self.config = EngineConfig.from_options({"model": model, **options})
         _check_policy(self.config)
+        check_chat_template(self.config)  # rather than when the model is loaded
         core, self.info = build_engine(self.config, on_phase)
         self._core: EngineCore | None = core
         on_phase("load tokenizer", 0.0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from octavo.core.errors import ModelNotFoundError, UnsupportedModelError
+from octavo.core.errors import ModelFetchError, ModelNotFoundError, UnsupportedModelError
 from octavo.loader.aliases import ALIASES
 from octavo.loader.file_endings import wrong_ending
 from octavo.loader.model_cache import cached_path, is_cached
@@ -128,6 +128,8 @@ def _resolve_repository(repository: _Repository, allow_download: bool) -> Path:
 
 def _ask_hub(repository: _Repository, allow_download: bool, call: Callable[[], str]) -> str:
     """Run `call`; every way in which the hub cannot answer becomes a `ModelNotFoundError`."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
     try:
         return call()
     except Exception as error:  # its HTTP library, and so what it raises, differs between versions
@@ -138,7 +140,9 @@ def _ask_hub(repository: _Repository, allow_download: bool, call: Callable[[], s
             if allow_download
             else "allow downloads"
         )
-        raise ModelNotFoundError(
+        has_answered = isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError))
+        kind = ModelNotFoundError if has_answered or not allow_download else ModelFetchError
+        raise kind(
             f"{wanted!r} is no path or alias here, and the Hugging Face hub did not give it ({reason[:300]}); "
             f"{remedy}, or name a directory, a .gguf file or an alias: {', '.join(ALIASES)}",
             param="model",

