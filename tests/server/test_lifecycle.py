@@ -157,7 +157,9 @@ def test_the_first_signal_lets_accepted_requests_finish() -> None:
 
 
 @pytest.mark.parametrize("is_urgent", [True, False])
-def test_the_second_signal_or_the_bound_ends_requests_with_an_error(is_urgent: bool) -> None:
+def test_the_second_signal_or_the_bound_ends_requests_with_an_error(
+    is_urgent: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
         engine.is_held, engine.hold_after = True, 2
         async with httpx.AsyncClient() as client:
@@ -169,6 +171,7 @@ def test_the_second_signal_or_the_bound_ends_requests_with_an_error(is_urgent: b
             events = sse_events((await request).content)
         assert json.loads(events[-1])["error"]["code"] == "shutting_down"
         await asyncio.wait_for(task, 5)
+        assert "Ending: 1 request may finish" in capsys.readouterr().err
 
     serving(test, drain_timeout_s=60.0 if is_urgent else 0.05)
 

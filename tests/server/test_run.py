@@ -1,5 +1,6 @@
 """The server's life from its options to its end, around an engine that needs no loading."""
 
+import logging
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from server.fake_engine import FakeEngine
 
 from octavo.config import EngineConfig
 from octavo.config.server_config import ServerConfig
-from octavo.core.errors import ConfigError
+from octavo.core.errors import ConfigError, EngineDeadError, ModelNotFoundError, OctavoError
 
 run = import_module("octavo.server.run")  # the package has a function of that name
 
@@ -21,13 +22,19 @@ def nothing_of_this_process_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(run, name, lambda *args: None)
 
 
-def serve(monkeypatch: pytest.MonkeyPatch, loaded: Any, serve_until_stopped: Any, **options: Any) -> None:
+def serve(
+    monkeypatch: pytest.MonkeyPatch,
+    loaded: Any,
+    serve_until_stopped: Any,
+    config: EngineConfig = EngineConfig(),  # noqa: B008  (frozen)
+    **options: Any,
+) -> None:
     async def start_engine(*args: Any) -> Any:
         return loaded()
 
     monkeypatch.setattr(run, "_start_engine", start_engine)
     monkeypatch.setattr(run, "serve_until_stopped", serve_until_stopped)
-    run.serve_forever(EngineConfig(), ServerConfig(port=0, **options))
+    run.serve_forever(config, ServerConfig(port=0, **options))
 
 
 def test_keys_are_those_that_were_read_when_the_server_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -64,3 +71,35 @@ def test_an_engine_that_cannot_be_served_is_ended(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigError, match="cannot be served"):
         serve(monkeypatch, loaded, None)
     assert not engines[0].is_healthy
+
+
+def test_a_server_without_a_tokenizer_is_refused_before_the_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="leave the option out") as raised:
+        serve(monkeypatch, None, None, EngineConfig(skip_tokenizer_init=True))
+    assert raised.value.param == "skip_tokenizer_init"
+
+
+def test_one_that_is_stopped_while_it_loads_says_that_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(monkeypatch, lambda: None, None)
+    assert capsys.readouterr().err == "Octavo has ended.\n"
+
+
+@pytest.mark.parametrize(("error", "code"), [(ModelNotFoundError, 2), (EngineDeadError, 1)])
+def test_where_logs_are_json_a_failure_is_an_entry_and_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: type[OctavoError], code: int
+) -> None:
+    def fails() -> None:
+        raise error("why")
+
+    with pytest.raises(SystemExit) as exit:
+        serve(monkeypatch, fails, None, log_format="json")
+    assert exit.value.code == code
+    assert [(record.levelname, record.message) for record in caplog.records] == [("ERROR", "why")]
+
+
+def test_uvicorn_does_not_warn_of_every_connection_that_speaks_no_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "level", logging.NOTSET)
+    serve(monkeypatch, lambda: None, None)
+    assert not logging.getLogger("uvicorn.error").isEnabledFor(logging.WARNING)

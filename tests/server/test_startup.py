@@ -39,6 +39,19 @@ def test_a_terminal_sees_progress(capsys: pytest.CaptureFixture[str], monkeypatc
     assert "  load weights       50%" in shown
 
 
+def test_what_follows_the_progress_on_a_terminal_covers_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry of a log, of this process or the engine's, begins where the cursor is: at the line's begin."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    console = Console()
+    console.show_progress("make KV cache", 0.5)
+    progress = capsys.readouterr().err
+    assert progress.endswith("50%\r")
+    console.say("Ended.")
+    assert capsys.readouterr().err == "Ended.".ljust(len(progress) - 1) + "\n"
+
+
 def test_a_long_phase_says_now_and_then_how_far_it_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,11 +95,19 @@ def test_while_loading_every_route_is_503_and_says_how_far_it_is() -> None:
     asyncio.run(main())
 
 
-def test_the_ready_line_has_the_url_and_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_ready_line_has_the_url_and_a_command(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "octavo.server.startup")
+
     async def test(url: str, engine: object, stop: object, task: object, context: ServerContext) -> None:
         with bound_socket("127.0.0.1", 0) as listener:
             http = HttpServer(build_app(context), context.config, listener)
             _announce(context, http, Console(), 1.5)
-            assert f"serves fake-model at {http.url}/v1 (ready in 1.5 s)" in capsys.readouterr().err
+            said = capsys.readouterr().err
+            assert f"serves fake-model at {http.url}/v1 (ready in 1.5 s). Try:\n  curl {http.url}/v1/" in said
+            _announce(context, http, Console(is_json=True), 1.5)
+            [entry] = caplog.records
+            assert entry.message.endswith(f"serves fake-model at {http.url}/v1 (ready in 1.5 s).")
 
     serving(test, api_key=("secret-key",))

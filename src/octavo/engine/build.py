@@ -85,7 +85,7 @@ def build_engine(
         scheduler = _make_scheduler(resolved, layout)
         phases.end()
         info = _describe(config, model, phases.seconds)
-    logger.info("engine ready: %s, %s", info.model, ", ".join(f"{k} {v:.2f} s" for k, v in phases.seconds.items()))
+    logger.debug("engine ready: %s, %s", info.model, ", ".join(f"{k} {v:.2f} s" for k, v in phases.seconds.items()))
     return EngineCore(scheduler, runner, grammars), info
 
 

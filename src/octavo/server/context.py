@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from octavo.config import EngineConfig
 from octavo.config.server_config import ServerConfig
 from octavo.core.errors import ConfigError
 from octavo.server.access_log import log_access
@@ -52,14 +53,19 @@ class ServerContext:
     responses: ResponseStore = field(default_factory=ResponseStore)
 
 
-def make_context(engine: "AsyncEngine", config: ServerConfig, more_reporters: Sequence[Reporter] = ()) -> ServerContext:
-    """Raises `ConfigError` where the engine has no tokenizer."""
-    tokenizer = engine.front_end.tokenizer
-    if tokenizer is None:
+def check_tokenizer_is_used(config: EngineConfig) -> None:
+    """Raises `ConfigError`: a server has no use for an engine without a tokenizer."""
+    if config.skip_tokenizer_init:
         raise ConfigError(
-            "skip_tokenizer_init=True: the server's answers are text, which takes a tokenizer; leave the option out",
+            "skip_tokenizer_init: the server's answers are text, which takes a tokenizer; leave the option out",
             param="skip_tokenizer_init",
         )
+
+
+def make_context(engine: "AsyncEngine", config: ServerConfig, more_reporters: Sequence[Reporter] = ()) -> ServerContext:
+    """Of an engine with a tokenizer."""
+    tokenizer = engine.front_end.tokenizer
+    assert tokenizer is not None
     names = config.served_model_name or (engine.info.model,)
     metrics = ServerMetrics(names[0], engine.info)
     engine.subscribe(metrics.observe)

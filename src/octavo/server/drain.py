@@ -65,10 +65,14 @@ async def _let_finish(context: ServerContext, stop: StopSignals, console: Consol
     """Refuse new requests; return when those inside have finished, or their time is over."""
     gate, limit_s = context.gate, context.config.drain_timeout_s
     if gate.num_inside:
-        console.say(f"Ending: {gate.num_inside} requests may finish for {limit_s:g} s; Ctrl-C ends at once.")
+        console.say(f"Ending: {_requests(gate.num_inside)} may finish for {limit_s:g} s; Ctrl-C ends at once.")
     gate.is_closed = True
     deadline_s = time.monotonic() + limit_s
     while gate.num_inside and not stop.is_urgent and time.monotonic() < deadline_s:
         await asyncio.sleep(_POLL_S)
     if gate.num_inside:
-        logger.warning("%d requests are cut off", gate.num_inside)
+        logger.warning("cut off: %s", _requests(gate.num_inside))
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"

@@ -16,7 +16,7 @@ from octavo.server.access_log import log_access
 from octavo.server.app import build_app, front_door_options
 from octavo.server.auth import load_keys
 from octavo.server.clients import check_client_header
-from octavo.server.context import Gate, ServerContext, make_context
+from octavo.server.context import Gate, ServerContext, check_tokenizer_is_used, make_context
 from octavo.server.drain import StopSignals, serve_until_stopped
 from octavo.server.listener import HttpServer, bound_socket, raise_file_limit
 from octavo.server.middleware import FrontDoor
@@ -32,9 +32,10 @@ logger = logging.getLogger(__name__)
 def serve_forever(config: EngineConfig, server_config: ServerConfig) -> None:
     """See `octavo.server.run`."""
     set_up_logging(server_config.log_level, server_config.log_format)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are of connections that speak no HTTP
     raise_file_limit(server_config.max_connections)
     try:
+        check_tokenizer_is_used(config)
         keys = load_keys(server_config)  # once: a file that changes later is not that which was checked
         server_config = replace(server_config, api_key=keys, api_key_file=None)
         check_client_header(config, server_config, len(keys))
@@ -44,7 +45,7 @@ def serve_forever(config: EngineConfig, server_config: ServerConfig) -> None:
         if not server_config.is_log_json:
             raise
         logger.error("%s", error.message)
-        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
+        raise SystemExit(2 if error.is_lasting else 1) from None
 
 
 async def _serve(config: EngineConfig, server_config: ServerConfig, listener: socket.socket) -> None:
@@ -65,7 +66,7 @@ async def _serve(config: EngineConfig, server_config: ServerConfig, listener: so
                 await serve_until_stopped(context, http, stop, console)
             finally:
                 await engine.shutdown()
-            console.say("Octavo has ended.")
+        console.say("Octavo has ended.")
     finally:
         await http.stop()
         if tracer is not None:
@@ -122,6 +123,8 @@ def _announce(context: ServerContext, http: HttpServer, console: Console, second
     key = "" if not options.has_keys else " -H 'Authorization: Bearer KEY'"
     body = f'{{"model": "{name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
     if not options.has_keys and not options.is_loopback:
-        logger.warning("host=%s without api_key: whoever reaches this machine can use the model", options.host)
-    console.say(f"Octavo {octavo.__version__} serves {name} at {http.url}/v1 (ready in {seconds:.1f} s). Try:")
-    console.say(f"  curl {http.url}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'")
+        logger.warning("--host %s without --api-key: whoever reaches this machine can use the model", options.host)
+    console.say(
+        f"Octavo {octavo.__version__} serves {name} at {http.url}/v1 (ready in {seconds:.1f} s).",
+        hint=f" Try:\n  curl {http.url}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{body}'",
+    )

@@ -26,18 +26,22 @@ class Console:
         self._is_json = is_json
         self._is_terminal = not is_json and sys.stderr.isatty()
         self._last_progress_s = time.perf_counter()
+        self._over_progress = 0
+        """Columns that the next line covers."""
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, *, hint: str = "") -> None:
+        """`hint` is for people: no log entry has it."""
         if self._is_json:
             logger.info("%s", line.strip())
         else:
-            print(line, file=sys.stderr, flush=True)
+            print(f"{line:<{self._over_progress}}{hint}", file=sys.stderr, flush=True)
 
     def show_progress(self, phase: str, share: float) -> None:
-        """On a terminal one line that changes; elsewhere a line now and then."""
+        """On a terminal one line that changes, over which whatever comes next is written; elsewhere one now and then."""
         text = f"  {phase:<16} {share:5.0%}"
         if self._is_terminal:
-            print(f"\r{text}", end="", file=sys.stderr, flush=True)
+            print(text, end="\r", file=sys.stderr, flush=True)
+            self._over_progress = len(text)
         elif time.perf_counter() - self._last_progress_s >= _PLAIN_PROGRESS_S:
             self._last_progress_s = time.perf_counter()
             self.say(text)
@@ -46,7 +50,7 @@ class Console:
         if self._is_json:
             logger.info("%s took %.2f s", phase, seconds, extra=fields(phase=phase, seconds=round(seconds, 3)))
         else:
-            print("\r" * self._is_terminal + f"  {phase:<16} {seconds:6.2f} s", file=sys.stderr, flush=True)
+            self.say(f"  {phase:<16} {seconds:6.2f} s")
 
 
 class StartProgress:
@@ -87,5 +91,6 @@ class LoadingPage:
             code="loading",
         )
         start = {"phase": progress.phase, "progress": round(progress.share, 3), "elapsed_s": round(elapsed_s, 3)}
+        current_record.get().error_code = error.code
         body = to_json({**error_body(error, scope["path"], current_record.get().id), "start": start})
         await Response(body, error.status, error.headers, "application/json")(scope, receive, send)
