@@ -29,6 +29,7 @@ class Visit:
         self._timeout_s: float | None = None
         self._has_asked = False
         """For that deadline; it is the server's otherwise."""
+        self._may_ask_more = False
 
     def limit_time(self, config: ServerConfig, asked_s: float | None) -> None:
         """The deadline: as the request asks, at most as the options allow. Raises `InvalidRequestError`."""
@@ -37,12 +38,13 @@ class Visit:
         if asked_s is not None and not asked_s > 0.0:
             raise InvalidRequestError(f"timeout={asked_s:g} is not above 0; raise it, or leave it out", param="timeout")
         if asked_s is not None and asked_s > most_s:
-            whose = "is the longest" if limit_s is None else "this server allows (--request-timeout)"
+            most = f"{most_s:g} s" if limit_s is None else f"the {most_s:g} s of this server's --request-timeout"
             raise InvalidRequestError(
-                f"timeout={asked_s:g} is too long: {most_s:g} s {whose}; lower it, or leave it out", param="timeout"
+                f"timeout={asked_s:g} is more than {most}; lower it, or leave it out", param="timeout"
             )
         self._timeout_s = limit_s if asked_s is None else asked_s
         self._has_asked = asked_s is not None
+        self._may_ask_more = asked_s is not None and asked_s < most_s
 
     def knock(self, engine: "AsyncEngine") -> None:
         """Raises what `enter` would raise for one sequence: a full server does not even read what it is asked."""
@@ -79,7 +81,8 @@ class Visit:
     def _expired(self) -> DeadlineExceededError:
         late = f"the request did not finish within {self._timeout_s:g} s"
         if self._has_asked:
-            return DeadlineExceededError(f"{late}, its timeout; ask for less, or raise timeout", param="timeout")
+            more = ", or raise timeout" if self._may_ask_more else ""
+            return DeadlineExceededError(f"{late}, its timeout; ask for less{more}", param="timeout")
         return DeadlineExceededError(f"{late}, this server's --request-timeout; ask for less")
 
 
