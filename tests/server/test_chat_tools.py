@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from server import tool_templates
-from server.conftest import InProcess, chat_body
+from server.conftest import MODEL, InProcess, chat_body
 from server.fake_engine import EOS, FakeEngine, FakeFrontEnd
 from server.test_chat import PATH, prompt_text
 from server.test_errors import check_envelope
@@ -159,6 +159,38 @@ def test_an_answer_cut_off_is_length_and_keeps_the_call() -> None:
     assert choice["message"]["tool_calls"][0]["function"]["arguments"] == ARGUMENTS[:7]
     [choice] = server.chat("Hi", tools=[WEATHER], max_tokens=4)["choices"]
     assert choice["message"]["content"] == "<too" and "tool_calls" not in choice["message"]
+
+
+@pytest.mark.parametrize("num_calls", [0, 1])
+def test_what_is_cut_off_of_a_call_that_had_to_be_is_no_text(num_calls: int) -> None:
+    calls = ['{"name": "get_time", "arguments": {}}', '{"name": "get_weather", "arguments": {}}']
+    text = '{"tool_calls": [' + ", ".join(calls)
+    server = serving(tool_templates.PLAIN, text)
+    max_tokens = len(text) - len(calls[1]) + 7 if num_calls else 12
+    body = chat_body("Hi", tools=[WEATHER, TIME], tool_choice="required", max_tokens=max_tokens)
+    [choice] = server.post(PATH, body).json()["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (None, "length")
+    assert len(choice["message"].get("tool_calls", ())) == num_calls
+    assert without_ids(put_together(server.stream(PATH, body))) == without_ids(as_put_together(choice))
+    [free] = server.post(PATH, {**body, "tool_choice": "auto"}).json()["choices"]
+    assert free["message"]["content"] == (None if num_calls else text[:12])
+    tools = [{"name": "get_time", "input_schema": {}}, {"name": "get_weather", "input_schema": {}}]
+    message = server.post(
+        "/v1/messages",
+        {
+            "model": MODEL,
+            "messages": body["messages"],
+            "max_tokens": max_tokens,
+            "tools": tools,
+            "tool_choice": {"type": "any"},
+        },
+    ).json()
+    assert [block["type"] for block in message["content"]] == ["tool_use"] * num_calls
+    flat = [{"type": "function", **tool["function"]} for tool in (WEATHER, TIME)]
+    asked = {"model": MODEL, "input": "Hi", "max_output_tokens": max_tokens, "tools": flat, "tool_choice": "required"}
+    response = server.post("/v1/responses", asked).json()
+    shown = [item for item in response["output"] if item["type"] == "message"]
+    assert all(item["content"][0]["text"] == "" for item in shown) and len(response["output"]) == max(1, num_calls)
 
 
 def test_one_call_where_parallel_calls_are_off() -> None:

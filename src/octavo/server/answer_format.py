@@ -31,7 +31,7 @@ class AnswerFormat:
         """A parser of one sample."""
         return AnswerParser(
             reasoning=ReasoningParser(is_open=is_reasoning_open) if self.has_reasoning else None,
-            tools=None if use is None else self.tools.parser(),
+            tools=None if use is None else self.tools.parser(is_forced=bool(use.forced)),
             shows_reasoning=shows_reasoning,
             is_parallel=use is None or use.is_parallel,
         )

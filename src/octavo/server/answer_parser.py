@@ -32,6 +32,11 @@ class AnswerParser:
         """Whether what comes next belongs to the reasoning."""
         return self._reasoning is not None and self._reasoning.is_inside
 
+    @property
+    def is_forced(self) -> bool:
+        """Whether the answer is held to calls: it has no text."""
+        return self._tools is not None and self._tools.is_forced
+
     def push(self, text: str) -> list[AnswerEvent]:
         """Take the next piece; the events that it makes certain."""
         if self._reasoning is None:

@@ -142,7 +142,7 @@ class ChatWriter:
     def _whole_choice(self, index: int, choice: _Choice) -> ChatChoice:
         return ChatChoice(
             index=index,
-            message=_message(choice.answer),
+            message=_message(choice.answer, is_forced=choice.parser.is_forced),
             logprobs=ChatLogprobs(content=choice.logprobs) if self._request.logprobs else None,
             finish_reason=choice.finish_reason,
             stop_reason=choice.stop_reason,
@@ -159,13 +159,14 @@ class ChatWriter:
         )
 
 
-def _message(answer: WholeAnswer) -> ChatMessage:
+def _message(answer: WholeAnswer, *, is_forced: bool) -> ChatMessage:
+    """An answer that has calls, or is held to them, has no text rather than an empty one."""
     calls = [
         ToolCall(id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments)) for call in answer.calls
     ]
     reasoning = answer.reasoning or UNSET
     return ChatMessage(
-        content=answer.text or None if calls else answer.text,
+        content=answer.text or (None if calls or is_forced else ""),
         tool_calls=calls or UNSET,
         reasoning=reasoning,
         reasoning_content=reasoning,

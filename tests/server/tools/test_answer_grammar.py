@@ -75,7 +75,9 @@ def accepts(text: str, beginning: llguidance.LLMatcher) -> bool:
 
 def answered(tool_format: ToolFormat, text: str, *, is_reasoning_open: bool) -> WholeAnswer:
     """As a client of a model that reasons gets it."""
-    parser = AnswerParser(reasoning=ReasoningParser(is_open=is_reasoning_open), tools=tool_format.parser())
+    parser = AnswerParser(
+        reasoning=ReasoningParser(is_open=is_reasoning_open), tools=tool_format.parser(is_forced=False)
+    )
     whole = WholeAnswer()
     whole.add(parser.push(text) + parser.finish())
     return whole

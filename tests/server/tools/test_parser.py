@@ -66,14 +66,14 @@ def written(tool_format: ToolFormat, written_calls: list[Call]) -> str:
     return '{"tool_calls": [' + ", ".join(map(json_call, written_calls)) + "]}"
 
 
-def parser(tool_format: ToolFormat) -> ToolCallParser:
+def parser(tool_format: ToolFormat, *, is_forced: bool = False) -> ToolCallParser:
     """With ids that are the same each time."""
     numbers = itertools.count()
-    return ToolCallParser(tool_format.frame, lambda: f"id{next(numbers)}")
+    return ToolCallParser(tool_format.frame, lambda: f"id{next(numbers)}", is_forced=is_forced)
 
 
-def parse(tool_format: ToolFormat, *pieces: str) -> WholeAnswer:
-    answer, reader = WholeAnswer(), parser(tool_format)
+def parse(tool_format: ToolFormat, *pieces: str, is_forced: bool = False) -> WholeAnswer:
+    answer, reader = WholeAnswer(), parser(tool_format, is_forced=is_forced)
     for piece in pieces:
         answer.add(reader.push(piece))
     answer.add(reader.finish())
@@ -172,8 +172,9 @@ def test_an_answer_cut_off_keeps_what_there_is_of_the_call(tool_format: ToolForm
         assert len(answer.calls) == sum(end >= begin for begin in begins)
         for call, begin, arguments_text in zip(answer.calls, begins, ('{"a": "x"}', NASTY), strict=False):
             assert call.arguments == arguments_text[: end - begin + 1]
-        if not answer.calls:
-            assert answer.text == text[:end]
+        assert answer.text == ("" if answer.calls else text[:end])
+        forced = parse(tool_format, text[:end], is_forced=True)
+        assert summary(forced) == ("", summary(answer)[1])
 
 
 @pytest.mark.parametrize(

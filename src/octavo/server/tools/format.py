@@ -36,6 +36,6 @@ class ToolFormat:
     write_messages: Callable[[Sequence[Function], list[Message]], list[Message]] | None = None
     """Writes functions, calls and results into a conversation as text, for chat templates that do not know them."""
 
-    def parser(self) -> ToolCallParser:
-        """A parser of one answer."""
-        return ToolCallParser(self.frame, self.new_call_id)
+    def parser(self, *, is_forced: bool) -> ToolCallParser:
+        """A parser of one answer; with `is_forced`, of one that is held to calls."""
+        return ToolCallParser(self.frame, self.new_call_id, is_forced=is_forced)

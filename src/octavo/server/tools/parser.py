@@ -6,7 +6,8 @@
 
 The text is read character by character, so the events do not depend on how it was cut; in constant time each.
 What may belong to a call is kept in `_held` until it does: then it is dropped, being the format's and not the
-answer's. Where it turns out not to, it is text; behind a call, it is first read again as such.
+answer's. Where it turns out not to, it is text; behind a call, it is first read again as such. What the answer's end
+leaves open is text too, but where the answer can hold nothing but calls, and right behind a call.
 """
 
 from collections.abc import Callable
@@ -57,12 +58,13 @@ class ToolCallParser:
     """Splits one answer into text and tool calls. White space at a call's edges belongs to the format.
 
     A call begins when its name and the first character of its arguments are known; arguments are passed on as
-    they come. What breaks off before that is text; what breaks off later is a call whose arguments end there.
+    they come. What breaks off later is a call whose arguments end there. With `is_forced` the answer is held to calls.
     """
 
-    def __init__(self, frame: Frame, new_id: Callable[[], str]) -> None:
+    def __init__(self, frame: Frame, new_id: Callable[[], str], *, is_forced: bool = False) -> None:
         self._frame = frame
         self._new_id = new_id
+        self.is_forced = is_forced
         self._state = _State.BEFORE
         self._held: list[str] = []
         """Characters: a text would be copied for each that is added."""
@@ -86,8 +88,8 @@ class ToolCallParser:
 
     def finish(self) -> list[AnswerEvent]:
         """The events that were held back: no further text comes."""
-        is_edge = self._num_calls > 0 and not self._has_text and "".join(self._held).isspace()
-        if self._state is not _State.AFTER and not is_edge:
+        is_behind_call = self._num_calls > 0 and not self._has_text
+        if not self.is_forced and not is_behind_call:
             self._give_up()
         self._held.clear()
         return self._out.take()
