@@ -74,6 +74,51 @@ def test_sentences(grammars: Grammars, outputs: dict[str, Any], sentences: list[
         assert not takes(grammars, text, **outputs), text
 
 
+ARABIC = "\N{ARABIC-INDIC DIGIT THREE}"
+
+
+@pytest.mark.parametrize(
+    ("regex", "sentences", "others"),
+    [
+        (r"\d{3}-\d{4}", ["123-4567"], [f"12{ARABIC}-4567"]),
+        (r"[\d.]+-[^\d]\D", ["1.2-ab", f"1-{ARABIC}é"], [f"{ARABIC}-ab", "1-2a"]),
+        (r"\w[\w-]\W[\W]", ["a_ é", "9-éé"], ["éa  ", "aé  "]),
+        (r"[^\W\d]+", ["ab_"], ["a1", "é"]),
+        (r"\\d\[\d-\w", [r"\d[1-a"], [rf"\d[{ARABIC}-a", r"\1[1-a"]),
+        (r"\s", [" ", "\N{NO-BREAK SPACE}"], ["a"]),
+    ],
+)
+def test_classes_of_a_regex_are_those_of_a_schemas_pattern(
+    grammars: Grammars, regex: str, sentences: list[str], others: list[str]
+) -> None:
+    schema = {"type": "string", "pattern": f"^(?:{regex})$"}
+    for texts, is_taken in ((sentences, True), (others, False)):
+        for text in texts:
+            assert takes(grammars, text, regex=regex) is is_taken, text
+            assert takes(grammars, json.dumps(text, ensure_ascii=False), json=schema) is is_taken, text
+
+
+@pytest.mark.parametrize("regex", [r"[+-\d]", r"[-+\d]", r"[+\d-]", r"[+\-\d]", r"[[+]-\d]"])
+def test_a_class_is_no_end_of_a_range(grammars: Grammars, regex: str) -> None:
+    assert [text for text in "+,-5[]a\\" + ARABIC if takes(grammars, text, regex=regex)] == ["+", "-", "5"]
+
+
+def test_a_class_without_another(grammars: Grammars) -> None:
+    assert [text for text in "a5é-" + ARABIC if takes(grammars, text, regex=r"[\w--\d]")] == ["a"]
+
+
+def test_no_class_matches_what_is_no_utf_8(grammars: Grammars) -> None:
+    for regex in (r"\D", r"\W", r"[^\d]", r"[^\w]"):
+        assert not compiled(grammars, StructuredOutputs(regex=regex)).consume_token(0xFF)
+
+
+@pytest.mark.parametrize("regex", ["(", "a\n(", "x/(", r"\d("])
+def test_a_regex_at_fault_is_told_without_the_grammar_made_of_it(regex: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        check_grammar(StructuredOutputs(regex=regex))
+    assert caught.value.message == "structured_outputs cannot be followed: unclosed group; change or simplify it"
+
+
 def test_blanks_in_json_are_bounded(grammars: Grammars) -> None:
     assert takes(grammars, '{"name": "a",\n' + " " * 64 + '"age":1}', json=PERSON)
     assert not takes(grammars, '{"name": "a",\n\n"age":1}', json=PERSON)
@@ -85,7 +130,7 @@ def test_blanks_in_json_are_bounded(grammars: Grammars) -> None:
     [
         ({}, "has none; give exactly one of json,"),
         ({"json": {}, "regex": "a"}, "has json and regex"),
-        ({"json_object": False}, "json_object=False"),
+        ({"json_object": False}, "json_object must be true"),
         ({"json": 5}, "has type int"),
         ({"json": {"a": object()}}, "is not JSON"),
         ({"choice": []}, "list of 1"),

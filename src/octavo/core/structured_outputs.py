@@ -42,7 +42,7 @@ class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
             )
         if self.json_object not in (None, True):
             raise InvalidRequestError(
-                f"structured_outputs.json_object={self.json_object!r} is not true; leave it out for any text",
+                "structured_outputs.json_object must be true; leave structured_outputs out for any text",
                 param="structured_outputs",
             )
         if self.json is not None:

@@ -31,6 +31,11 @@ _LIMITS = llguidance.LLParserLimits(
 )
 JSON_OPTIONS: Any = {"whitespace_pattern": r"( |\n[ ]{0,64})?"}
 """One space, or a line and its indent, where JSON allows any: a model cannot go on with blanks for ever."""
+_SHORT_CLASSES: dict[str, str] = {
+    r"\d": "[0-9]", r"\D": "[^0-9]", r"\w": "[0-9A-Za-z_]", r"\W": "[^0-9A-Za-z_]",
+}  # fmt: skip
+"""What a schema's `pattern` takes them for; llguidance, left to itself, takes digits of every script for `\\d`."""
+_REGEX_PART = re.compile(r"\\?.", re.DOTALL)
 _REGEX_SYNTAX = frozenset(r"\.+*?()|[]{}^$#&-~/ ")
 MAX_REASON_CHARS = 500
 _LARK = re.compile(r"^[^\S\n]*(%llguidance\b|start\s*:)", re.MULTILINE)
@@ -53,7 +58,7 @@ def grammar_text(outputs: StructuredOutputs) -> str:
     if outputs.json_object is not None:
         return matcher.grammar_from_json_schema({"type": "object"}, overrides=JSON_OPTIONS)
     if outputs.regex is not None:
-        return matcher.grammar_from_regex(outputs.regex)
+        return matcher.grammar_from_regex(_with_ascii_classes(outputs.regex))
     if outputs.choice is not None:
         return matcher.grammar_from_regex("|".join(map(_literal, outputs.choice)))
     assert outputs.grammar is not None
@@ -68,7 +73,7 @@ def check_grammar(outputs: StructuredOutputs) -> None:
     """Raises `InvalidRequestError` for what no answer can follow, or what takes too much work to follow."""
     text = grammar_text(outputs)
     vocabulary = _bytes_vocabulary(_MOST_TOKENS if "<[" in text else _NUM_BYTES + 1)
-    _first_mask(llguidance.LLMatcher(vocabulary, text, log_level=0, limits=_LIMITS))
+    _first_mask(llguidance.LLMatcher(vocabulary, text, log_level=0, limits=_LIMITS), outputs)
 
 
 @dataclass(slots=True, eq=False)
@@ -125,16 +130,23 @@ class Grammars:
         if self._vocabulary is None:
             self._vocabulary = _vocabulary(self._load_tokenizer())
         matcher = llguidance.LLMatcher(self._vocabulary, grammar_text(outputs), log_level=0, limits=_LIMITS)
-        _first_mask(matcher)
+        _first_mask(matcher, outputs)
         return matcher
 
 
-def _first_mask(matcher: llguidance.LLMatcher) -> None:
+def _first_mask(matcher: llguidance.LLMatcher, outputs: StructuredOutputs) -> None:
     """Some grammars show only here that they have no sentence."""
     if not matcher.is_error():
         matcher.compute_bitmask()
     if matcher.is_error():
-        raise bad_grammar(matcher.get_error())
+        reason = matcher.get_error()
+        raise bad_grammar(reason if outputs.regex is None else _of_regex(reason))
+
+
+def _of_regex(reason: str) -> str:
+    """Without the grammar that llguidance made around the expression, which nobody sent."""
+    said = reason.rpartition(" (in regex): ")[2].partition("\n   1 | start: ")[0]
+    return said.rpartition("\nerror: ")[2]
 
 
 class _Words:
@@ -184,6 +196,19 @@ def _bytes_vocabulary(num_tokens: int) -> llguidance.LLTokenizer:
     padding = [b""] * (num_tokens - _NUM_BYTES - 1)
     words = _Words([*tokens, b"<end>", *padding], [_NUM_BYTES], None, _NUM_BYTES, lambda text: list(text.encode()))
     return llguidance.LLTokenizer(words)  # type: ignore[arg-type]
+
+
+def _with_ascii_classes(regex: str) -> str:
+    r"""`\d` and `\w`, where they stand and inside brackets, where a class may hold another one.
+
+    A «-» before them is no range, which would end at the bracket of what they become; «--» inside brackets is «without».
+    """
+    written: list[str] = []
+    for part in _REGEX_PART.findall(regex):
+        if part in _SHORT_CLASSES and written[-1:] == ["-"] and written[-2:] != ["-", "-"]:
+            written[-1] = r"\-"
+        written.append(_SHORT_CLASSES.get(part, part))
+    return "".join(written)
 
 
 def _literal(text: str) -> str:
