@@ -126,10 +126,11 @@ def test_usage_chunk(server: InProcess) -> None:
     }
 
 
-def test_continuous_usage(server: InProcess) -> None:
-    options = {"include_usage": True, "continuous_usage_stats": True}
+@pytest.mark.parametrize("has_last", [True, False])
+def test_continuous_usage(server: InProcess, has_last: bool) -> None:
+    options = {"include_usage": has_last, "continuous_usage_stats": True}
     chunks = server.stream(PATH, {"model": MODEL, "prompt": "Hi", "max_tokens": 4, "stream_options": options})
-    assert [chunk["usage"]["completion_tokens"] for chunk in chunks] == [1, 2, 3, 4, 4]
+    assert [chunk["usage"]["completion_tokens"] for chunk in chunks] == [1, 2, 3, 4, 4][: 4 + has_last]
 
 
 def expected_logprobs(tokens: list[int], start: int, num_top: int) -> tuple[list[float], list[dict[str, float]]]:

@@ -41,10 +41,10 @@ class Answer:
         return self._counter.usage(num_reasoning_tokens)
 
     def chunk_usage(self, num_reasoning_tokens: int | None = None) -> Usage | UnsetType | None:
-        """A chunk's `usage`: absent, or null where the last chunk will have it, or the usage so far."""
-        if not self._options.include_usage:
-            return UNSET
-        return self._counter.usage(num_reasoning_tokens) if self._options.continuous_usage_stats else None
+        """A chunk's `usage`: the usage so far, null where only the last chunk will have it, or absent."""
+        if self._options.continuous_usage_stats:
+            return self._counter.usage(num_reasoning_tokens)
+        return None if self._options.include_usage else UNSET
 
 
 def new_id(kind: str, separator: str = "-") -> str:
