@@ -34,7 +34,7 @@ def test_one_key_may_be_sent_both_ways() -> None:
     check = KeyCheck(("first-key", "second-key"))
     assert check.require(Headers({"authorization": "Bearer second-key", "x-api-key": "second-key"})) == 1
     for bearer_key in ("first-key", "", "wrong"):
-        with pytest.raises(ApiError, match="two are there"):
+        with pytest.raises(ApiError, match="is there twice"):
             check.require(Headers({"authorization": f"Bearer {bearer_key}", "x-api-key": "second-key"}))
 
 

@@ -32,12 +32,14 @@ class RequestFailure(msgspec.Struct, frozen=True, array_like=True):
     message: str
     is_of_request: bool = False
     """It asked for what cannot be done; else the engine is at fault."""
+    param: str | None = None
+    """What it asked for by this field."""
 
     @classmethod
     def of(cls, error: BaseException) -> "RequestFailure":
         """Of an exception that was raised for one request alone."""
         if isinstance(error, OctavoError):
-            return cls(error.message, is_of_request=isinstance(error, InvalidRequestError))
+            return cls(error.message, is_of_request=isinstance(error, InvalidRequestError), param=error.param)
         return cls(f"{type(error).__name__}: {error}")
 
 

@@ -70,9 +70,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         if self.allowed_token_ids is not None:
             _coerce(self, "allowed_token_ids", _as_tuple("allowed_token_ids", self.allowed_token_ids))
         _coerce(self, "structured_outputs", _as_structured_outputs(self.structured_outputs))
+        self._validate()
         if self.top_k == -1:
             _coerce(self, "top_k", 0)
-        self._validate()
 
     @property
     def is_greedy(self) -> bool:
@@ -82,7 +82,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         _integer("n", self.n, 1, 128)
         _number("temperature", self.temperature, 0.0, 100.0)
         _number("top_p", self.top_p, 0.0, 1.0, exclusive_low=True)
-        _integer("top_k", self.top_k, 0, 1 << 31)
+        _integer("top_k", self.top_k, -1, 1 << 31)
         _number("min_p", self.min_p, 0.0, 1.0)
         _number("presence_penalty", self.presence_penalty, -2.0, 2.0)
         _number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)

@@ -103,7 +103,7 @@ class InputProcessor:
         for token in token_ids:
             if type(token) is not int or not 0 <= token < self._vocab_size:
                 raise InvalidRequestError(
-                    f"the prompt has token id {token!r}; ids of this model are integers 0 … {self._vocab_size - 1}",
+                    f"prompt has token id {token!r}; ids of this model are integers 0 … {self._vocab_size - 1}",
                     param="prompt",
                 )
 

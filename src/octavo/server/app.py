@@ -27,6 +27,7 @@ from octavo.server.messages.replies import MessageEndEvent, MessagesErrorReply, 
 from octavo.server.messages.schema import CountTokensRequest, MessagesRequest
 from octavo.server.middleware import FrontDoor
 from octavo.server.models import find_model, list_models
+from octavo.server.near_names import did_you_mean
 from octavo.server.openapi import describe, request_body, responses
 from octavo.server.pooling import no_pooling
 from octavo.server.replies import (
@@ -255,7 +256,9 @@ async def _on_http_exception(request: Request, error: Exception) -> NoReturn:
     assert isinstance(error, HTTPException)
     headers: dict[str, Any] = {name.title(): value for name, value in (error.headers or {}).items()}
     if error.status_code == 404:
-        message, code = f"there is no route {request.url.path[:200]}; see /docs for those there are", "not_found"
+        path = request.url.path[:200]
+        hint = did_you_mean(path, request.app.openapi()["paths"]) or "see /docs for those there are"
+        message, code = f"there is no route {path}; {hint}", "not_found"
     elif error.status_code == 405:
         allowed = headers["Allow"] = ", ".join(sorted(_methods_of_path(request)))
         message, code = (

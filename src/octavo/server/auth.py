@@ -54,13 +54,12 @@ class KeyCheck:
         if not self._digests:
             return None
         given = _given_keys(headers)
-        digest = _digest((given.pop() if len(given) == 1 else "").encode("latin-1", "replace"))
+        digest = _digest((next(iter(given)) if len(given) == 1 else "").encode("latin-1", "replace"))
         matches = [number for number, own in enumerate(self._digests) if hmac.compare_digest(digest, own)]
         if not matches:
-            what = "wrong, or two are there" if given else "missing"
             raise ApiError(
                 401,
-                f"the API key is {what}; send it as «Authorization: Bearer KEY» or as «x-api-key: KEY»",
+                f"the API key {_fault(given)}; send it as «Authorization: Bearer KEY» or as «x-api-key: KEY»",
                 code="invalid_api_key",
                 type="authentication_error",
                 headers={"WWW-Authenticate": "Bearer"},
@@ -73,6 +72,14 @@ def _given_keys(headers: Headers) -> set[str]:
     bearers = [value.partition(" ") for value in headers.getlist("authorization")]
     keys = [key if scheme.lower() == "bearer" else "" for scheme, _, key in bearers]
     return {key.strip() for key in (*keys, *headers.getlist("x-api-key"))}
+
+
+def _fault(given: set[str]) -> str:
+    if not given:
+        return "is missing"
+    if len(given) > 1:
+        return "is there twice, and differs"
+    return "is wrong" if given != {""} else "is empty, or lacks the word Bearer before it"
 
 
 def _digest(key: bytes) -> bytes:

@@ -1,9 +1,7 @@
 """A request's body: read within limits, then checked field by field, strictly."""
 
 import asyncio
-import difflib
-import re
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -12,17 +10,24 @@ from octavo.config.server_config import ServerConfig
 from octavo.core.errors import InvalidRequestError
 from octavo.core.json_limits import check_json_limits
 from octavo.server.disconnect import ClientDisconnectedError
-from octavo.server.errors import ApiError, not_built
-from octavo.server.fields import NOT_BUILT_FIELDS, UNREAD_FIELDS
+from octavo.server.errors import ApiError
+from octavo.server.field_errors import field_error, unknown_field
+from octavo.server.fields import UNREAD_FIELDS, NotBuiltFields
 
 _LARGE_BYTES = 1 << 17
 """A body from this size on is parsed in a thread: other requests do not wait for it."""
 
-Schema = TypeVar("Schema", bound=msgspec.Struct)
 
-_PLACE = re.compile(r"^(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<path>.*)`)?$", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(?P<name>.+)`")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.+)`")
+class BodySchema(Protocol):
+    """A struct whose fields a body has."""
+
+    __struct_fields__: ClassVar[tuple[str, ...]]
+    not_built: ClassVar[NotBuiltFields]
+    """What else its API has."""
+
+
+Schema = TypeVar("Schema", bound=BodySchema)
+Part = TypeVar("Part")
 
 
 async def read_request(request: Request, config: ServerConfig, schema: type[Schema]) -> Schema:
@@ -50,15 +55,15 @@ def parse(fields: Any, schema: type[Schema]) -> Schema:
     try:
         return msgspec.convert(known, schema, strict=True, str_keys=True)
     except msgspec.ValidationError as error:
-        raise _readable(str(error)) from None
+        raise field_error(error, schema, known) from None
 
 
-def convert_part(value: Any, schema: type[Schema], where: str) -> Schema:
-    """A part of a body that its schema leaves open, as strictly. Raises `InvalidRequestError` that names `where`."""
+def convert_part(value: Any, schema: type[Part], where: str) -> Part:
+    """A part of a body that its schema leaves open, as strictly. Raises `InvalidRequestError` or `ApiError` that names `where`."""
     try:
         return msgspec.convert(value, schema, strict=True, str_keys=True)
     except msgspec.ValidationError as error:
-        raise _readable(str(error), where) from None
+        raise field_error(error, schema, value, where) from None
 
 
 def _check_media_type(request: Request) -> None:
@@ -106,52 +111,18 @@ def _decode(data: bytes) -> Any:
         raise InvalidRequestError(f"the body is not JSON in UTF-8: {error}") from None
 
 
-def _known_fields(fields: dict[str, Any], schema: type[msgspec.Struct]) -> dict[str, Any]:
+def _known_fields(fields: dict[str, Any], schema: type[BodySchema]) -> dict[str, Any]:
     """The fields that `schema` has. Others are dropped where they cannot change the answer, and refused elsewhere."""
     names = schema.__struct_fields__
     known = {}
     for name, value in fields.items():
         if name in names:
             known[name] = value
-        elif name in NOT_BUILT_FIELDS:
-            if value is not None and not any(_same(value, harmless) for harmless in NOT_BUILT_FIELDS[name]):
-                raise not_built(400, _not_built_message(name), param=name)
+        elif name in schema.not_built:
+            schema.not_built[name].check(name, value)
         elif name not in UNREAD_FIELDS:
-            near = difflib.get_close_matches(name[:64], names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
-            raise ApiError(400, f"unknown field {name[:200]!r}; {hint}", code="unknown_parameter", param=name[:200])
+            raise unknown_field("", name, names)
     return known
-
-
-def _same(value: Any, harmless: Any) -> bool:
-    """Equality that tells true from 1."""
-    return type(value) is type(harmless) and value == harmless
-
-
-def _not_built_message(name: str) -> str:
-    harmless = NOT_BUILT_FIELDS[name]
-    if not harmless:
-        return f"{name} is not built yet; leave it out"
-    allowed = " or ".join(msgspec.json.encode(value).decode() for value in harmless)
-    return f"{name} is not built yet, but for {allowed}; leave it out"
-
-
-def _readable(message: str, where: str = "") -> InvalidRequestError:
-    """msgspec's words with the field in front: «n: expected int | null, got str». `where` leads to what was read."""
-    place = _PLACE.match(message)
-    assert place is not None
-    what, path = place["what"].replace("`", ""), place["path"] or ""
-    if where:
-        path = f"{where}.{path}".rstrip(".")
-    if place["key"]:
-        path = f"{path} (a key)"
-    for pattern, verdict in ((_MISSING, "is missing"), (_UNKNOWN, "is an unknown field")):
-        found = pattern.match(place["what"])
-        if found:
-            path = f"{path}.{found['name']}" if path else found["name"]
-            return InvalidRequestError(f"{path} {verdict}", param=path)
-    name = path or "the body"
-    return InvalidRequestError(f"{name}: {what[:1].lower()}{what[1:]}", param=path.removesuffix(" (a key)") or None)
 
 
 def _json_type(value: Any) -> str:

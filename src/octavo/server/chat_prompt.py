@@ -7,6 +7,8 @@ from typing import Any
 
 from octavo.core.errors import InvalidRequestError
 from octavo.server.context import ServerContext
+from octavo.server.errors import not_built
+from octavo.server.field_errors import unknown_field
 from octavo.server.tools.tool_use import ToolUse
 
 _READ = frozenset(
@@ -68,12 +70,9 @@ def _known_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
     known = {}
     for name, value in message.items():
         if name in _NULL_ONLY and value is not None:
-            raise InvalidRequestError(f"{where}.{name} is not built yet; leave it out", param=f"{where}.{name}")
+            raise not_built(400, f"{where}.{name} is not built yet; leave it out", param=f"{where}.{name}")
         if name not in _READ | _SENT_BACK | _NULL_ONLY:
-            raise InvalidRequestError(
-                f"{where} has an unknown field {name[:200]!r}; known are {', '.join(sorted(_READ))}",
-                param=f"{where}.{name[:200]}",
-            )
+            raise unknown_field(where, name, sorted(_READ))
         if name in _READ and value is not None:
             known[name] = value
     _check_tool_fields(known, where)

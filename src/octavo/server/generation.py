@@ -104,7 +104,7 @@ async def _pump(
 def _failure(context: ServerContext, failure: RequestFailure) -> Exception:
     """What the request asked for cannot be done, or the engine is gone or on its way out, or it failed on this alone."""
     if failure.is_of_request:
-        return InvalidRequestError(failure.message)
+        return InvalidRequestError(failure.message, param=failure.param)
     state = context.engine.state
     if state is EngineState.DEAD:
         return EngineDeadError(failure.message)

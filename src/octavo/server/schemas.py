@@ -3,15 +3,21 @@
 Ranges are checked by `SamplingParams`, which every way into the engine shares.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from octavo.core.structured_outputs import StructuredOutputs
+from octavo.server.fields import COMPLETIONS_NOT_BUILT, GENERATION_NOT_BUILT, TOKENIZE_NOT_BUILT, NotBuiltFields
 
 MAX_TOOLS = 128
 
-FunctionName = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$(?!\n)")]
+FunctionName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-zA-Z0-9_-]{1,64}$(?!\n)", description="names are 1 … 64 letters A-Z, digits, «_» and «-»"
+    ),
+]
 """Python's `$` alone would let a line break pass."""
 MAX_CALLED_NAME_CHARS = 256
 """A model that writes more as a function's name calls nothing."""
@@ -25,7 +31,7 @@ class StreamOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     include_usage: bool | None = None
     """End with a chunk that has `usage` and no choices."""
     continuous_usage_stats: bool | None = None
-    """With `include_usage`: every chunk has the usage so far."""
+    """Every chunk has the usage so far."""
 
 
 class TextFormat(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -50,15 +56,19 @@ class JsonSchema(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class JsonSchemaFormat(msgspec.Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True):
     """JSON that a schema describes."""
 
-    json_schema: JsonSchema
+    json_schema: Annotated[JsonSchema, msgspec.Meta(description='write {"name": …, "schema": {…}}')]
 
 
-ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
+ResponseFormat = Annotated[
+    TextFormat | JsonObjectFormat | JsonSchemaFormat,
+    msgspec.Meta(description='a schema is written {"type": "json_schema", "json_schema": {"name": …, "schema": {…}}}'),
+]
 
 
 class GenerationRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What completions and chat completions have in common."""
 
+    not_built: ClassVar[NotBuiltFields] = GENERATION_NOT_BUILT
     model: str
     n: int | None = None
     temperature: float | None = None
@@ -99,6 +109,7 @@ class GenerationRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
 class CompletionRequest(GenerationRequest, kw_only=True, forbid_unknown_fields=True):
     """Continue a text, several, or token ids."""
 
+    not_built: ClassVar[NotBuiltFields] = COMPLETIONS_NOT_BUILT
     prompt: str | list[str | int | list[int]]
     echo: bool | None = None
     logprobs: int | None = None
@@ -118,8 +129,15 @@ class Function(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Tool(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What the model may call."""
+
     type: Literal["function"]
     function: Function
+
+
+WrittenTool = Annotated[
+    Tool, msgspec.Meta(description='write {"type": "function", "function": {"name": …, "parameters": {…}}}')
+]
 
 
 class ChosenFunction(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -132,25 +150,20 @@ class NamedToolChoice(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, 
     function: ChosenFunction
 
 
-class AllowedToolsChoice(
-    msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="allowed_tools"
-):
-    """Not built: refused by name."""
-
-    allowed_tools: dict[str, Any]
-
-
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolsChoice
+ToolChoice = Annotated[
+    Literal["none", "auto", "required"] | NamedToolChoice,
+    msgspec.Meta(description='a function by name is {"type": "function", "function": {"name": …}}'),
+]
 
 
 class ChatCompletionRequest(GenerationRequest, kw_only=True, forbid_unknown_fields=True):
     """Answer a conversation."""
 
     messages: list[dict[str, Any]]
-    logprobs: bool | None = None
+    logprobs: Annotated[bool, msgspec.Meta(description="how many of the likeliest is top_logprobs")] | None = None
     top_logprobs: int | None = None
-    tools: Annotated[list[Tool], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[WrittenTool], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     """auto (where there are tools), none, required, or a function by name."""
     parallel_tool_calls: bool | None = None
@@ -166,6 +179,7 @@ class ChatCompletionRequest(GenerationRequest, kw_only=True, forbid_unknown_fiel
 class TokenizeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A prompt, or a conversation as the chat template writes it."""
 
+    not_built: ClassVar[NotBuiltFields] = TOKENIZE_NOT_BUILT
     model: str | None = None
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
@@ -179,5 +193,6 @@ class TokenizeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class DetokenizeRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Token ids whose text is wanted, special tokens included."""
 
+    not_built: ClassVar[NotBuiltFields] = {}
     model: str | None = None
     tokens: list[int]

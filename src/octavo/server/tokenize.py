@@ -13,6 +13,7 @@ from octavo.server.chat_prompt import chat_prompt
 from octavo.server.context import ServerContext
 from octavo.server.disconnect import until_disconnect
 from octavo.server.endpoint import take_turn
+from octavo.server.field_names import rename_field
 from octavo.server.models import check_model
 from octavo.server.replies import DetokenizeReply, TokenizeReply, TokenizerInfo
 from octavo.server.schemas import DetokenizeRequest, TokenizeRequest
@@ -58,7 +59,7 @@ async def _text(context: ServerContext, token_ids: list[int]) -> str:
     try:
         checked = await context.engine.tokenize(token_ids)
     except InvalidRequestError as error:
-        error.param = "tokens"
+        rename_field(error, (("prompt", "tokens"),))
         raise
     return await asyncio.to_thread(context.tokenizer.decode, checked, skip_special_tokens=False)
 

@@ -49,7 +49,8 @@ def _message(message: Any, where: str, content_format: ContentFormat) -> dict[st
     plain: dict[str, Any] = plain_data(message, where)
     role = plain.get("role")
     if role not in ROLES:
-        raise InvalidRequestError(f"{where}.role={role!r}; allowed are {', '.join(ROLES)}", param=f"{where}.role")
+        got = f"{where}.role is missing" if role is None else f"{where}.role={str(role)[:64]!r} is not allowed"
+        raise InvalidRequestError(f"{got}; allowed are {', '.join(ROLES)}", param=f"{where}.role")
     plain["content"] = _content(plain, f"{where}.content", content_format)
     if plain.get("tool_calls"):
         plain["tool_calls"] = _tool_calls(plain["tool_calls"], f"{where}.tool_calls")

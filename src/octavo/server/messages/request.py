@@ -9,12 +9,12 @@ from octavo.server.field_names import FieldNames
 from octavo.server.messages.content import to_messages
 from octavo.server.messages.schema import (
     AnyChoice,
-    ClientTool,
     CountTokensRequest,
     NoChoice,
     ThinkingOff,
     ThinkingOn,
     ToolChoice,
+    WrittenTool,
 )
 from octavo.server.schemas import (
     ChatCompletionRequest,
@@ -58,8 +58,11 @@ def _tools(request: CountTokensRequest) -> list[Tool]:
         where = f"tools[{index}]"
         kind = given.get("type")
         if isinstance(kind, str) and kind != "custom":
-            raise NotBuiltError(f"{where} is of type {kind[:64]!r}, which is not built; send custom tools", param=where)
-        tool = convert_part(given, ClientTool, where)
+            raise NotBuiltError(
+                f'{where} is of type {kind[:64]!r}, which is not built; write {{"name": …, "input_schema": {{…}}}}',
+                param=where,
+            )
+        tool = convert_part(given, WrittenTool, where)
         function = Function(
             name=tool.name, description=tool.description, parameters=tool.input_schema, strict=tool.strict
         )

@@ -1,10 +1,11 @@
 """What clients send to /v1/messages and /v1/messages/count_tokens."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from octavo.core.sampling_params import MAX_STOP_CHARS, MAX_STOP_STRINGS
+from octavo.server.fields import MESSAGES_NOT_BUILT, NotBuiltFields
 from octavo.server.schemas import MAX_TOOLS, CalledName, FunctionName
 
 _CacheControl = dict[str, Any]
@@ -56,7 +57,9 @@ Block = TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock | ImageBlock 
 
 
 class InputMessage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    role: Literal["user", "assistant"]
+    """What one of the two said."""
+
+    role: Annotated[Literal["user", "assistant"], msgspec.Meta(description="system messages go into the field system")]
     content: str | list[Block]
 
 
@@ -71,6 +74,9 @@ class ClientTool(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     eager_input_streaming: bool | None = None
     """Arguments are streamed as they are written, whatever it says."""
     cache_control: _CacheControl | None = None
+
+
+WrittenTool = Annotated[ClientTool, msgspec.Meta(description='write {"name": …, "input_schema": {…}}')]
 
 
 class AutoChoice(msgspec.Struct, kw_only=True, tag_field="type", tag="auto", forbid_unknown_fields=True):
@@ -126,12 +132,19 @@ class OutputConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class CountTokensRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """How many tokens the same request to /v1/messages would be."""
 
+    not_built: ClassVar[NotBuiltFields] = MESSAGES_NOT_BUILT
     model: str
     messages: list[InputMessage]
     system: str | list[TextBlock] | None = None
     tools: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
     """Tools of the client's own; those of other types are refused by name."""
-    tool_choice: AutoChoice | AnyChoice | ToolChoice | NoChoice | None = None
+    tool_choice: (
+        Annotated[
+            AutoChoice | AnyChoice | ToolChoice | NoChoice,
+            msgspec.Meta(description='write {"type": "auto"}, or {"type": "tool", "name": …}'),
+        ]
+        | None
+    ) = None
     thinking: ThinkingOn | ThinkingOff | ThinkingAsItComes | None = None
     output_config: OutputConfig | None = None
     cache_control: _CacheControl | None = None

@@ -9,9 +9,9 @@ from octavo.server.field_names import FieldNames
 from octavo.server.responses.items import Message, MessageList
 from octavo.server.responses.schema import (
     ChosenFlatFunction,
-    FlatFunction,
     FlatJsonSchemaFormat,
     ResponsesRequest,
+    WrittenFunction,
 )
 from octavo.server.schemas import (
     ChatCompletionRequest,
@@ -78,7 +78,7 @@ def _tools(request: ResponsesRequest) -> list[Tool]:
         kind = given.get("type")
         if isinstance(kind, str) and kind != "function":
             raise NotBuiltError(f"{where} is of type {kind[:64]!r}, which is not built; send functions", param=where)
-        flat = convert_part(given, FlatFunction, where)
+        flat = convert_part(given, WrittenFunction, where)
         function = Function(
             name=flat.name, description=flat.description, parameters=flat.parameters, strict=flat.strict
         )

@@ -1,9 +1,10 @@
 """What clients send to /v1/responses."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from octavo.server.fields import RESPONSES_NOT_BUILT, NotBuiltFields
 from octavo.server.schemas import (
     MAX_TOOLS,
     CalledName,
@@ -92,6 +93,11 @@ class FlatFunction(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     strict: bool | None = None
 
 
+WrittenFunction = Annotated[
+    FlatFunction, msgspec.Meta(description='write {"type": "function", "name": …, "parameters": {…}}')
+]
+
+
 class ChosenFlatFunction(msgspec.Struct, kw_only=True, tag_field="type", tag="function", forbid_unknown_fields=True):
     """That function is called, once."""
 
@@ -112,7 +118,13 @@ class FlatJsonSchemaFormat(
 class TextOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What shape the answer's text has."""
 
-    format: TextFormat | JsonObjectFormat | FlatJsonSchemaFormat | None = None
+    format: (
+        Annotated[
+            TextFormat | JsonObjectFormat | FlatJsonSchemaFormat,
+            msgspec.Meta(description='a schema is written {"type": "json_schema", "name": …, "schema": {…}}'),
+        ]
+        | None
+    ) = None
     verbosity: Literal["medium"] | None = None
     """Others are not built."""
 
@@ -127,6 +139,7 @@ class ReasoningOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 class ResponsesRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Answer a conversation, and keep it."""
 
+    not_built: ClassVar[NotBuiltFields] = RESPONSES_NOT_BUILT
     model: str
     input: str | list[dict[str, Any]]
     """A user's text, or items: messages, function calls and what they came to, reasoning."""
@@ -142,7 +155,13 @@ class ResponsesRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     top_k: int | None = None
     tools: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
     """Functions; tools of other types are refused by name."""
-    tool_choice: Literal["none", "auto", "required"] | ChosenFlatFunction | None = None
+    tool_choice: (
+        Annotated[
+            Literal["none", "auto", "required"] | ChosenFlatFunction,
+            msgspec.Meta(description='a function by name is {"type": "function", "name": …}'),
+        ]
+        | None
+    ) = None
     parallel_tool_calls: bool | None = None
     """False: one call at most."""
     text: TextOptions | None = None

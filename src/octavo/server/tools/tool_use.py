@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from octavo.core.errors import InvalidRequestError, NotBuiltError
-from octavo.server.schemas import AllowedToolsChoice, Function, NamedToolChoice, Tool, ToolChoice
+from octavo.core.errors import InvalidRequestError
+from octavo.server.schemas import Function, NamedToolChoice, Tool, ToolChoice
 from octavo.server.structured import refuse_unknown_keywords
 
 MAX_TOOLS_BYTES = 1 << 18
@@ -39,12 +39,8 @@ class ToolUse:
 
 
 def read_tool_use(tools: Sequence[Tool] | None, choice: ToolChoice | None, is_parallel: bool | None) -> ToolUse | None:
-    """None where the model is offered no tools. Raises `InvalidRequestError` or `NotBuiltError`."""
+    """None where the model is offered no tools. Raises `InvalidRequestError`."""
     functions = [tool.function for tool in tools or ()]
-    if isinstance(choice, AllowedToolsChoice):
-        raise NotBuiltError(
-            "tool_choice of type allowed_tools is not built yet; send those tools alone", param="tool_choice"
-        )
     if not functions:
         _refuse_without_tools(choice, is_parallel)
         return None
