@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from server.test_errors import check_envelope
 
 import octavo
 from octavo.server import tokenize
+from octavo.server.fields import UNREAD_FIELDS
 
 KEY = "sk-octavo-123"
 ROUTES = [
@@ -162,6 +164,18 @@ def test_the_documentation_needs_nothing_from_outside_and_runs_nothing(server: I
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     style = page.text.partition("<style>")[2].partition("</style>")[0]
     assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
+
+
+def test_the_documentation_shows_the_fields_of_objects_too(server: InProcess) -> None:
+    page = server.get("/docs").text
+    linked = set(re.findall(r'<a href="#(\w+)">', page))
+    assert (
+        {"StructuredOutputs", "StreamOptions", "Tool", "Function"}
+        <= linked
+        == set(re.findall(r'<h3 id="(\w+)">', page))
+    )
+    assert "<code>continuous_usage_stats</code>" in page and "Raises" not in page and "AllowedTools" not in page
+    assert all(f"<code>{name}</code>" in page for name in UNREAD_FIELDS)
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/metrics", "/docs", "/nowhere"])

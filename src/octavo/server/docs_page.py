@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from starlette.responses import HTMLResponse, Response
+
+from octavo.server.fields import UNREAD_FIELDS
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
@@ -28,30 +30,58 @@ def docs_page(document: Document) -> Response:
     """The OpenAPI document as a page."""
     title = f"{escape(document['info']['title'])} {escape(document['info']['version'])}"
     sections = "".join(_sections(document))
+    passed_over = ", ".join(f"<code>{name}</code>" for name in sorted(UNREAD_FIELDS))
     return HTMLResponse(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
         '<p>For programs: <a href="/openapi.json">openapi.json</a>.</p>'
+        f"<p>Every body may also have {passed_over}: the answer is the same.</p>"
         f"{sections}</body></html>",
         headers=_HEADERS,
     )
 
 
 def _sections(document: Document) -> Iterator[str]:
+    """The routes, each with the fields of its body, then the objects that these fields hold."""
     schemas = document["components"]["schemas"]
+    bodies = []
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             yield f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(operation.get('description', ''))}</p>"
             body = operation.get("requestBody")
             if body is not None:
-                reference = body["content"]["application/json"]["schema"]["$ref"]
-                yield _field_table(schemas[_name(reference)])
+                name = _name(body["content"]["application/json"]["schema"]["$ref"])
+                bodies.append(name)
+                yield _field_table(schemas[name])
+    yield "<h2>Objects</h2>"
+    for name in _held_objects(schemas, bodies):
+        promise = schemas[name].get("description", "").partition("\n\n")[0]
+        yield f'<h3 id="{escape(name)}">{escape(name)}</h3><p>{escape(promise)}</p>'
+        yield _field_table(schemas[name])
+
+
+def _held_objects(schemas: Document, bodies: Sequence[str]) -> list[str]:
+    """The schemas that `bodies` lead to, by name, each once."""
+    found = list(bodies)
+    for name in found:
+        found += [inner for inner in dict.fromkeys(_references(schemas[name])) if inner not in found]
+    return found[len(bodies) :]
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """The names of the schemas that one refers to."""
+    if isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
+        yield _name(schema["$ref"])
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _references(part)
 
 
 def _field_table(schema: Document) -> str:
+    if not schema["properties"]:
+        return ""
     required = schema.get("required", ())
     rows = "".join(
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_type(field))}</td>"
+        f"<tr><td><code>{escape(name)}</code></td><td>{_type(field)}</td>"
         f"<td>{'required' if name in required else ''}</td></tr>"
         for name, field in schema["properties"].items()
     )
@@ -59,15 +89,16 @@ def _field_table(schema: Document) -> str:
 
 
 def _type(field: Document) -> str:
-    """A JSON schema in words: «array of integer or null»."""
+    """A JSON schema in words, as HTML: «array of integer or null»."""
     if "anyOf" in field:
         return " or ".join(_type(choice) for choice in field["anyOf"])
     if "$ref" in field:
-        return _name(field["$ref"])
+        name = escape(_name(field["$ref"]))
+        return f'<a href="#{name}">{name}</a>'
     if "enum" in field:
-        return " or ".join(repr(value) for value in field["enum"])
+        return " or ".join(f"<code>{escape(str(value))}</code>" for value in field["enum"])
     name = str(field.get("type", "anything"))
-    return f"array of {_type(field['items'])}" if name == "array" and "items" in field else name
+    return f"array of {_type(field['items'])}" if name == "array" and "items" in field else escape(name)
 
 
 def _name(reference: str) -> str:
