@@ -83,7 +83,7 @@ def test_flags_can_be_switched_off() -> None:
     ("arguments", "message"),
     [
         (["--max-num-seqs", "many"], "max_num_seqs='many' is not a number"),
-        (["--gpu-memory-utilization", "most"], "gpu_memory_utilization='most' is not a number"),
+        (["--gpu-memory-utilization", "10m"], "gpu_memory_utilization='10m' is not a number; write it without a unit"),
         (["--device", "tpu"], "device='tpu' is not one of auto, cpu, cuda"),
         (["--max-model-len", "4X"], "max_model_len='4X' is not a number"),
     ],

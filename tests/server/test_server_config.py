@@ -30,6 +30,20 @@ def test_bad_values_are_named(name: str, value: Any) -> None:
     assert raised.value.param == name
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("max_body_bytes", "1T", "max_body_bytes=1T is not in 1K … 1G"),
+        ("max_connections", 1 << 30, "max_connections=1073741824 is not in 1 … 1048576"),
+        ("request_timeout", 1e9, "request_timeout=1000000000.0 is not in 0.001 … 86400"),
+    ],
+)
+def test_ranges_are_told_as_people_write_them(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        ServerConfig(**{name: value})
+    assert raised.value.message == message
+
+
 def test_defaults_are_safe_and_good_values_accepted() -> None:
     config = ServerConfig()
     assert config.is_loopback and config.body_limit_bytes == 16 << 20

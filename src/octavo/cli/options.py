@@ -240,4 +240,6 @@ def _typed(option: "Field[Any]", value: Any) -> Any:
     try:
         return float(value)
     except ValueError:
-        raise ConfigError(f"{option.name}={value!r} is not a number; write 0.9", param=option.name) from None
+        raise ConfigError(
+            f"{option.name}={value!r} is not a number; write it without a unit, such as 600 or 0.9", param=option.name
+        ) from None

@@ -137,7 +137,8 @@ class ServerConfig:
     def _check_numbers(self) -> None:
         _within("port", self.port, 0, 65_535)
         _within("max_connections", self.max_connections, 1, 1 << 20)
-        _within("max_body_bytes", self.body_limit_bytes, 1024, 1 << 30)
+        if not 1024 <= self.body_limit_bytes <= 1 << 30:
+            raise ConfigError(f"max_body_bytes={self.max_body_bytes} is not in 1K … 1G", param="max_body_bytes")
         for name in ("header_timeout_s", "body_timeout_s", "keep_alive_s", "stall_timeout_s"):
             _within(name, getattr(self, name), 0.1, MOST_SECONDS)
         if self.request_timeout is not None:
@@ -170,4 +171,4 @@ def _is_host(host: str) -> bool:
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise ConfigError(f"{name}={value} is not in {low:g} … {high:g}", param=name)
+        raise ConfigError(f"{name}={value} is not in {low:.12g} … {high:.12g}", param=name)
