@@ -149,10 +149,11 @@ def test_while_a_grammar_is_compiled_others_go_on(llm: LLM, monkeypatch: pytest.
     assert not core.has_work(), "steps are made for nothing"
     core.abort(AbortRequest("r0"))
     assert {event.request_id for event in core.step().events if event.finish_reason is FinishReason.ABORT} == {"r0"}
-    compiling.set_exception(InvalidRequestError("too much"))
+    compiling.set_exception(InvalidRequestError("too much", param="structured_outputs"))
     failed = core.step().events
     assert [(event.request_id, event.index) for event in failed] == [("r1", 0), ("r1", 1)]
     assert all(event.error is not None and event.error.is_of_request for event in failed)
+    assert {event.error.param for event in failed if event.error} == {"structured_outputs"}
     assert not core.has_work()
 
 

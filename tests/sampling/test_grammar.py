@@ -162,7 +162,7 @@ def test_a_grammar_that_cannot_take_its_token_fails_the_row_and_never_ends_it_we
     logits_RV[0, ord("x")] = logits_RV[1, ord("y")] = 1.0
     bad, good = Sampler(VOCAB_SIZE).sample(logits_RV, rows)
     assert bad.token_id is None and not bad.is_complete
-    assert bad.error is not None and bad.error.is_of_request
+    assert bad.error is not None and bad.error.is_of_request and bad.error.param == "structured_outputs"
     assert good.token_id == ord("y") and good.error is None
 
 
