@@ -287,7 +287,7 @@ def test_shapes_and_forced_calls() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     form = {"type": "json_schema", "name": "x", "schema": schema, "strict": True}
     answer = respond(server, text={"format": form})
-    assert server.engine.calls[-1][1].structured_outputs.json == guided(schema, is_strict=True)
+    assert json.loads(server.engine.calls[-1][1].structured_outputs.json) == guided(schema, is_strict=True)
     assert answer["text"]["format"]["schema"] == schema
     respond(server, text={"format": {"type": "json_object"}})
     assert server.engine.calls[-1][1].structured_outputs.json_object
