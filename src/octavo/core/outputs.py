@@ -73,7 +73,7 @@ class CompletionDelta:
 class RequestDelta:
     """What a request gained since the last delta; the last one has `is_finished` and the metrics.
 
-    `error` is set where the request failed: its samples then end with `FinishReason.ERROR`.
+    `error` is set from the first sample on that failed: such samples end with `FinishReason.ERROR`.
     """
 
     request_id: str

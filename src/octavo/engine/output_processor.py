@@ -129,7 +129,7 @@ class OutputProcessor:
             piece_text += sequence.detokenizer.finish()
         sequence.num_tokens += len(token_ids)
         sequence.is_finished = finish_reason is not None
-        request.error = request.error or event.error
+        request.error = delta.error = request.error or event.error
         delta.outputs.append(
             CompletionDelta(
                 event.index,
