@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from octavo.core.errors import EngineStalledError, InvalidRequestError, OctavoError, ShuttingDownError
@@ -122,7 +123,7 @@ def test_a_check_that_nobody_waits_for_leaves_no_answer_to_the_next() -> None:
             if has_begun:
                 await checker.check(regex("a"))
             waiting = asyncio.create_task(checker.check(StructuredOutputs(json=BOMB)))
-            while not checker._lock.locked() or checker._process is None:
+            while not checker._is_trying or checker._process is None:
                 await asyncio.sleep(0)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -161,7 +162,7 @@ def test_what_is_known_waits_for_nobody() -> None:
     async def scenario(checker: GrammarChecker) -> None:
         await checker.check(regex("a"))
         bombs = [asyncio.create_task(checker.check(StructuredOutputs(json=BOMB))) for _ in range(5)]
-        while not checker._lock.locked():
+        while not checker._is_trying:
             await asyncio.sleep(0)
         await checker.check(regex("a"))
         assert not any(bomb.done() for bomb in bombs)
@@ -170,6 +171,59 @@ def test_what_is_known_waits_for_nobody() -> None:
             with pytest.raises(InvalidRequestError, match="more than 2 s"):
                 await bomb
         assert time.monotonic() - begin < 10, "the same bomb was tried again and again"
+
+    run(scenario)
+
+
+def test_clients_take_turns_and_who_has_left_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[bytes] = []
+    may_go_on: list[asyncio.Event] = []
+
+    async def hold_up(self: GrammarChecker, line: bytes) -> None:
+        tried.append(msgspec.json.decode(line)["regex"])
+        await may_go_on[0].wait()
+
+    monkeypatch.setattr(GrammarChecker, "_try", hold_up)
+
+    async def scenario(checker: GrammarChecker) -> None:
+        may_go_on.append(asyncio.Event())
+        asked = [("A", "A0"), ("A", "A1"), ("A", "gone"), ("A", "A2"), ("B", "B0"), ("C", "C0"), ("B", "B1")]
+        tasks = {name: asyncio.create_task(checker.check(regex(name), client)) for client, name in asked}
+        await asyncio.sleep(0)
+        await checker.check(StructuredOutputs(choice=("yes", "no")), "B")
+        await checker.check(StructuredOutputs(json_object=True), "B")
+        tasks.pop("gone").cancel()
+        may_go_on[0].set()
+        await asyncio.gather(*tasks.values())
+        assert tried == ["A0", "B0", "C0", "A1", "B1", "A2"]
+        assert not checker._is_trying
+
+    run(scenario)
+
+
+def test_who_leaves_as_it_gets_its_turn_passes_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    async def attempt(self: GrammarChecker, line: bytes) -> None:
+        tried.append(msgspec.json.decode(line)["regex"])
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(GrammarChecker, "_try", attempt)
+
+    async def scenario(checker: GrammarChecker) -> None:
+        first, second, third = (asyncio.create_task(checker.check(regex(name))) for name in ("1", "2", "3"))
+        give_turn = checker._give_turn
+
+        def give_turn_and_leave() -> None:
+            give_turn()
+            if tried == ["1"]:
+                second.cancel()
+
+        monkeypatch.setattr(checker, "_give_turn", give_turn_and_leave)
+        await asyncio.gather(first, third)
+        assert second.cancelled()
+        assert tried == ["1", "3"]
+        assert not checker._is_trying
 
     run(scenario)
 
@@ -191,7 +245,7 @@ def test_who_waits_at_its_end_is_told_so_and_nothing_is_started_any_more() -> No
         await checker.check(regex("a"))
         shapes = (StructuredOutputs(json=BOMB), regex("waits for the lock"))
         waiting = [asyncio.create_task(checker.check(shape)) for shape in shapes]
-        while not checker._lock.locked():
+        while not checker._is_trying:
             await asyncio.sleep(0)
         await checker.close()
         for result in await asyncio.gather(*waiting, return_exceptions=True):

@@ -232,7 +232,7 @@ class AsyncEngine:
         try:
             check_text("request_id", request_id)
             if params.structured_outputs is not None:
-                await self._grammar_checker.check(params.structured_outputs)
+                await self._grammar_checker.check(params.structured_outputs, client)
             request = await self._off_loop(
                 lambda: self._input.process(
                     engine_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt, client=client

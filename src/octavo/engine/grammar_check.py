@@ -5,16 +5,19 @@ parent ── a line of JSON: StructuredOutputs ──▶ child
 """
 
 import asyncio
+import contextlib
 import hashlib
 import resource
 import signal
 import sys
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 
 import msgspec
 
 from octavo.core.errors import EngineStalledError, InvalidRequestError, OctavoError, ShuttingDownError
 from octavo.core.structured_outputs import StructuredOutputs
+from octavo.core.turns import Turns
 from octavo.engine.child import child_command, leave_signals_to_parent
 from octavo.tokenizer.grammar import check_grammar
 
@@ -35,20 +38,24 @@ class GrammarChecker:
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
         self._is_closed = False
-        self._lock = asyncio.Lock()
+        self._is_trying = False
+        self._turns: Turns[asyncio.Future[None]] = Turns()
         self._verdicts: OrderedDict[bytes, str | None] = OrderedDict()
         """Of what was checked last: what is wrong with it."""
 
-    async def check(self, outputs: StructuredOutputs) -> None:
+    async def check(self, outputs: StructuredOutputs, client: str = "") -> None:
         """Raises `InvalidRequestError` for what no answer can follow, or what takes too much work.
 
-        What was checked before is answered at once; else those before it are checked first. Raises
-        `EngineStalledError` where the machine is too busy, and `ShuttingDownError` after `close`.
+        What was checked before is answered at once, and so are choices and plain JSON, of which all can be followed;
+        else clients take turns. Raises `EngineStalledError` where the machine is too busy, and `ShuttingDownError`
+        after `close`.
         """
+        if outputs.choice is not None or outputs.json_object is not None:
+            return
         line = msgspec.json.encode(outputs) + b"\n"
         key = hashlib.sha256(line).digest()
         if key not in self._verdicts:
-            async with self._lock:
+            async with self._turn(client):
                 if key not in self._verdicts:  # nor checked for another one meanwhile
                     self._remember(key, await self._try(line))
         self._verdicts.move_to_end(key)
@@ -60,6 +67,33 @@ class GrammarChecker:
         """End the process, and start none any more. Idempotent."""
         self._is_closed = True
         await self._end()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, client: str) -> AsyncIterator[None]:
+        """One at a time."""
+        turn = asyncio.get_running_loop().create_future()
+        self._turns.put(client, turn)
+        if not self._is_trying:
+            self._give_turn()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it had just been given
+                self._give_turn()
+            raise
+        try:
+            yield
+        finally:
+            self._give_turn()
+
+    def _give_turn(self) -> None:
+        """To the next one who has not left."""
+        self._is_trying = False
+        while self._turns and not self._is_trying:
+            turn = self._turns.take()
+            if not turn.done():
+                turn.set_result(None)
+                self._is_trying = True
 
     def _remember(self, key: bytes, reason: str | None) -> None:
         if len(self._verdicts) >= MAX_REMEMBERED:
