@@ -58,8 +58,8 @@ def test_in_its_grammar(llm: LLM, method: str, monkeypatch: pytest.MonkeyPatch) 
     made: list[GrammarState] = []
     make, sound = GrammarState.__init__, getattr(GrammarState, method)
 
-    def counted(self: GrammarState, matcher: Any) -> None:
-        make(self, matcher)
+    def counted(self: GrammarState, grammar: Any) -> None:
+        make(self, grammar)
         made.append(self)
 
     monkeypatch.setattr(GrammarState, "__init__", counted)
@@ -71,13 +71,13 @@ def test_where_its_grammar_is_taken_in(llm: LLM, monkeypatch: pytest.MonkeyPatch
     expected = run(llm, GOOD, SHAPED)
     assert llm._core is not None
     grammars = llm._core.grammars
-    matcher, asked = grammars.matcher, []
+    find, asked = grammars.of, []
 
     def second_fails(request_id: str) -> Any:
         asked.append(request_id)
-        return (injected if len(asked) == 2 else matcher)(request_id)
+        return (injected if len(asked) == 2 else find)(request_id)
 
-    monkeypatch.setattr(grammars, "matcher", second_fails)
+    monkeypatch.setattr(grammars, "of", second_fails)
     check_alone(llm, SHAPED, expected)
     assert not grammars._of_request
 

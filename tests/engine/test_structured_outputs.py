@@ -140,7 +140,7 @@ def test_while_a_grammar_is_compiled_others_go_on(llm: LLM, monkeypatch: pytest.
     core = llm._core
     assert core is not None
     compiling: Future[Any] = Future()
-    monkeypatch.setattr(core.grammars, "prepare", lambda request_id, outputs: compiling)
+    monkeypatch.setattr(core.grammars, "prepare", lambda request_id, outputs, client: compiling)
     core.add(request(llm, 0))
     core.add(request(llm, 1))
     core.add(llm._input.process("free", [5, 6, 7], SamplingParams(max_tokens=2, ignore_eos=True)))
@@ -160,7 +160,7 @@ def test_while_a_grammar_is_compiled_others_go_on(llm: LLM, monkeypatch: pytest.
 def test_a_request_s_samples_share_what_was_compiled_off_the_step_loop(
     tiny_with_tokenizer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More grammars wait than are kept, one seat is free at a time: none is compiled twice, none in the steps' thread."""
+    """One seat is free at a time: none is compiled twice, none in the steps' thread."""
     texts: list[str] = []
     convert = grammar.grammar_text
 
@@ -170,7 +170,6 @@ def test_a_request_s_samples_share_what_was_compiled_off_the_step_loop(
         return convert(outputs)
 
     monkeypatch.setattr(grammar, "grammar_text", counted)
-    monkeypatch.setattr(grammar, "MAX_KEPT", 2)
     shapes = [f"[a-z]{{{number + 1}}}" for number in range(6)]
     params = [SamplingParams(n=3, max_tokens=8, structured_outputs={"regex": shape}) for shape in shapes]
     options: dict[str, Any] = {"kv_cache_memory": "1M", "max_model_len": 128, "threads": 1, "max_num_seqs": 1}

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import time
 from typing import Any
 
 import jsonschema
@@ -31,7 +32,7 @@ NUMBERS = itertools.count()
 def state_of(grammars: Grammars, outputs: StructuredOutputs) -> GrammarState:
     request_id = str(next(NUMBERS))
     grammars.prepare(request_id, outputs).result()
-    state = GrammarState(grammars.matcher(request_id))
+    state = GrammarState(grammars.of(request_id))
     grammars.release(request_id)
     return state
 
@@ -118,6 +119,28 @@ def test_what_may_follow_is_told_by_what_came(grammars: Grammars) -> None:
     allowed = set(masks[0].isfinite().nonzero().flatten().tolist())
     assert {ord("0"), ord("}"), ord(",")} <= allowed
     assert not allowed & {ord("a"), EOS, 299}
+
+
+def test_masks_that_take_too_long_fail_the_row_alone(grammars: Grammars, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "thread_time", lambda: 60.0 * next(ticks))  # the first mask is told to take a minute
+    outputs = StructuredOutputs(choice=["yes"])
+    params = (SamplingParams(structured_outputs=outputs, temperature=0.0), SamplingParams(temperature=0.0))
+    rows = [
+        SamplingRow(
+            params=each,
+            seed=0,
+            position=1,
+            prompt_token_ids=[1],
+            output_token_ids=[],
+            grammar=state_of(grammars, outputs) if each.structured_outputs else None,
+        )
+        for each in params
+    ]
+    bad, good = Sampler(VOCAB_SIZE).sample(torch.zeros(2, VOCAB_SIZE), rows)
+    assert bad.error is not None and bad.error.is_of_request
+    assert "took 60 s for 1 tokens" in bad.error.message
+    assert good.error is None
 
 
 def test_a_row_whose_grammar_forbids_all_that_is_allowed_fails_alone(grammars: Grammars) -> None:

@@ -2,20 +2,32 @@
 
 import itertools
 import json
+import random
 import re
+import sys
 import threading
 import time
 from typing import Any
 
 import pytest
+import torch
 from server.fake_engine import EOS, ByteTokenizer
 
 from octavo.core.errors import InvalidRequestError
 from octavo.core.structured_outputs import MAX_GRAMMAR_CHARS, StructuredOutputs
 from octavo.sampling import GrammarState
 from octavo.tokenizer import grammar
-from octavo.tokenizer.grammar import MAX_KEPT, Grammars, check_grammar, grammar_text
+from octavo.tokenizer.grammar import (
+    FREE_WORK_S,
+    WORK_PER_TOKEN_S,
+    Grammars,
+    RequestGrammar,
+    check_grammar,
+    grammar_text,
+)
 
+VOCAB_SIZE = 300
+PROPERTIES = {"x": {"type": "string"}, "y": {"type": "array", "items": {"type": "number"}}}
 PERSON = {
     "type": "object",
     "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
@@ -32,19 +44,19 @@ def grammars() -> Grammars:
 NUMBERS = itertools.count()
 
 
-def compiled(grammars: Grammars, outputs: StructuredOutputs) -> Any:
-    """A matcher, as a request of its own gets it."""
+def compiled(grammars: Grammars, outputs: StructuredOutputs) -> RequestGrammar:
+    """As a request of its own gets it."""
     request_id = str(next(NUMBERS))
     grammars.prepare(request_id, outputs).result()
     try:
-        return grammars.matcher(request_id)
+        return grammars.of(request_id)
     finally:
         grammars.release(request_id)
 
 
 def takes(grammars: Grammars, text: str, **outputs: Any) -> bool:
     """Whether the text is a sentence of the grammar."""
-    matcher = compiled(grammars, StructuredOutputs(**outputs))
+    matcher = compiled(grammars, StructuredOutputs(**outputs)).matcher()
     return matcher.consume_tokens(list(text.encode())) and matcher.consume_token(EOS)
 
 
@@ -109,7 +121,7 @@ def test_a_class_without_another(grammars: Grammars) -> None:
 
 def test_no_class_matches_what_is_no_utf_8(grammars: Grammars) -> None:
     for regex in (r"\D", r"\W", r"[^\d]", r"[^\w]"):
-        assert not compiled(grammars, StructuredOutputs(regex=regex)).consume_token(0xFF)
+        assert not compiled(grammars, StructuredOutputs(regex=regex)).matcher().consume_token(0xFF)
 
 
 @pytest.mark.parametrize("regex", ["(", "a\n(", "x/(", r"\d("])
@@ -155,6 +167,12 @@ def test_blanks_in_json_are_bounded(grammars: Grammars) -> None:
         ({"json": {"type": "integer", "minimum": 3, "maximum": 2}}, "minimum"),
         ({"grammar": "nonsense ( ["}, "neither Lark nor GBNF"),
         ({"grammar": "root ::= " + "(" * 5000}, "neither Lark nor GBNF"),
+        ({"regex": ""}, "no text"),
+        ({"grammar": "start:"}, "no text"),
+        ({"grammar": "root ::= "}, "no text"),
+        ({"grammar": "start: a\na[max_tokens=0]: /.*/"}, "no text"),
+        ({"grammar": 'start: "a" start'}, "Too many items"),
+        ({"grammar": 'root ::= "a" root'}, "Too many items"),
     ],
 )
 def test_what_cannot_be_followed(outputs: dict[str, Any], says: str) -> None:
@@ -189,48 +207,48 @@ def test_blank_lines_cost_no_more_than_their_number(grammar: str) -> None:
 
 
 @pytest.fixture
-def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The expressions that were compiled; each off the main thread."""
-    expressions: list[str] = []
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The expressions and grammars that were read; each off the main thread."""
+    texts: list[str] = []
 
     def counted(outputs: StructuredOutputs) -> str:
-        assert outputs.regex is not None
         assert threading.current_thread() is not threading.main_thread()
-        expressions.append(outputs.regex)
+        texts.append(str(outputs.regex or outputs.grammar))
         return grammar_text(outputs)
 
     monkeypatch.setattr(grammar, "grammar_text", counted)
-    return expressions
+    return texts
 
 
-def test_requests_share_a_grammar_and_the_next_ones_find_it(compilations: list[str]) -> None:
-    grammars, a = Grammars(ByteTokenizer), StructuredOutputs(regex="a+")  # type: ignore[arg-type]
-    for number in range(3):
-        compiled(grammars, a)
-        assert grammars.prepare(f"open {number}", a).result() is grammars.prepare("also open", a).result()
-    assert compilations == ["a+"]
-    for number in range(MAX_KEPT):
-        compiled(grammars, StructuredOutputs(regex=f"b{{{number + 1}}}"))
-    compiled(grammars, a)
-    assert compilations.count("a+") == 2
-    assert len(grammars._kept) == MAX_KEPT
-
-
-def test_a_request_keeps_its_grammar_whatever_others_ask_for(
-    compilations: list[str], monkeypatch: pytest.MonkeyPatch
+def test_the_texts_that_are_kept_are_bounded_by_their_bytes(
+    readings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grammar, "MAX_KEPT", 2)
+    """Reading GBNF takes long, so that the next request finds it read; what was compiled is nobody else's."""
+    monkeypatch.setattr(grammar, "MAX_KEPT_BYTES", 10_000)
     grammars = Grammars(ByteTokenizer)  # type: ignore[arg-type]
-    shapes = {f"request {number}": StructuredOutputs(regex=f"a{{{number + 1}}}") for number in range(6)}
-    for waiting in [grammars.prepare(request_id, shape) for request_id, shape in shapes.items()]:
-        waiting.result()
-    assert len(grammars._kept) == 2
-    for request_id in shapes:
-        assert not grammars.matcher(request_id).is_error()
-    assert compilations == [shape.regex for shape in shapes.values()]
+    small = StructuredOutputs(grammar='root ::= "a"')
+    first, second = (compiled(grammars, small) for _ in range(2))
+    assert first is not second
+    assert len(readings) == 1
+    for number in range(10):
+        compiled(grammars, StructuredOutputs(grammar=f'root ::= "{number}"' + " " * 2000))
+    assert 4000 < sum(sys.getsizeof(text) for pair in grammars._texts.items() for text in pair) <= 10_000
+    compiled(grammars, small)
+    assert len(readings) == 12
 
 
-def test_what_nobody_waits_for_any_longer_is_not_compiled(compilations: list[str]) -> None:
+def test_what_one_request_uses_up_is_its_own(grammars: Grammars) -> None:
+    """Copies of a matcher share its lexer, of which this expression takes more with each token."""
+    outputs = StructuredOutputs(regex="[ab]*a[ab]{25}c")
+    matcher, rng = compiled(grammars, outputs).matcher(), random.Random(3)
+    for _ in range(40_000):
+        if not matcher.consume_token(ord(rng.choice("ab"))):
+            break
+    assert "too many" in matcher.get_error()
+    assert compiled(grammars, outputs).matcher().consume_tokens(list(b"abba" * 25))
+
+
+def test_clients_take_turns_and_what_nobody_waits_for_any_longer_is_not_compiled(readings: list[str]) -> None:
     begun, may_go_on = threading.Event(), threading.Event()
 
     def load_tokenizer() -> ByteTokenizer:
@@ -239,19 +257,61 @@ def test_what_nobody_waits_for_any_longer_is_not_compiled(compilations: list[str
         return ByteTokenizer()
 
     grammars = Grammars(load_tokenizer)  # type: ignore[arg-type]
-    first = grammars.prepare("first", StructuredOutputs(regex="a"))
+    grammars.prepare("first", StructuredOutputs(regex="first"), "A")
     assert begun.wait(10)
-    for request_id in ("left", "stays"):
-        grammars.prepare(request_id, StructuredOutputs(regex="both"))
-    grammars.prepare("gone", StructuredOutputs(regex="gone"))
-    grammars.release("gone")
-    grammars.release("left")
-    last = grammars.prepare("last", StructuredOutputs(regex="b"))
+    for number in range(3):
+        grammars.prepare(f"A{number}", StructuredOutputs(regex=f"A{number}"), "A")
+    other = grammars.prepare("B", StructuredOutputs(regex="B"), "B")
+    last = grammars.prepare("A3", StructuredOutputs(regex="A3"), "A")
+    grammars.release("A1")
     may_go_on.set()
-    first.result(), last.result()
-    assert compilations == ["a", "both", "b"]
-    assert not grammars.matcher("stays").is_error()
-    compiled(grammars, StructuredOutputs(regex="gone"))
+    other.result(), last.result()
+    assert readings == ["first", "B", "A0", "A2", "A3"]
+    assert not grammars.of("A2").matcher().is_error()
+
+
+WORDS = [
+    bytes(word) for length in (1, 2, 3) for word in itertools.product(b"abcdefghijklmnopqrstuvwxyz ", repeat=length)
+]
+
+
+class WordTokenizer(ByteTokenizer):
+    """With the 20,000 words that 4 letters make."""
+
+    vocab_size = EOS + 1 + len(WORDS)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return WORDS[token_id - EOS - 1] if token_id > EOS else super().token_bytes(token_id)
+
+
+@pytest.mark.parametrize("rule", ["s s", "s s s | s s"])
+def test_a_grammar_that_says_one_thing_in_many_ways_is_soon_refused(rule: str) -> None:
+    """Masks that take ever longer: what comes first, a limit or the time that they have taken, ends the answer."""
+    grammars, came = Grammars(WordTokenizer), []  # type: ignore[arg-type]
+    state = GrammarState(compiled(grammars, StructuredOutputs(grammar=f"start: s\ns: {rule} | /[a-z ]/")))
+    with pytest.raises(InvalidRequestError, match="structured_outputs cannot be followed"):
+        for _ in range(400):
+            state.forbid_others(torch.zeros(WordTokenizer.vocab_size), came)
+            came.append(ord("a"))
+
+
+def test_what_schemas_need_is_allowed() -> None:
+    grammars = Grammars(WordTokenizer)  # type: ignore[arg-type]
+    wide = {"type": "object", "properties": {f"field{number}": {"type": "string"} for number in range(100)}}
+    shapes = [{"type": "object", "properties": {"kind": {"const": f"k{number}"}, **PROPERTIES}} for number in range(60)]
+    for schema in ({**wide, "additionalProperties": False}, {"type": "array", "items": {"anyOf": shapes}}):
+        state = GrammarState(compiled(grammars, StructuredOutputs(json=schema)))
+        state.forbid_others(torch.zeros(WordTokenizer.vocab_size), list(b'{"' if schema.get("properties") else b'[{"'))
+
+
+def test_the_time_that_masks_take_is_the_requests_own(grammars: Grammars) -> None:
+    outputs = StructuredOutputs(regex="a+")
+    one, other = (compiled(grammars, outputs) for _ in range(2))
+    for _ in range(1000):
+        one.charge(WORK_PER_TOKEN_S)
+    with pytest.raises(InvalidRequestError, match=r"took 2\.1 s for 1001 tokens, more than 0\.1 s and 2 ms a token"):
+        one.charge(1.1 * FREE_WORK_S)
+    other.charge(FREE_WORK_S)
 
 
 def test_answers_do_not_share_their_state(grammars: Grammars) -> None:

@@ -49,7 +49,8 @@ class EngineCore:
         if outputs is None:
             self._queue(request)
         else:
-            self._waiting[request.id] = _WaitsForGrammar(request, self.grammars.prepare(request.id, outputs))
+            grammar = self.grammars.prepare(request.id, outputs, request.client)
+            self._waiting[request.id] = _WaitsForGrammar(request, grammar)
 
     def abort(self, abort: AbortRequest) -> None:
         """End a request's sequences now; their last events come with the next step's. Unknown ids are passed over."""

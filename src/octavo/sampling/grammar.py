@@ -7,21 +7,22 @@
 Shapes: V vocabulary.
 """
 
+import time
 from collections.abc import Sequence
 
-import llguidance
 import numpy as np
 import torch
 from torch import Tensor
 
-from octavo.tokenizer.grammar import bad_grammar
+from octavo.tokenizer.grammar import RequestGrammar, bad_grammar
 
 
 class GrammarState:
     """How far one sequence has come in its grammar."""
 
-    def __init__(self, matcher: llguidance.LLMatcher) -> None:
-        self._matcher = matcher
+    def __init__(self, grammar: RequestGrammar) -> None:
+        self._grammar = grammar
+        self._matcher = grammar.matcher()
         self._num_taken = 0
 
     def forbid_others(self, logits_V: Tensor, output_token_ids: Sequence[int]) -> None:
@@ -31,9 +32,11 @@ class GrammarState:
         """
         # Those that came before this state was made, where a sequence goes on that had begun elsewhere.
         self._take(output_token_ids[self._num_taken :])
+        begin_s = time.thread_time()
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         if self._matcher.is_error():
             raise bad_grammar(self._matcher.get_error())
+        self._grammar.charge(time.thread_time() - begin_s)
         is_allowed = np.unpackbits(bits, count=len(logits_V), bitorder="little").view(np.bool_)
         logits_V.masked_fill_(torch.from_numpy(~is_allowed).to(logits_V.device), -torch.inf)
 

@@ -1,30 +1,32 @@
 """Grammars that answers are held to, compiled by llguidance to matchers over a tokenizer's vocabulary.
 
-A grammar is read and compiled in a thread of its own, while the step loop goes on. Requests that have the same one share
-it, and it is kept for the next.
+A grammar is read and compiled in a thread of its own, while the step loop goes on; each request has it compiled anew,
+because copies of a matcher share its lexer, and whoever uses that up would use it up for all.
 `_LIMITS` bounds what a compiled grammar may cost; compiling itself can take exponential time, which is why a server lets
 a process of its own try first (`octavo.engine.grammar_check`).
 """
 
 import re
+import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import llguidance
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from octavo.core.errors import InvalidRequestError
 from octavo.core.structured_outputs import StructuredOutputs
+from octavo.core.turns import Turns
 from octavo.tokenizer.tokenizer import Tokenizer
 
 _LIMITS = llguidance.LLParserLimits(
     initial_lexer_fuel=1_000_000,  # 20 ms
     step_lexer_fuel=100_000,  # 7 ms a step
-    step_max_items=20_000,
+    step_max_items=10_000,  # 16 ms a step, where all is ambiguous; an object takes 90 for each optional property
     max_lexer_states=20_000,  # 40 MB
     max_grammar_size=100_000,
     verbose_errors=False,
@@ -43,8 +45,11 @@ _LARK = re.compile(r"^[^\S\n]*(%llguidance\b|start\s*:)", re.MULTILINE)
 _NUM_BYTES = 256
 _MOST_TOKENS = 1 << 18
 """Where a grammar names tokens by their ids («<[5]>»), as many are supposed to exist."""
-MAX_KEPT = 128
-"""Grammars that are kept for requests to come."""
+MAX_KEPT_BYTES = 16 << 20
+"""Of texts that were turned to Lark, which takes long, for requests to come."""
+FREE_WORK_S = 0.1
+WORK_PER_TOKEN_S = 0.002
+"""Processor time that masks may take: of a request's own, and for each of its tokens; those of schemas take 0.1 ms."""
 
 
 def grammar_text(outputs: StructuredOutputs) -> str:
@@ -73,74 +78,124 @@ def check_grammar(outputs: StructuredOutputs) -> None:
     """Raises `InvalidRequestError` for what no answer can follow, or what takes too much work to follow."""
     text = grammar_text(outputs)
     vocabulary = _bytes_vocabulary(_MOST_TOKENS if "<[" in text else _NUM_BYTES + 1)
-    _first_mask(llguidance.LLMatcher(vocabulary, text, log_level=0, limits=_LIMITS), outputs)
+    matcher = llguidance.LLMatcher(vocabulary, text, log_level=0, limits=_LIMITS)
+    mask = int.from_bytes(_first_mask(matcher, outputs), "little")
+    if mask & ~(1 << _NUM_BYTES) == 0:  # nothing, or the end alone
+        raise bad_grammar("NoExtension")
+    if not matcher.consume_tokens(matcher.compute_ff_tokens()[:1]):  # what has to follow, where that has no end
+        raise bad_grammar(matcher.get_error())
 
 
-@dataclass(slots=True, eq=False)
-class _Grammar:
+class RequestGrammar:
+    """One request's own: its samples, and nobody else, share its lexer and the time that its masks may take."""
+
+    def __init__(self, matcher: llguidance.LLMatcher) -> None:
+        self._matcher = matcher
+        self._work_s = 0.0
+        self._num_masks = 0
+
+    def matcher(self) -> llguidance.LLMatcher:
+        """One at the beginning of an answer."""
+        return self._matcher.deep_copy()
+
+    def charge(self, seconds: float) -> None:
+        """A mask took so much processor time. Raises `InvalidRequestError` where all took far more than others' do."""
+        self._work_s += seconds
+        self._num_masks += 1
+        if self._work_s > FREE_WORK_S + WORK_PER_TOKEN_S * self._num_masks:
+            raise bad_grammar(
+                f"it took {self._work_s:.2g} s for {self._num_masks} tokens, more than {FREE_WORK_S:g} s and "
+                f"{WORK_PER_TOKEN_S * 1000:g} ms a token"
+            )
+
+
+class _Job(NamedTuple):
     outputs: StructuredOutputs
-    compiling: "Future[llguidance.LLMatcher]"
-    num_requests: int = 0
-    """Open ones that have it."""
+    compiling: "Future[RequestGrammar]"
 
 
 class Grammars:
     """The grammars of one engine's open requests, by the requests' ids. Not thread-safe: the step loop's.
 
-    `load_tokenizer` is called once, when the first grammar is compiled.
+    Clients whose grammars wait to be compiled take turns. `load_tokenizer` is called once, when the first is compiled.
     """
 
     def __init__(self, load_tokenizer: Callable[[], Tokenizer]) -> None:
         self._load_tokenizer = load_tokenizer
         self._vocabulary: llguidance.LLTokenizer | None = None
-        self._of_request: dict[str, _Grammar] = {}
-        self._kept: OrderedDict[StructuredOutputs, _Grammar] = OrderedDict()
+        self._of_request: dict[str, Future[RequestGrammar]] = {}
+        self._texts: OrderedDict[str, str] = OrderedDict()
+        """GBNF, and Lark, as it was given → as it is read; the thread's."""
+        self._num_text_bytes = 0
+        self._jobs: Turns[_Job] = Turns()
+        self._jobs_lock = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="octavo-grammar")
 
-    def prepare(self, request_id: str, outputs: StructuredOutputs) -> "Future[llguidance.LLMatcher]":
+    def prepare(self, request_id: str, outputs: StructuredOutputs, client: str = "") -> "Future[RequestGrammar]":
         """Have it compiled, and hold it until `release`. The future is for waiting; it fails with `InvalidRequestError`."""
-        grammar = self._kept.get(outputs)
-        if grammar is None:
-            grammar = self._kept[outputs] = _Grammar(outputs, self._thread.submit(self._compile, outputs))
-            if len(self._kept) > MAX_KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(outputs)
-        grammar.num_requests += 1
-        self._of_request[request_id] = grammar
-        return grammar.compiling
+        compiling = self._of_request[request_id] = Future[RequestGrammar]()
+        with self._jobs_lock:
+            self._jobs.put(client, _Job(outputs, compiling))
+        self._thread.submit(self._compile_next)
+        return compiling
 
-    def matcher(self, request_id: str) -> llguidance.LLMatcher:
-        """One at the beginning of an answer, for a request whose grammar has been compiled."""
-        return self._of_request[request_id].compiling.result(timeout=0).deep_copy()
+    def of(self, request_id: str) -> RequestGrammar:
+        """For a request whose grammar has been compiled."""
+        return self._of_request[request_id].result(timeout=0)
 
     def release(self, request_id: str) -> None:
-        """The request has ended; what was to be compiled for it alone is not."""
-        grammar = self._of_request.pop(request_id, None)
-        if grammar is None:
-            return
-        grammar.num_requests -= 1
-        if grammar.num_requests == 0 and grammar.compiling.cancel() and self._kept.get(grammar.outputs) is grammar:
-            del self._kept[grammar.outputs]
+        """The request has ended; what was yet to be compiled for it is not."""
+        compiling = self._of_request.pop(request_id, None)
+        if compiling is not None:
+            compiling.cancel()
 
     def close(self) -> None:
         """Compile nothing more; idempotent."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _compile(self, outputs: StructuredOutputs) -> llguidance.LLMatcher:
+    def _compile_next(self) -> None:
+        with self._jobs_lock:
+            outputs, compiling = self._jobs.take()
+        if not compiling.set_running_or_notify_cancel():
+            return
+        try:
+            compiling.set_result(self._compile(outputs))
+        except BaseException as error:  # noqa: BLE001  (raised again by whoever waits for it)
+            compiling.set_exception(error)
+
+    def _compile(self, outputs: StructuredOutputs) -> RequestGrammar:
         if self._vocabulary is None:
             self._vocabulary = _vocabulary(self._load_tokenizer())
-        matcher = llguidance.LLMatcher(self._vocabulary, grammar_text(outputs), log_level=0, limits=_LIMITS)
+        matcher = llguidance.LLMatcher(self._vocabulary, self._text(outputs), log_level=0, limits=_LIMITS)
         _first_mask(matcher, outputs)
-        return matcher
+        return RequestGrammar(matcher)
+
+    def _text(self, outputs: StructuredOutputs) -> str:
+        given = outputs.grammar
+        if given is None:
+            return grammar_text(outputs)
+        text = self._texts.get(given)
+        if text is None:
+            text = self._texts[given] = grammar_text(outputs)
+            self._num_text_bytes += _num_bytes(given, text)
+            while self._num_text_bytes > MAX_KEPT_BYTES:
+                self._num_text_bytes -= _num_bytes(*self._texts.popitem(last=False))
+        else:
+            self._texts.move_to_end(given)
+        return text
 
 
-def _first_mask(matcher: llguidance.LLMatcher, outputs: StructuredOutputs) -> None:
+def _num_bytes(*texts: str) -> int:
+    return sum(map(sys.getsizeof, texts))
+
+
+def _first_mask(matcher: llguidance.LLMatcher, outputs: StructuredOutputs) -> bytes:
     """Some grammars show only here that they have no sentence."""
-    if not matcher.is_error():
-        matcher.compute_bitmask()
+    mask = b"" if matcher.is_error() else matcher.compute_bitmask()
     if matcher.is_error():
         reason = matcher.get_error()
         raise bad_grammar(reason if outputs.regex is None else _of_regex(reason))
+    return mask
 
 
 def _of_regex(reason: str) -> str:

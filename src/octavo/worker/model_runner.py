@@ -139,7 +139,7 @@ class ModelRunner:
         if request.params.structured_outputs is None:
             return None
         owner, _ = split_sequence_id(request.request_id)
-        return GrammarState(self._grammars.matcher(owner))
+        return GrammarState(self._grammars.of(owner))
 
     def _sample(self, logits_RV: Tensor, indices: list[int], rows: Sequence[RequestRow]) -> dict[int, SampledToken]:
         """Index among the scheduled → its sampled token, for those whose last known token was computed."""
