@@ -130,6 +130,7 @@ def test_limits_are_those_of_the_code() -> None:
         (MAX_TOOLS, "up to {} functions"),
         (MAX_TOOLS_BYTES >> 10, "of {} KiB together"),
         (prompts.MAX_CHOICES, "prompts × `n` at most {}"),
+        (sampling.MAX_LISTED, "`bad_words`, × prompts × `n`, at most {} |"),
         (sampling.MAX_SALT_CHARS, "1 to {} characters: prefixes"),
         (sampling_params.MAX_STOP_STRINGS, "up to {} of up to 1,024 characters"),
         (sampling_params.MAX_STOP_CHARS, "up to 64 of up to {} characters"),

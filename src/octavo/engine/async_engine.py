@@ -239,7 +239,7 @@ class AsyncEngine:
                 )
             )
             self.check_open()
-            message = encoder.encode(Add(request))
+            message = encoder.encode(Add.of(request))
             deltas = self._streams.open(request, request_id)
             await self._outbox.send(message)
             is_finished = False

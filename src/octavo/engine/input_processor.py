@@ -156,11 +156,11 @@ class InputProcessor:
     def _complete(self, params: SamplingParams) -> SamplingParams:
         """Ids checked against the vocabulary; bad words turned into token ids."""
         for name, ids in _named_ids(params):
-            for token in ids:
-                if token >= self._vocab_size:
-                    raise InvalidRequestError(
-                        f"{name} has token id {token}; ids of this model are 0 … {self._vocab_size - 1}", param=name
-                    )
+            largest = max(ids, default=0)
+            if largest >= self._vocab_size:
+                raise InvalidRequestError(
+                    f"{name} has token id {largest}; ids of this model are 0 … {self._vocab_size - 1}", param=name
+                )
         tokenizer = self.tokenizer
         if params.structured_outputs is not None and tokenizer is None:
             raise InvalidRequestError(

@@ -48,7 +48,7 @@ async def _prepare(context: ServerContext, request: CompletionRequest, visit: Vi
     check_streaming(request)
     prompts = read_prompts(context, request)
     overrides, is_prompt_only = _overrides(request)
-    params = sampling_params(context, request, **overrides)
+    params = sampling_params(context, request, num_prompts=len(prompts), **overrides)
     priority, salt = priority_and_salt(request)
     visit.enter(context.engine, len(prompts) * params.n)
     prompt_token_ids = await tokenize_all(context, prompts)
