@@ -50,6 +50,7 @@ def make_samples(request_id: str, prompt: list[int], params: SamplingParams, **f
             params=params,
             seed=index,
             max_tokens=params.max_tokens or 16,
+            stop_token_ids=frozenset(params.stop_token_ids),
             **fields,
         )
         for index in range(params.n)

@@ -137,6 +137,8 @@ class FakeEngine:
         self.num_cached_tokens = 0
         self.calls: list[tuple[list[int], SamplingParams, int, str]] = []
         self.clients: list[str] = []
+        self.tokenizer_clients: list[str] = []
+        """For whom a thread was asked."""
         self.admission = Admission(
             max_num_seqs=self.info.max_num_seqs,
             max_num_queued_reqs=self.info.max_num_queued_reqs,
@@ -158,10 +160,12 @@ class FakeEngine:
             seed=self.info.seed,
         )
 
-    async def tokenize(self, prompt: Any, *, add_special_tokens: bool = True) -> list[int]:
+    async def tokenize(self, prompt: Any, *, add_special_tokens: bool = True, client: str = "") -> list[int]:
+        self.tokenizer_clients.append(client)
         return self._input.tokenize(prompt, add_special_tokens=add_special_tokens)
 
-    async def render_chat(self, messages: Any, **options: Any) -> str:
+    async def render_chat(self, messages: Any, *, client: str = "", **options: Any) -> str:
+        self.tokenizer_clients.append(client)
         return await asyncio.to_thread(lambda: self.front_end.render_chat(messages, **options))
 
     def subscribe(self, observer: Any) -> None:

@@ -177,3 +177,24 @@ def test_chat_refuses(refusing: InProcess, name: str, value: Any, param: str) ->
     body = {**chat_body(), "max_tokens": 16, name: value}
     check_envelope(refusing.post(CHAT, body), 400, param)
     assert not refusing.engine.calls
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_allowed"),
+    [
+        ({"prompt": ["a"] * 4}, True),
+        ({"n": 4}, True),
+        ({"prompt": ["a"] * 5}, False),
+        ({"n": 5}, False),
+        ({"prompt": ["a"] * 2, "n": 2, "stop_token_ids": [1]}, False),
+    ],
+)
+def test_long_lists_times_choices_are_bounded(server: InProcess, fields: dict[str, Any], is_allowed: bool) -> None:
+    """The engine works on a list once for each choice: a short request must not ask for a lot of that."""
+    body = {"model": MODEL, "prompt": "Hi", "bad_words": ["x" * 256] * 1024, "max_tokens": 1, **fields}
+    reply = server.post(COMPLETIONS, body)
+    if is_allowed:
+        assert reply.status_code == 200
+    else:
+        assert check_envelope(reply, 400)["param"] == "bad_words"
+        assert not server.engine.calls

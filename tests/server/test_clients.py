@@ -52,6 +52,23 @@ def test_the_engine_is_told() -> None:
     assert server.engine.clients == ["key 0", "key 0", "key 1", "key 1"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"model": "fake-model", "prompt": ["a", "b"]}),
+        (CHAT, chat_body()),
+        ("/tokenize", {"prompt": "a"}),
+        ("/tokenize", chat_body()),
+        ("/detokenize", {"tokens": [1]}),
+        ("/v1/messages/count_tokens", chat_body()),
+    ],
+)
+def test_the_tokenizers_threads_know_whose_text_it_is(path: str, body: dict[str, Any]) -> None:
+    server = InProcess(FakeEngine(), api_key=("a", "b"))
+    assert server.post(path, body, headers={"authorization": "Bearer b"}).status_code == 200
+    assert set(server.engine.tokenizer_clients) == {"key 1"}
+
+
 def test_a_client_that_floods_the_queue_leaves_places_to_others() -> None:
     async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
         engine.is_held = True

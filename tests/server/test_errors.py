@@ -11,6 +11,7 @@ from server.fake_engine import FakeEngine
 
 from octavo.core.errors import InvalidRequestError
 from octavo.core.json_limits import MAX_JSON_CONTAINERS, MAX_JSON_DEPTH, MAX_JSON_VALUES, check_json_limits
+from octavo.engine.input_processor import MAX_CHARS_A_TOKEN
 from octavo.server.fields import NOT_BUILT_ROUTES
 from octavo.server.schemas import ChatCompletionRequest, CompletionRequest
 from octavo.tokenizer.chat_template import ChatTemplate
@@ -165,6 +166,29 @@ def test_the_context_is_named_where_it_is_too_short(refusing: InProcess) -> None
     check_envelope(refusing.post(CHAT, chat_body("x" * 600)), 400, "messages", "context_length_exceeded")
     reply = refusing.post(CHAT, chat_body("Hi", max_tokens=500))
     check_envelope(reply, 400, "max_tokens", "context_length_exceeded")
+
+
+def test_a_text_that_is_far_too_long_is_not_tokenised(server: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 characters a token of the context, wherever text comes in."""
+    longest = server.engine.info.max_model_len * MAX_CHARS_A_TOKEN
+    tokenised: list[int] = []
+    encode = server.engine.tokenizer.encode
+    monkeypatch.setattr(
+        server.engine.tokenizer,
+        "encode",
+        lambda text, **options: (tokenised.append(len(text)), encode(text, **options))[1],
+    )
+    assert server.post("/tokenize", {"prompt": "-" * longest}).json()["count"] == longest + 1
+    assert tokenised == [longest]
+    long = "-" * (longest + 1)
+    code = "context_length_exceeded"
+    check_envelope(server.post("/tokenize", {"prompt": long}), 400, "prompt", code)
+    check_envelope(server.post(COMPLETIONS, {"model": MODEL, "prompt": long}), 400, "prompt", code)
+    check_envelope(server.post("/tokenize", chat_body(long)), 400, "messages", code)
+    check_envelope(server.post(CHAT, chat_body(long)), 400, "messages", code)
+    counted = server.post("/v1/messages/count_tokens", chat_body(long))
+    assert counted.status_code == 400 and "shorten it" in counted.json()["error"]["message"]
+    assert tokenised == [longest]
 
 
 def test_messages_quote_only_so_much(refusing: InProcess) -> None:

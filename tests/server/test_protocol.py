@@ -11,7 +11,15 @@ import pytest
 from server.conftest import chat_body, serving, soon
 from server.fake_engine import FakeEngine
 
-from octavo.server.protocol import MAX_HEADER_BYTES, StrictConnection
+from octavo.server import unread_body
+from octavo.server.protocol import (
+    MAX_EVENTS_A_TURN,
+    MAX_HEADER_BYTES,
+    MIN_MEAN_CHUNK_BYTES,
+    NUM_FREE_CHUNKS,
+    BoundedH11Protocol,
+    StrictConnection,
+)
 
 CHAT = "/v1/chat/completions"
 
@@ -190,3 +198,81 @@ def test_connections_beyond_the_cap_are_refused_but_probes_answered() -> None:
             assert (await request).status_code == 200
 
     serving(test, max_connections=1)
+
+
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n"
+
+
+def chunks(data: bytes, size: int) -> bytes:
+    parts = [data[begin : begin + size] for begin in range(0, len(data), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+
+
+def test_a_body_of_crumbs_is_refused_and_one_of_a_few_is_not() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        body = json.dumps({"prompt": "x" * 100}).encode().ljust(NUM_FREE_CHUNKS)
+        reply = await raw(url, CHUNKED + b"connection: close\r\n\r\n" + chunks(body, 1) + b"0\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 200")
+        longer = body.ljust(NUM_FREE_CHUNKS * MIN_MEAN_CHUNK_BYTES * 2)
+        large = chunks(longer, MIN_MEAN_CHUNK_BYTES)
+        reply = await raw(url, CHUNKED + b"connection: close\r\n\r\n" + large + b"0\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 200")
+        reply = await raw(url, CHUNKED + b"\r\n" + chunks(longer, 1))
+        assert reply.startswith(b"HTTP/1.1 400")
+        error = json.loads(reply.partition(b"\r\n\r\n")[2])["error"]
+        assert error["code"] == "invalid_http" and "larger ones" in error["message"]
+
+    serving(test)
+
+
+def test_a_body_that_is_not_http_is_answered_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        reply = await raw(url, CHUNKED + b"\r\nz\r\n" + b" " * 1_000_000)
+        assert reply.startswith(b"HTTP/1.1 400") and reply.count(b"HTTP/1.1") == 1
+
+    serving(test)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_what_arrives_at_once_is_handled_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much a client sends, others come first after so much of it."""
+    turns: list[int] = []
+    take_turn = BoundedH11Protocol.handle_events
+
+    def watched(protocol: BoundedH11Protocol) -> None:
+        take_turn(protocol)
+        turns.append(protocol.conn._num_turn_events)
+        if protocol.conn.is_turn_over:
+            assert not protocol.transport.is_reading()
+
+    monkeypatch.setattr(BoundedH11Protocol, "handle_events", watched)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        body = json.dumps({"prompt": "x" * 100}).encode().ljust(NUM_FREE_CHUNKS)
+        data = CHUNKED + b"\r\n" + chunks(body, 1) + b"0\r\n\r\n"
+        reply = await raw(url, data + data.replace(b"chunked", b"chunked\r\nconnection: close"))
+        assert reply.count(b"HTTP/1.1 200") == 2
+        assert max(turns) == MAX_EVENTS_A_TURN
+        assert sum(turns) == 2 * (NUM_FREE_CHUNKS + 2)
+
+    serving(test)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"), [(b"POST /health", b"405"), (b"GET /health", b"200"), (b"POST /tokenize", b"401")]
+)
+def test_an_answer_that_leaves_a_chunked_body_unread_closes(
+    request_line: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But lets the client finish first, that it may read why."""
+    monkeypatch.setattr(unread_body, "LINGER_S", 0.05)
+    head = request_line + b" HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1\r\n \r\n"
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        reply = await raw(url, head)
+        assert reply.startswith(b"HTTP/1.1 " + status)
+        assert b"connection: close" in reply.lower()
+        whole = await raw(url, head + b"0\r\n\r\nGET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert whole.count(b"HTTP/1.1") == 1  # it was told that this is the last
+
+    serving(test, api_key=("a",))

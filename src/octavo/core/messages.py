@@ -26,7 +26,7 @@ class NewRequest(_Message, frozen=True):
     params: SamplingParams
     seed: int
     stop_token_ids: list[int]
-    """EOS and stop ids, which `min_tokens` forbids until it is reached."""
+    """EOS and stop ids, which `min_tokens` forbids until it is reached; none where it asks for none."""
 
 
 class BlockTableUpdate(_Message, frozen=True):

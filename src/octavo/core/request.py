@@ -61,6 +61,8 @@ class Request:
     max_tokens: int
     """Resolved: at most what the context leaves."""
     eos_token_ids: frozenset[int] = frozenset()
+    stop_token_ids: frozenset[int] = frozenset()
+    """The parameters', as a set that samples share: each token that is sampled is looked for."""
     priority: int = 0
     """Smaller runs first."""
     client: str = ""

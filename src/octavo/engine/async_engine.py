@@ -6,8 +6,8 @@ import itertools
 import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from octavo.engine.liveness import EngineState, Pulse, log_stalls
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.spawn import give_options, socket_directory, spawn_engine, until_ready
 from octavo.engine.streams import Streams
+from octavo.engine.turn_threads import TurnThreads
 from octavo.engine.wire import (
     Abort,
     Add,
@@ -72,15 +73,13 @@ class AsyncEngine:
         self.config = config
         self.stats: EngineStats | None = None
         self.pulse = Pulse(stall_timeout_s)
-        self.num_tokenizer_jobs = 0
-        """Tokenisations and renderings that run or wait for a thread."""
         self._directory = directory
         self._context = zmq.asyncio.Context()
         self._inbox: zmq.asyncio.Socket = self._context.socket(zmq.PULL)
         self._outbox: zmq.asyncio.Socket = self._context.socket(zmq.PUSH)
         self._process: asyncio.subprocess.Process
         self._observers: list[Observer] = []
-        self._executor = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="octavo-tokenizer")
+        self._threads = TurnThreads(TOKENIZER_THREADS, "octavo-tokenizer")
         self._tasks: list[asyncio.Task[None]] = []
         self._numbers = itertools.count()
         self._grammar_checker = GrammarChecker()
@@ -135,12 +134,12 @@ class AsyncEngine:
 
     async def _load(self, on_phase: OnPhase) -> None:
         """The front end beside the engine, from when that has found the model; the first error ends both."""
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[Path] = loop.create_future()
+        found: asyncio.Future[Path] = asyncio.get_running_loop().create_future()
 
         async def load_beside() -> FrontEnd:
-            path = await found
-            return await loop.run_in_executor(self._executor, load_front_end, self.config, path, cache_directory())
+            work = partial(load_front_end, self.config, await found, cache_directory())
+            front_end: FrontEnd = await self._threads.run("", work)
+            return front_end
 
         starting = asyncio.create_task(until_ready(self._process, self._inbox, on_phase, found.set_result))
         loading = asyncio.create_task(load_beside())
@@ -174,7 +173,7 @@ class AsyncEngine:
                 process.kill()
                 await process.wait()
         await self._grammar_checker.close()
-        self._executor.shutdown(wait=False)
+        self._threads.close()
         self._context.destroy(linger=0)
         self._directory.cleanup()
 
@@ -198,13 +197,19 @@ class AsyncEngine:
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────
 
-    async def tokenize(self, prompt: Prompt, *, add_special_tokens: bool = True) -> list[int]:
-        """The prompt's token ids, off the event loop. Raises `InvalidRequestError`."""
-        return await self._off_loop(lambda: self._input.tokenize(prompt, add_special_tokens=add_special_tokens))
+    @property
+    def num_tokenizer_jobs(self) -> int:
+        """Tokenisations and renderings that run or wait for a thread."""
+        return self._threads.num_jobs
 
-    async def render_chat(self, messages: Any, **options: Any) -> str:
-        """The conversation as a prompt, off the event loop. Raises `InvalidRequestError`."""
-        return await self._off_loop(lambda: self.front_end.render_chat(messages, **options))
+    async def tokenize(self, prompt: Prompt, *, add_special_tokens: bool = True, client: str = "") -> list[int]:
+        """The prompt's token ids, off the event loop; clients take turns. Raises `InvalidRequestError`."""
+        work = partial(self._input.tokenize, prompt, add_special_tokens=add_special_tokens)
+        return await self._off_loop(client, work)
+
+    async def render_chat(self, messages: Any, *, client: str = "", **options: Any) -> str:
+        """The conversation as a prompt, off the event loop; clients take turns. Raises `InvalidRequestError`."""
+        return await self._off_loop(client, partial(self.front_end.render_chat, messages, **options))
 
     async def generate(
         self,
@@ -233,13 +238,12 @@ class AsyncEngine:
             check_text("request_id", request_id)
             if params.structured_outputs is not None:
                 await self._grammar_checker.check(params.structured_outputs, client)
+            process = partial(self._input.process, engine_id, prompt_token_ids, params)
             request = await self._off_loop(
-                lambda: self._input.process(
-                    engine_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt, client=client
-                )
+                client, partial(process, priority=priority, cache_salt=cache_salt, client=client)
             )
             self.check_open()
-            message = encoder.encode(Add(request))
+            message = encoder.encode(Add.of(request))
             deltas = self._streams.open(request, request_id)
             await self._outbox.send(message)
             is_finished = False
@@ -307,15 +311,11 @@ class AsyncEngine:
     async def _send(self, message: ToEngine) -> None:
         await self._outbox.send(encoder.encode(message))
 
-    async def _off_loop(self, work: Callable[[], Any]) -> Any:
+    async def _off_loop(self, client: str, work: Callable[[], Any]) -> Any:
         """Its result, from a thread. Who waits for one while the engine ends is told so."""
 
         def unless_ended() -> Any:
             self._check_alive()
             return work()
 
-        self.num_tokenizer_jobs += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, unless_ended)
-        finally:
-            self.num_tokenizer_jobs -= 1
+        return await self._threads.run(client, unless_ended)

@@ -103,7 +103,8 @@ class EngineCore:
         return OutputBatch(events, self.scheduler.stats(), time.perf_counter() - begin_s)
 
     def _queue(self, request: EngineRequest) -> None:
-        self.scheduler.add([_sample(request, index) for index in range(request.params.n)])
+        stop_token_ids = frozenset(request.params.stop_token_ids)
+        self.scheduler.add([_sample(request, index, stop_token_ids) for index in range(request.params.n)])
 
     def _queue_ready(self) -> None:
         """Queue requests whose grammars are compiled."""
@@ -134,7 +135,7 @@ def _failed(request: EngineRequest, error: BaseException) -> list[SequenceEvent]
     ]
 
 
-def _sample(request: EngineRequest, index: int) -> Request:
+def _sample(request: EngineRequest, index: int, stop_token_ids: frozenset[int]) -> Request:
     """The index-th sample of a request, with a seed of its own; sample 0 keeps the request's."""
     return Request(
         id=sequence_id(request.id, index),
@@ -144,6 +145,7 @@ def _sample(request: EngineRequest, index: int) -> Request:
         seed=(request.seed + index * _MIX) % (1 << 64),
         max_tokens=request.max_tokens,
         eos_token_ids=frozenset(request.eos_token_ids),
+        stop_token_ids=stop_token_ids,
         priority=request.priority,
         client=request.client,
         arrival_s=request.arrival_s,

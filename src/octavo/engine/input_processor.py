@@ -19,10 +19,8 @@ Prompt = str | Sequence[int]
 """Text, or token ids."""
 
 MAX_PRIORITY = 1 << 31
-PROBE_CHARS_A_TOKEN = 16
-"""Of a text longer than this times the context, the beginning is tokenised first."""
-PROBE_MARGIN_TOKENS = 64
-"""A cut may split tokens at its end, which counts a few too many."""
+MAX_CHARS_A_TOKEN = 16
+"""A text may have so many characters for each token of the context: some take a tokenizer microseconds each."""
 
 
 class InputProcessor:
@@ -55,7 +53,7 @@ class InputProcessor:
                     "the prompt is text but skip_tokenizer_init=True, so there is no tokenizer; give token ids",
                     param="prompt",
                 )
-            self._check_text_length(self.tokenizer, prompt)
+            self._check_text_length(prompt)
             token_ids = self.tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
         elif isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes)):
             token_ids = list(prompt)
@@ -116,16 +114,13 @@ class InputProcessor:
                 param="priority",
             )
 
-    def _check_text_length(self, tokenizer: Tokenizer, text: str) -> None:
-        """Refuse text that cannot fit by its beginning, before the work of tokenising it all."""
-        beginning = text[: self._max_model_len * PROBE_CHARS_A_TOKEN]
-        if len(beginning) == len(text):
-            return
-        num_tokens = len(tokenizer.encode(beginning, add_special_tokens=False))
-        if num_tokens > self._max_model_len + PROBE_MARGIN_TOKENS:
+    def _check_text_length(self, text: str) -> None:
+        """Bound the work of tokenising. A text that is longer hardly ever fits, and one that would is refused as well."""
+        limit = self._max_model_len * MAX_CHARS_A_TOKEN
+        if len(text) > limit:
             raise ContextLengthError(
-                f"the prompt has {len(text)} characters, of which the first {len(beginning)} are {num_tokens} tokens already, "
-                f"and the context holds {self._max_model_len}; shorten it",
+                f"the prompt has {len(text)} characters; with a context of {self._max_model_len} tokens at most {limit} are "
+                "taken; shorten it",
                 param="prompt",
             )
 
@@ -156,11 +151,11 @@ class InputProcessor:
     def _complete(self, params: SamplingParams) -> SamplingParams:
         """Ids checked against the vocabulary; bad words turned into token ids."""
         for name, ids in _named_ids(params):
-            for token in ids:
-                if token >= self._vocab_size:
-                    raise InvalidRequestError(
-                        f"{name} has token id {token}; ids of this model are 0 … {self._vocab_size - 1}", param=name
-                    )
+            largest = max(ids, default=0)
+            if largest >= self._vocab_size:
+                raise InvalidRequestError(
+                    f"{name} has token id {largest}; ids of this model are 0 … {self._vocab_size - 1}", param=name
+                )
         tokenizer = self.tokenizer
         if params.structured_outputs is not None and tokenizer is None:
             raise InvalidRequestError(

@@ -125,7 +125,7 @@ def _take_in(core: EngineCore, inbox: "zmq.Socket[bytes]") -> bool:
         if isinstance(message, Add):
             num_tokens = len(message.request.prompt_token_ids)
             logger.debug("arrived, with %d prompt tokens", num_tokens, extra=of_request(message.request.id))
-            core.add(message.request)
+            core.add(message.whole())
         elif isinstance(message, Abort):
             logger.debug("aborted: %s", message.abort.reason, extra=of_request(message.abort.id))
             core.abort(message.abort)

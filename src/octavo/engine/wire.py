@@ -1,5 +1,6 @@
 """What crosses the socket between the front end and the engine process: tagged msgpack, never pickle."""
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -7,11 +8,26 @@ import msgspec
 from octavo.core import errors
 from octavo.core.errors import EngineDeadError, OctavoError
 from octavo.core.messages import AbortRequest, EngineRequest, OutputBatch
+from octavo.core.sampling_params import SamplingParams
 from octavo.engine.info import EngineInfo
 
 
 class Add(msgspec.Struct, frozen=True, tag=True):
+    """A request, and apart from it its parameters: the prompts of one call share them, and they may be long lists."""
+
     request: EngineRequest
+    """With parameters that say nothing."""
+    params: bytes
+
+    @classmethod
+    def of(cls, request: EngineRequest) -> "Add":
+        changes: dict[str, Any] = {"params": _NO_PARAMS}
+        return cls(msgspec.structs.replace(request, **changes), encoder.encode(request.params))
+
+    def whole(self) -> EngineRequest:
+        """The request as it was; of those that came just before, equal parameters are the same object."""
+        changes: dict[str, Any] = {"params": _read_params(self.params)}
+        return msgspec.structs.replace(self.request, **changes)
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
@@ -74,6 +90,13 @@ class Beat(msgspec.Struct, frozen=True, tag=True):
 
 FromEngine = Phase | Found | Ready | StartFailed | Output | Beat
 
+_NO_PARAMS = SamplingParams()
 encoder = msgspec.msgpack.Encoder()
 to_engine_decoder = msgspec.msgpack.Decoder(ToEngine)
 from_engine_decoder = msgspec.msgpack.Decoder(FromEngine)
+
+
+@lru_cache(maxsize=4)
+def _read_params(data: bytes) -> SamplingParams:
+    """Decoded and checked once, however many prompts come with them."""
+    return msgspec.msgpack.decode(data, type=SamplingParams)

@@ -16,9 +16,11 @@ from octavo.core.request import FinishReason, Request
 
 def introduce(request: Request) -> NewRequest:
     """What the worker must know of it, before its first step."""
-    stop_token_ids = set(request.params.stop_token_ids)
-    if not request.params.ignore_eos:
-        stop_token_ids |= request.eos_token_ids
+    stop_token_ids: frozenset[int] = frozenset()
+    if request.params.min_tokens:
+        stop_token_ids = request.stop_token_ids
+        if not request.params.ignore_eos:
+            stop_token_ids |= request.eos_token_ids
     return NewRequest(
         request.id,
         list(request.token_ids),
@@ -35,7 +37,7 @@ def why_stop(request: Request, token: int) -> tuple[FinishReason | None, int | N
     if request.num_output_tokens >= params.min_tokens:
         if token in request.eos_token_ids and not params.ignore_eos:
             return FinishReason.STOP, None
-        if token in params.stop_token_ids:
+        if token in request.stop_token_ids:
             return FinishReason.STOP, token
     if request.num_output_tokens >= request.max_tokens:
         return FinishReason.LENGTH, None

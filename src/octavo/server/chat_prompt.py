@@ -36,6 +36,7 @@ async def chat_prompt(
     *,
     add_generation_prompt: bool,
     template_kwargs: Mapping[str, Any],
+    client: str,
     tool_use: ToolUse | None = None,
     add_special_tokens: bool = False,
 ) -> ChatPrompt:
@@ -47,9 +48,14 @@ async def chat_prompt(
         known,
         add_generation_prompt=add_generation_prompt,
         chat_template_kwargs=template_kwargs,
+        client=client,
         **_tool_options(context, known, tool_use),
     )
-    token_ids = await context.engine.tokenize(text, add_special_tokens=add_special_tokens)
+    try:
+        token_ids = await context.engine.tokenize(text, add_special_tokens=add_special_tokens, client=client)
+    except InvalidRequestError as error:
+        error.param = "messages"
+        raise
     return ChatPrompt(text, token_ids)
 
 

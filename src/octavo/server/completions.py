@@ -48,10 +48,10 @@ async def _prepare(context: ServerContext, request: CompletionRequest, visit: Vi
     check_streaming(request)
     prompts = read_prompts(context, request)
     overrides, is_prompt_only = _overrides(request)
-    params = sampling_params(context, request, **overrides)
+    params = sampling_params(context, request, num_prompts=len(prompts), **overrides)
     priority, salt = priority_and_salt(request)
     visit.enter(context.engine, len(prompts) * params.n)
-    prompt_token_ids = await tokenize_all(context, prompts)
+    prompt_token_ids = await tokenize_all(context, prompts, visit.client)
     echoed = None
     if request.echo:
         echoed = await prompt_texts(context, prompts, prompt_token_ids, skip_special_tokens=params.skip_special_tokens)

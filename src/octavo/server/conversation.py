@@ -39,7 +39,7 @@ async def ask_conversation(
     params = _params(context, request, use)
     priority, salt = priority_and_salt(request)
     visit.enter(context.engine, params.n)
-    prompt = await _prompt(context, request, use)
+    prompt = await _prompt(context, request, use, visit.client)
     check_prompt_length(context, len(prompt.token_ids), "messages")
     is_open = params.structured_outputs is None and context.answer_format.is_reasoning_open(prompt.text)
     params = _with_calls_held(context, params, use, is_reasoning_open=is_open)
@@ -61,18 +61,21 @@ async def ask_conversation(
     return AskedConversation(call, parsers)
 
 
-async def count_prompt_tokens(context: ServerContext, request: ChatCompletionRequest) -> int:
+async def count_prompt_tokens(context: ServerContext, request: ChatCompletionRequest, client: str) -> int:
     """How many tokens the engine would read. Raises `InvalidRequestError`."""
     use = read_tool_use(request.tools, request.tool_choice, request.parallel_tool_calls)
-    return len((await _prompt(context, request, use)).token_ids)
+    return len((await _prompt(context, request, use, client)).token_ids)
 
 
-async def _prompt(context: ServerContext, request: ChatCompletionRequest, use: ToolUse | None) -> ChatPrompt:
+async def _prompt(
+    context: ServerContext, request: ChatCompletionRequest, use: ToolUse | None, client: str
+) -> ChatPrompt:
     return await chat_prompt(
         context,
         request.messages,
         add_generation_prompt=request.add_generation_prompt is not False,
         template_kwargs=_template_kwargs(context, request),
+        client=client,
         tool_use=use,
     )
 

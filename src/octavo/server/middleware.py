@@ -16,6 +16,7 @@ from octavo.server.errors import ApiError, as_api_error, overloaded
 from octavo.server.hosts import HostCheck
 from octavo.server.messages.errors import error_response
 from octavo.server.request_record import Reporter, RequestRecord, current_record
+from octavo.server.unread_body import BodyWatch
 from octavo.server.visit import Visit, attach_visit
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,9 @@ class FrontDoor:
         record = RequestRecord.of(scope)
         current_record.set(record)
         current_request_id.set(record.id)
-        reply = _Reply(record, send)
+        body = BodyWatch(scope, receive)
+        receive = body.receive
+        reply = _Reply(record, send, body)
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # answered as GET is; `_Reply` leaves the body out
         try:
@@ -76,6 +79,7 @@ class FrontDoor:
             record.end()
             for report in self._reporters:
                 report(record)
+        await reply.end()
 
     async def _let_in(self, record: RequestRecord, scope: Scope, receive: Receive, reply: "_Reply") -> None:
         headers = Headers(scope=scope)
@@ -110,11 +114,16 @@ class FrontDoor:
 
 
 class _Reply:
-    """Passes a response on, with the request's id added to its headers, and without its body where none is wanted."""
+    """Passes a response on, with the request's id added to its headers, and without its body where none is wanted.
 
-    def __init__(self, record: RequestRecord, send: Send) -> None:
+    The connection is closed behind one that leaves a chunked body unread.
+    """
+
+    def __init__(self, record: RequestRecord, send: Send, body: BodyWatch) -> None:
         self.record = record
         self._send = send
+        self._body = body
+        self._is_held_open = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -123,9 +132,21 @@ class _Reply:
             headers["x-request-id"] = headers["request-id"] = (
                 self.record.id
             )  # OpenAI's clients read one, Anthropic's the other
-        elif self.record.method == "HEAD":
-            message = {**message, "body": b""}
+            if self._body.is_left:
+                headers["connection"] = "close"
+        else:
+            if self.record.method == "HEAD":
+                message = {**message, "body": b""}
+            if self._body.is_left and not message.get("more_body", False):
+                self._is_held_open = True
+                message = {**message, "more_body": True}
         await self._send(message)
+
+    async def end(self) -> None:
+        """Close what was held open for the client to read."""
+        if self._is_held_open:
+            await self._body.linger()
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _crowded() -> ApiError:

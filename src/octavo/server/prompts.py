@@ -34,11 +34,11 @@ def read_prompts(context: ServerContext, request: CompletionRequest) -> list[Pro
     return prompts
 
 
-async def tokenize_all(context: ServerContext, prompts: Sequence[Prompt]) -> list[list[int]]:
+async def tokenize_all(context: ServerContext, prompts: Sequence[Prompt], client: str) -> list[list[int]]:
     """Raises `InvalidRequestError` or `ContextLengthError`."""
     token_ids = []
     for prompt in prompts:  # one by one: the first bad one ends it, and other requests get their turn
-        ids = await context.engine.tokenize(prompt)
+        ids = await context.engine.tokenize(prompt, client=client)
         check_prompt_length(context, len(ids), "prompt")
         token_ids.append(ids)
     return token_ids

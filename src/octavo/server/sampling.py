@@ -10,6 +10,8 @@ from octavo.server.schemas import GenerationRequest
 from octavo.server.structured import structured_outputs
 
 MAX_SALT_CHARS = 1024
+MAX_LISTED = 1 << 20
+"""Entries of a request's lists times its choices."""
 _SAME_NAMES = (
     "n",
     "temperature",
@@ -33,9 +35,11 @@ _SAME_NAMES = (
 )
 
 
-def sampling_params(context: ServerContext, request: GenerationRequest, **overrides: Any) -> SamplingParams:
+def sampling_params(
+    context: ServerContext, request: GenerationRequest, *, num_prompts: int = 1, **overrides: Any
+) -> SamplingParams:
     """`overrides` are what the endpoint itself decides. Raises `InvalidRequestError`."""
-    _check_sizes(context, request)
+    _check_sizes(context, request, num_prompts * (request.n or 1))
     given = {name: getattr(request, name) for name in _SAME_NAMES}
     given["structured_outputs"] = structured_outputs(request)
     chosen = {name: value for name, value in given.items() if value is not None}
@@ -83,8 +87,10 @@ def priority_and_salt(request: GenerationRequest) -> tuple[int, str]:
     return request.priority or 0, salt or ""
 
 
-def _check_sizes(context: ServerContext, request: GenerationRequest) -> None:
-    """Bound the id lists by the vocabulary, before they are walked over; `SamplingParams` bounds the rest."""
+def _check_sizes(context: ServerContext, request: GenerationRequest, num_choices: int) -> None:
+    """Bound the id lists by the vocabulary, before they are walked over, and by how many choices are to be made with
+    them; `SamplingParams` bounds the rest.
+    """
     vocab_size = context.engine.info.vocab_size
     lists: tuple[tuple[str, Sized], ...] = (
         ("stop_token_ids", request.stop_token_ids or ()),
@@ -95,3 +101,14 @@ def _check_sizes(context: ServerContext, request: GenerationRequest) -> None:
             raise InvalidRequestError(
                 f"{name} has {len(ids)} entries, more than the vocabulary's {vocab_size}", param=name
             )
+    listed = {name: len(ids) for name, ids in lists}
+    listed["logit_bias"] = len(request.logit_bias or ())
+    listed["bad_words"] = sum(map(len, request.bad_words or ()))
+    if sum(listed.values()) * num_choices > MAX_LISTED:
+        longest = max(listed, key=lambda name: listed[name])
+        raise InvalidRequestError(
+            f"{', '.join(name for name, size in listed.items() if size)} have {sum(listed.values())} entries for each of "
+            f"{num_choices} choices; entries times choices may be at most {MAX_LISTED}; send fewer prompts at a time, or "
+            "shorter lists",
+            param=longest,
+        )

@@ -24,11 +24,11 @@ async def tokenize(context: ServerContext, http: Request) -> Response:
     request = await read_request(http, context.config, TokenizeRequest)
     check_model(context, request.model)
     visit = take_turn(context, http)
-    return await until_disconnect(http.receive, visit.in_time(_tokenized(context, request)))
+    return await until_disconnect(http.receive, visit.in_time(_tokenized(context, request, visit.client)))
 
 
-async def _tokenized(context: ServerContext, request: TokenizeRequest) -> Response:
-    token_ids = await _token_ids(context, request)
+async def _tokenized(context: ServerContext, request: TokenizeRequest, client: str) -> Response:
+    token_ids = await _token_ids(context, request, client)
     return await asyncio.to_thread(_reply, context, token_ids, bool(request.return_token_strs))
 
 
@@ -49,15 +49,15 @@ async def detokenize(context: ServerContext, http: Request) -> Response:
     request = await read_request(http, context.config, DetokenizeRequest)
     check_model(context, request.model)
     visit = take_turn(context, http)
-    text = await until_disconnect(http.receive, visit.in_time(_text(context, request.tokens)))
+    text = await until_disconnect(http.receive, visit.in_time(_text(context, request.tokens, visit.client)))
     return json_response(DetokenizeReply(prompt=text))
 
 
-async def _text(context: ServerContext, token_ids: list[int]) -> str:
+async def _text(context: ServerContext, token_ids: list[int], client: str) -> str:
     if not token_ids:
         return ""
     try:
-        checked = await context.engine.tokenize(token_ids)
+        checked = await context.engine.tokenize(token_ids, client=client)
     except InvalidRequestError as error:
         rename_field(error, (("prompt", "tokens"),))
         raise
@@ -74,7 +74,7 @@ def tokenizer_info(context: ServerContext) -> TokenizerInfo:
     )
 
 
-async def _token_ids(context: ServerContext, request: TokenizeRequest) -> list[int]:
+async def _token_ids(context: ServerContext, request: TokenizeRequest, client: str) -> list[int]:
     if (request.prompt is None) == (request.messages is None):
         raise InvalidRequestError("give either prompt or messages", param="prompt")
     if request.messages is not None:
@@ -84,10 +84,13 @@ async def _token_ids(context: ServerContext, request: TokenizeRequest) -> list[i
             add_generation_prompt=request.add_generation_prompt is not False,
             template_kwargs=request.chat_template_kwargs or {},
             add_special_tokens=bool(request.add_special_tokens),
+            client=client,
         )
         return prompt.token_ids
     for name in ("add_generation_prompt", "chat_template_kwargs"):
         if getattr(request, name) is not None:
             raise InvalidRequestError(f"{name} goes with messages, not with prompt; leave it out", param=name)
     assert request.prompt is not None
-    return await context.engine.tokenize(request.prompt, add_special_tokens=request.add_special_tokens is not False)
+    return await context.engine.tokenize(
+        request.prompt, add_special_tokens=request.add_special_tokens is not False, client=client
+    )

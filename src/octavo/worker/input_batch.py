@@ -31,7 +31,7 @@ class RequestRow:
         self.grammar = grammar
         self.params: SamplingParams = request.params
         self.seed = request.seed
-        self.stop_token_ids = request.stop_token_ids
+        self.stop_token_ids: Int64s = np.array(request.stop_token_ids, np.int64)
         self.num_prompt_tokens = request.num_prompt_tokens
         self.num_tokens = 0
         self._token_ids: Int64s = np.empty(max(64, 2 * len(request.token_ids)), np.int64)

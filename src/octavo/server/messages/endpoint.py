@@ -31,7 +31,9 @@ async def count_tokens(context: ServerContext, http: Request) -> Response:
     conversation = to_conversation(context, request)
     visit = take_turn(context, http)
     try:
-        count = await until_disconnect(http.receive, visit.in_time(count_prompt_tokens(context, conversation)))
+        count = await until_disconnect(
+            http.receive, visit.in_time(count_prompt_tokens(context, conversation, visit.client))
+        )
     except OctavoError as error:
         rename_field(error, FIELD_NAMES)
         raise
