@@ -28,6 +28,7 @@ from octavo.server.schemas import (
 
 FIELD_NAMES: FieldNames = (
     ("prompt", "messages"),
+    ("stop", "stop_sequences"),
     (r"response_format(\.json_schema)?", "output_config.format"),
     ("reasoning_effort", "output_config.effort"),
     (r"(tools\[\d+\])\.function\.parameters", r"\1.input_schema"),
