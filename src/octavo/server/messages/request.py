@@ -37,7 +37,10 @@ FIELD_NAMES: FieldNames = (
 
 
 def to_conversation(context: ServerContext, request: CountTokensRequest, **sampling: Any) -> ChatCompletionRequest:
-    """What is to be counted, or with `sampling` answered. Raises `InvalidRequestError` or `NotBuiltError`."""
+    """What is to be counted, or with `sampling` answered. Not for the event loop: there may be many blocks.
+
+    Raises `InvalidRequestError` or `NotBuiltError`.
+    """
     config = request.output_config
     tools = _tools(request)
     return ChatCompletionRequest(
