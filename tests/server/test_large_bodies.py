@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from server.conftest import MODEL, InProcess
+from server.fake_engine import EOS, FakeEngine
 
 from octavo.server import chat_prompt, field_names
 from octavo.server.messages import endpoint as messages_endpoint
@@ -54,3 +55,12 @@ def test_one_of_many_calls_is_named_without_looking_at_all(server: InProcess, mo
     assert reply.status_code == 400
     assert reply.json()["error"]["param"].startswith("input[400]")
     assert len(patterns) < 20
+
+
+def test_a_text_that_no_request_could_carry_is_not_written(engine: FakeEngine) -> None:
+    server = InProcess(engine, max_body_bytes=1024)
+    assert server.post("/detokenize", {"model": MODEL, "tokens": [7] * 200}).status_code == 200
+    reply = server.post("/detokenize", {"model": MODEL, "tokens": [EOS] * 250})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (400, "tokens")
+    assert "stand for 1250 bytes of text; at most 1024" in error["message"]

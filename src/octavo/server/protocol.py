@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from octavo.server.errors import ApiError
 from octavo.server.middleware import IS_CROWDED
+from octavo.server.send_timeout import SendTimeoutProtocol
 from octavo.server.wire import to_json
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class StrictConnection(h11.Connection):
         return h11.RemoteProtocolError(fault)
 
 
-class BoundedH11Protocol(H11Protocol):
+class BoundedH11Protocol(SendTimeoutProtocol):
     """Cuts connections that stay idle, and those whose headers or body do not arrive in time, marks requests on
     connections beyond `max_connections`, and words its own errors as the API does.
 

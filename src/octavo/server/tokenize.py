@@ -48,19 +48,30 @@ async def detokenize(context: ServerContext, http: Request) -> Response:
     request = await read_request(http, context.config, DetokenizeRequest)
     check_model(context, request.model)
     visit = take_turn(context, http)
-    text = await until_disconnect(http.receive, visit.in_time(_text(context, request.tokens)))
-    return json_response(DetokenizeReply(prompt=text))
+    return await until_disconnect(http.receive, visit.in_time(_detokenized(context, request.tokens)))
 
 
-async def _text(context: ServerContext, token_ids: list[int]) -> str:
+async def _detokenized(context: ServerContext, token_ids: list[int]) -> Response:
     if not token_ids:
-        return ""
+        return json_response(DetokenizeReply(prompt=""))
     try:
         checked = await context.engine.tokenize(token_ids)
     except InvalidRequestError as error:
         rename_field(error, (("prompt", "tokens"),))
         raise
-    return await asyncio.to_thread(context.tokenizer.decode, checked, skip_special_tokens=False)
+    return await asyncio.to_thread(_text_reply, context, checked)
+
+
+def _text_reply(context: ServerContext, token_ids: list[int]) -> Response:
+    """Not for the event loop. A text that no request could carry is not written. Raises `InvalidRequestError`."""
+    num_bytes = sum(len(context.tokenizer.token_bytes(token)) for token in token_ids)
+    if num_bytes > context.config.body_limit_bytes:
+        raise InvalidRequestError(
+            f"tokens stand for {num_bytes} bytes of text; at most {context.config.body_limit_bytes} are written at a "
+            "time, as many as a body may have; send fewer",
+            param="tokens",
+        )
+    return json_response(DetokenizeReply(prompt=context.tokenizer.decode(token_ids, skip_special_tokens=False)))
 
 
 def tokenizer_info(context: ServerContext) -> TokenizerInfo:
