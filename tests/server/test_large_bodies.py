@@ -58,9 +58,9 @@ def test_one_of_many_calls_is_named_without_looking_at_all(server: InProcess, mo
 
 
 def test_a_text_that_no_request_could_carry_is_not_written(engine: FakeEngine) -> None:
-    server = InProcess(engine, max_body_bytes=1024)
+    server = InProcess(engine, max_body_bytes=1200)
     assert server.post("/detokenize", {"model": MODEL, "tokens": [7] * 200}).status_code == 200
     reply = server.post("/detokenize", {"model": MODEL, "tokens": [EOS] * 250})
     error = reply.json()["error"]
     assert (reply.status_code, error["param"]) == (400, "tokens")
-    assert "stand for 1250 bytes of text; at most 1024" in error["message"]
+    assert "stand for 1250 bytes of text; at most 1200" in error["message"]
