@@ -87,8 +87,8 @@ def test_numbers_of_the_sections_are_those_of_the_schemas() -> None:
     document = msgspec.json.schema(ResponsesRequest)["$defs"]["ResponsesRequest"]["properties"]
     assert f"up to {document['metadata']['anyOf'][0]['maxProperties']} texts by name" in section("/v1/responses")
     assert document["max_output_tokens"]["anyOf"][0]["minimum"] == 1
-    stops = f"| `stop_sequences` | up to {sampling_params.MAX_STOP_STRINGS} of up to {sampling_params.MAX_STOP_CHARS:,} characters |"
-    assert stops in section("/v1/messages")
+    stops = f"| `stop_sequences` | up to {sampling_params.MAX_STOP_STRINGS} of up to {sampling_params.MAX_STOP_CHARS:,} characters, "
+    assert stops + f"{sampling_params.MAX_STOP_TOTAL_CHARS:,} in all |" in section("/v1/messages")
 
 
 def number(name: str, value: float) -> float:
@@ -136,6 +136,7 @@ def test_limits_are_those_of_the_code() -> None:
         (sampling.MAX_SALT_CHARS, "1 to {} characters: prefixes"),
         (sampling_params.MAX_STOP_STRINGS, "up to {} of up to 1,024 characters"),
         (sampling_params.MAX_STOP_CHARS, "up to 64 of up to {} characters"),
+        (sampling_params.MAX_STOP_TOTAL_CHARS, "a text, or up to 64 of up to 1,024 characters, {} in all"),
         (MOST_SECONDS, "or {} without it"),
         (store.MAX_RESPONSES, "at most {} and 64 MiB of them"),
         (store.MAX_BYTES >> 20, "at most 4,096 and {} MiB of them"),

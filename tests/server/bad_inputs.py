@@ -45,7 +45,7 @@ FIELDS: dict[str, list[str]] = {
     ),
     "stop_token_ids": NOT_LISTS_OF_IDS,
     "allowed_token_ids": [*NOT_LISTS_OF_IDS, "[]"],
-    "stop": [*NOT_LISTS_OF_TEXTS, '""', json.dumps(["a"] * 65), json.dumps("x" * 1025)],
+    "stop": [*NOT_LISTS_OF_TEXTS, '""', json.dumps(["a"] * 65), json.dumps("x" * 1025), json.dumps(["x" * 1024] * 5)],
     "bad_words": [*NOT_LISTS_OF_TEXTS, '"x"', json.dumps(["x" * 257])],
     "logit_bias": ['{"x": 1}', '{"1": "1"}', '{"1": 101}', '{"1": -101}', '{"-1": 1}', '{"1.5": 1}', "[1]", "1", '"a"'],
     "cache_salt": ['""', "1", "[]", json.dumps("x" * 1025), '"\\ud800"'],

@@ -20,6 +20,7 @@ run = import_module("octavo.server.run")  # the package has a function of that n
 def nothing_of_this_process_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("set_up_logging", "raise_file_limit"):
         monkeypatch.setattr(run, name, lambda *args: None)
+    monkeypatch.setattr(run.gc, "freeze", lambda: None)
 
 
 def serve(
@@ -103,3 +104,16 @@ def test_uvicorn_does_not_warn_of_every_connection_that_speaks_no_http(monkeypat
     monkeypatch.setattr(logging.getLogger("uvicorn"), "level", logging.NOTSET)
     serve(monkeypatch, lambda: None, None)
     assert not logging.getLogger("uvicorn.error").isEnabledFor(logging.WARNING)
+
+
+def test_what_lives_as_long_as_the_server_is_left_alone_by_the_garbage_collector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr(run.gc, "freeze", lambda: happened.append("frozen"))
+
+    async def ask(*args: Any) -> None:
+        happened.append("served")
+
+    serve(monkeypatch, FakeEngine, ask)
+    assert happened == ["frozen", "served"]

@@ -11,6 +11,7 @@ from octavo.core.structured_outputs import StructuredOutputs
 MAX_LOGPROBS = 20
 MAX_STOP_STRINGS = 64
 MAX_STOP_CHARS = 1024
+MAX_STOP_TOTAL_CHARS = 4096
 MAX_BIAS_ENTRIES = 1024
 MAX_BAD_WORD_CHARS = 256
 MAX_TOKEN_ID_ENTRIES = 1 << 20
@@ -100,6 +101,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             if not isinstance(getattr(self, name), bool):
                 raise InvalidRequestError(f"{name}={getattr(self, name)!r} is not true or false", param=name)
         _strings("stop", self.stop, MAX_STOP_STRINGS, MAX_STOP_CHARS)
+        num_chars = sum(map(len, self.stop))
+        if num_chars > MAX_STOP_TOTAL_CHARS:
+            raise InvalidRequestError(
+                f"stop has {num_chars} characters in all; at most {MAX_STOP_TOTAL_CHARS}; shorten the strings, or send fewer",
+                param="stop",
+            )
         _strings("bad_words", self.bad_words, MAX_BIAS_ENTRIES, MAX_BAD_WORD_CHARS)
         _token_ids("stop_token_ids", self.stop_token_ids)
         _token_ids("shown_special_token_ids", self.shown_special_token_ids)
@@ -173,7 +180,11 @@ def _strings(name: str, values: tuple[Any, ...], most: int, most_chars: int) -> 
 
 def _is_unicode(value: str) -> bool:
     """Whether UTF-8 can carry it: no lone surrogates."""
-    return not any("\ud800" <= char <= "\udfff" for char in value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _token_ids(name: str, values: tuple[Any, ...]) -> None:

@@ -294,6 +294,7 @@ class AsyncEngine:
                 await self._send(Abort(abort))
             for observe in self._observers:
                 observe(message.batch, deltas)
+            await asyncio.sleep(0)  # where many have piled up, others get their turn between them
 
     async def _watch(self) -> None:
         """When the process dies, say so to everyone who waits."""

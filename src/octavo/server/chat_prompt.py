@@ -1,5 +1,6 @@
 """A conversation to token ids: messages checked, written by the model's template, tokenised."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ _READ = frozenset(
 _SENT_BACK = frozenset(("annotations", "parsed"))
 """What answers have, or openai's `parse` adds to them, and clients send back with the conversation: no template's matter."""
 _NULL_ONLY = frozenset(("refusal", "audio", "function_call"))
+_KNOWN = _READ | _SENT_BACK | _NULL_ONLY
 _CALL_FIELDS = frozenset(("id", "type", "function", "index"))
 _PARSED_ARGUMENTS = "parsed_arguments"
 """What openai's `parse` made of a call's arguments."""
@@ -41,9 +43,7 @@ async def chat_prompt(
     add_special_tokens: bool = False,
 ) -> ChatPrompt:
     """Raises `InvalidRequestError` or `ContextLengthError`."""
-    known: list[Mapping[str, Any]] = [
-        _known_message(message, f"messages[{index}]") for index, message in enumerate(messages)
-    ]
+    known = await asyncio.to_thread(_known_messages, messages)
     text = await context.engine.render_chat(
         known,
         add_generation_prompt=add_generation_prompt,
@@ -71,13 +71,18 @@ def _tool_options(
     return {"rewrite": partial(write_messages, () if tool_use is None else tool_use.functions)}
 
 
+def _known_messages(messages: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Not for the event loop: there may be many."""
+    return [_known_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
+
+
 def _known_message(message: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The fields that a template may read, without those that are null."""
     known = {}
     for name, value in message.items():
         if name in _NULL_ONLY and value is not None:
             raise not_built(400, f"{where}.{name} is not built yet; leave it out", param=f"{where}.{name}")
-        if name not in _READ | _SENT_BACK | _NULL_ONLY:
+        if name not in _KNOWN:
             raise unknown_field(where, name, sorted(_READ))
         if name in _READ and value is not None:
             known[name] = value

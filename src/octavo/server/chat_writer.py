@@ -1,5 +1,6 @@
 """The answer of /v1/chat/completions, in chunks or whole."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from octavo.server.answer_events import AnswerEvent, ReasoningDelta, TextDelta, 
 from octavo.server.context import ServerContext
 from octavo.server.conversation import AskedConversation
 from octavo.server.generation import generate_all
-from octavo.server.logprobs import chat_logprobs, finite_prompt_logprobs
+from octavo.server.logprobs import chat_logprobs, written_prompt_logprobs
 from octavo.server.replies import (
     CalledFunction,
     CalledFunctionDelta,
@@ -24,15 +25,14 @@ from octavo.server.replies import (
     ChatDelta,
     ChatLogprobs,
     ChatMessage,
-    PromptLogprobs,
-    TokenLogprob,
     ToolCall,
     ToolCallDelta,
+    Written,
 )
 from octavo.server.sample import Sample
 from octavo.server.schemas import ChatCompletionRequest
 from octavo.server.sse import CHUNKS
-from octavo.server.wire import to_json
+from octavo.server.wire import write_off_loop
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class _Choice(Sample):
     """A sample, and what a whole answer shows of it."""
 
     answer: WholeAnswer = field(default_factory=WholeAnswer)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    logprobs: list[Written] = field(default_factory=list)
 
 
 class ChatWriter:
@@ -62,15 +62,18 @@ class ChatWriter:
         self._num_top = request.top_logprobs or 0
 
     async def whole(self) -> bytes:
-        prompt_logprobs: PromptLogprobs | UnsetType = UNSET
+        prompt_logprobs: Written | UnsetType = UNSET
         async with aclosing(generate_all(self._context, self._call)) as news:
             async for item in news:
                 self._answer.count(item)
                 if item.delta.prompt_logprobs is not None:
-                    prompt_logprobs = finite_prompt_logprobs(item.delta.prompt_logprobs)
+                    prompt_logprobs = await asyncio.to_thread(written_prompt_logprobs, item.delta.prompt_logprobs)
                 for piece in item.delta.outputs:
                     self._keep(piece)
-        completion = ChatCompletion(
+        return await write_off_loop(lambda: self._completion(prompt_logprobs))
+
+    def _completion(self, prompt_logprobs: Written | UnsetType) -> ChatCompletion:
+        return ChatCompletion(
             id=self._call.id,
             created=self._answer.created_s,
             model=self._request.model,
@@ -79,7 +82,6 @@ class ChatWriter:
             usage=self._answer.usage(self._num_reasoning_tokens),
             prompt_logprobs=prompt_logprobs,
         )
-        return to_json(completion)
 
     async def events(self) -> AsyncGenerator[Sequence[ChatCompletionChunk], None]:
         """A batch of chunks for each delta of the engine; before them, the roles of all choices in order."""

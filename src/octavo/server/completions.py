@@ -1,5 +1,6 @@
 """/v1/completions: texts continued."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -17,14 +18,14 @@ from octavo.server.context import ServerContext
 from octavo.server.endpoint import answer
 from octavo.server.finish import finish_text
 from octavo.server.generation import GenerationCall, PromptDelta, generate_all
-from octavo.server.logprobs import CompletionLogprobsWriter, finite_prompt_logprobs, joined
+from octavo.server.logprobs import CompletionLogprobsWriter, joined, written_prompt_logprobs
 from octavo.server.prompts import prompt_texts, read_prompts, tokenize_all
 from octavo.server.replies import (
     Completion,
     CompletionChoice,
     CompletionLogprobs,
     FinishReasonText,
-    PromptLogprobs,
+    Written,
 )
 from octavo.server.sampling import (
     check_streaming,
@@ -36,7 +37,7 @@ from octavo.server.schemas import CompletionRequest
 from octavo.server.sse import CHUNKS
 from octavo.server.structured import shape_field
 from octavo.server.visit import Visit
-from octavo.server.wire import to_json
+from octavo.server.wire import write_off_loop
 
 
 async def complete(context: ServerContext, http: Request) -> Response:
@@ -118,7 +119,7 @@ class _Writer:
         self._is_prompt_only = is_prompt_only
         self._answer = Answer(request, call)
         self._choices = [_Choice(self._logprobs_writer()) for _ in range(len(call.prompts) * call.params.n)]
-        self._prompt_logprobs: list[PromptLogprobs | UnsetType] = [UNSET] * len(call.prompts)
+        self._prompt_logprobs: list[Written | UnsetType] = [UNSET] * len(call.prompts)
 
     def _logprobs_writer(self) -> CompletionLogprobsWriter | None:
         if self._request.logprobs is None:
@@ -132,17 +133,20 @@ class _Writer:
     async def whole(self) -> bytes:
         async with aclosing(generate_all(self._context, self._call)) as news:
             async for item in news:
-                for choice in self._take(item):
+                for choice in await self._take(item):
                     self._keep(choice)
+        return await write_off_loop(self._whole)
+
+    def _whole(self) -> Completion:
         choices = [self._whole_choice(index) for index in range(len(self._choices))]
-        return to_json(self._completion(choices, self._answer.usage()))
+        return self._completion(choices, self._answer.usage())
 
     async def events(self) -> AsyncGenerator[Sequence[Completion], None]:
         """A batch of chunks for each delta of the engine. The first chunks stand in the order of their indexes."""
         has_begun = False
         async with aclosing(generate_all(self._context, self._call)) as news:
             async for item in news:
-                choices = self._take(item)
+                choices = await self._take(item)
                 if not has_begun and len(self._choices) > 1:
                     choices = [CompletionChoice(index=i, text="") for i in range(len(self._choices))] + choices
                 has_begun = True
@@ -151,35 +155,38 @@ class _Writer:
         if self._answer.ends_with_usage:
             yield [self._completion([], self._answer.usage())]
 
-    def _take(self, item: PromptDelta) -> list[CompletionChoice]:
+    async def _take(self, item: PromptDelta) -> list[CompletionChoice]:
         """What the delta adds to the choices: first the echo, where it is due, then the samples' pieces."""
         if self._is_prompt_only:
             item.delta.outputs = [_unseen(piece) for piece in item.delta.outputs]
         self._answer.count(item)
-        pieces = self._echo(item.prompt_index, item.delta)
+        pieces = await self._echo(item.prompt_index, item.delta)
         for piece in item.delta.outputs:
             choice = self._piece(item.prompt_index * self._call.params.n + piece.index, piece)
             if choice is not None:
                 pieces.append(choice)
         return pieces
 
-    def _echo(self, prompt_index: int, delta: RequestDelta) -> list[CompletionChoice]:
+    async def _echo(self, prompt_index: int, delta: RequestDelta) -> list[CompletionChoice]:
         """The prompt, for each of its samples, once: with the log-probabilities where they are wanted."""
-        if delta.prompt_logprobs is not None:
-            self._prompt_logprobs[prompt_index] = finite_prompt_logprobs(delta.prompt_logprobs)
-        is_due = self._request.logprobs is None or delta.prompt_logprobs is not None
+        entries = delta.prompt_logprobs
+        if entries is not None and self._request.prompt_logprobs is not None:
+            self._prompt_logprobs[prompt_index] = await asyncio.to_thread(written_prompt_logprobs, entries)
+        is_due = self._request.logprobs is None or entries is not None
         if self._echoed is None or not is_due or not self._answer.is_first_of_prompt(prompt_index):
             return []
         text = self._echoed[prompt_index]
-        echoes = []
         n = self._call.params.n
-        for index in range(prompt_index * n, prompt_index * n + n):
-            writer, logprobs = self._choices[index].logprobs_writer, None
+        logprobs = None
+        writers = [choice.logprobs_writer for choice in self._choices[prompt_index * n : prompt_index * n + n]]
+        if writers[0] is not None:
+            assert entries is not None
+            token_ids = self._call.prompts[prompt_index]
+            logprobs = await asyncio.to_thread(writers[0].prompt, token_ids, entries, text)
+        for writer in writers:
             if writer is not None:
-                assert delta.prompt_logprobs is not None
-                logprobs = writer.prompt(self._call.prompts[prompt_index], delta.prompt_logprobs, text)
-            echoes.append(CompletionChoice(index=index, text=text, logprobs=logprobs))
-        return echoes
+                writer.begin_behind(text)
+        return [CompletionChoice(index=prompt_index * n + at, text=text, logprobs=logprobs) for at in range(n)]
 
     def _piece(self, index: int, piece: CompletionDelta) -> CompletionChoice | None:
         logprobs = None

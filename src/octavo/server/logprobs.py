@@ -4,7 +4,8 @@ import codecs
 from collections.abc import Iterator, Sequence
 
 from octavo.core.outputs import Logprob
-from octavo.server.replies import ChatLogprobs, CompletionLogprobs, PromptLogprobs, TokenLogprob, TopLogprob
+from octavo.server.replies import ChatLogprobs, CompletionLogprobs, PromptLogprobs, TokenLogprob, TopLogprob, Written
+from octavo.server.wire import written
 from octavo.tokenizer.tokenizer import Tokenizer
 
 LOWEST_LOGPROB = -9999.0
@@ -18,11 +19,12 @@ def finite(logprob: float) -> float:
     return max(logprob, LOWEST_LOGPROB)
 
 
-def finite_prompt_logprobs(entries: PromptLogprobs) -> PromptLogprobs:
+def written_prompt_logprobs(entries: PromptLogprobs) -> Written:
+    """Not for the event loop: there may be a hundred thousand."""
     for entry in entries:
         for logprob in (entry or {}).values():
             logprob.logprob = finite(logprob.logprob)
-    return entries
+    return written([written(entry) for entry in entries])
 
 
 def chat_logprobs(
@@ -33,7 +35,7 @@ def chat_logprobs(
     for token, entry in zip(token_ids, entries, strict=True):
         own = _described(tokenizer, token, entry[token])
         top = [_described(tokenizer, other, logprob) for other, logprob in _likeliest(token, entry, num_top)]
-        content.append(TokenLogprob(token=own.token, logprob=own.logprob, bytes=own.bytes, top_logprobs=top))
+        content.append(written(TokenLogprob(token=own.token, logprob=own.logprob, bytes=own.bytes, top_logprobs=top)))
     return ChatLogprobs(content=content)
 
 
@@ -64,10 +66,12 @@ class CompletionLogprobsWriter:
         self._offset = 0
 
     def prompt(self, token_ids: Sequence[int], entries: PromptLogprobs, text: str) -> CompletionLogprobs:
-        """The entries of an echoed prompt, whose text is `text`; the answer's offsets begin behind it."""
-        offsets = list(self._prompt_offsets(token_ids, text))
+        """The entries of an echoed prompt, whose text is `text`. Not for the event loop: there may be many."""
+        return self._piece(token_ids, entries, list(self._prompt_offsets(token_ids, text)))
+
+    def begin_behind(self, text: str) -> None:
+        """The answer's offsets go on behind the echoed prompt."""
         self._offset = len(text)
-        return self._piece(token_ids, entries, offsets)
 
     def write(self, token_ids: Sequence[int], entries: Sequence[Entry]) -> CompletionLogprobs:
         """The entries of the next sampled tokens."""
@@ -96,7 +100,7 @@ class CompletionLogprobsWriter:
         return CompletionLogprobs(
             tokens=[self._tokenizer.token_bytes(token).decode("utf-8", "replace") for token in token_ids],
             token_logprobs=[None if entry is None else finite(entry[token].logprob) for token, entry in chosen],
-            top_logprobs=[None if entry is None else self._top(token, entry) for token, entry in chosen],
+            top_logprobs=[None if entry is None else written(self._top(token, entry)) for token, entry in chosen],
             text_offset=offsets,
         )
 

@@ -7,6 +7,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from octavo.core.outputs import Logprob
 from octavo.server import replies, schemas
 from octavo.server.messages import replies as messages_replies
 from octavo.server.messages import schema as messages_schema
@@ -14,7 +15,7 @@ from octavo.server.responses import replies as responses_replies
 from octavo.server.responses import schema as responses_schema
 
 _REFERENCE = "#/components/schemas/{name}"
-_DOCUMENTED: tuple[type[msgspec.Struct], ...] = (
+_DOCUMENTED: tuple[type[Any], ...] = (
     schemas.CompletionRequest,
     schemas.ChatCompletionRequest,
     responses_schema.ResponsesRequest,
@@ -25,6 +26,8 @@ _DOCUMENTED: tuple[type[msgspec.Struct], ...] = (
     replies.Completion,
     replies.ChatCompletion,
     replies.ChatCompletionChunk,
+    replies.TokenLogprob,
+    Logprob,
     responses_replies.ModelResponse,
     responses_replies.ResponseEvent,
     responses_replies.ResponseDeleted,

@@ -7,10 +7,10 @@ from typing import Any
 
 import h11
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from octavo.server.errors import ApiError
 from octavo.server.middleware import IS_CROWDED
+from octavo.server.send_timeout import SendTimeoutProtocol
 from octavo.server.unread_body import LINGER_S
 from octavo.server.wire import to_json
 
@@ -116,7 +116,7 @@ class HeldFlow(FlowControl):
             super().resume_reading()
 
 
-class BoundedH11Protocol(H11Protocol):
+class BoundedH11Protocol(SendTimeoutProtocol):
     """Cuts connections that stay idle, and those whose headers or body do not arrive in time, marks requests on
     connections beyond `max_connections`, and words its own errors as the API does.
 

@@ -1,6 +1,6 @@
 """What clients get back. Fields that are `UNSET` are left out; None is null."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -9,6 +9,24 @@ from octavo.core.outputs import Logprob
 
 FinishReasonText = Literal["stop", "length", "tool_calls", "content_filter"]
 PromptLogprobs = list[dict[int, Logprob] | None]
+Written = msgspec.Raw
+"""Part of a reply that is in JSON already."""
+WrittenTops = Annotated[Written, msgspec.Meta(extra_json_schema={"type": "object", "description": "text → logprob"})]
+WrittenToken = Annotated[Written, msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/TokenLogprob"})]
+WrittenPrompt = Annotated[
+    Written,
+    msgspec.Meta(
+        extra_json_schema={
+            "type": "array",
+            "items": {
+                "anyOf": [
+                    {"type": "null"},
+                    {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Logprob"}},
+                ]
+            },
+        }
+    ),
+]
 
 
 class PromptTokensDetails(msgspec.Struct, kw_only=True):
@@ -33,7 +51,7 @@ class CompletionLogprobs(msgspec.Struct, kw_only=True):
 
     tokens: list[str]
     token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None]
+    top_logprobs: list[WrittenTops | None]
     text_offset: list[int]
 
 
@@ -44,7 +62,7 @@ class CompletionChoice(msgspec.Struct, kw_only=True):
     finish_reason: FinishReasonText | None = None
     stop_reason: int | str | None = None
     """The stop string or stop token id that ended it."""
-    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
+    prompt_logprobs: WrittenPrompt | UnsetType = UNSET
 
 
 class Completion(msgspec.Struct, kw_only=True):
@@ -73,7 +91,7 @@ class TokenLogprob(msgspec.Struct, kw_only=True):
 
 
 class ChatLogprobs(msgspec.Struct, kw_only=True):
-    content: list[TokenLogprob]
+    content: list[WrittenToken]
     refusal: None = None
 
 
@@ -119,7 +137,7 @@ class ChatCompletion(msgspec.Struct, kw_only=True):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: Usage
-    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
+    prompt_logprobs: WrittenPrompt | UnsetType = UNSET
 
 
 class CalledFunctionDelta(msgspec.Struct, kw_only=True):

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -33,7 +32,7 @@ async def _tokenized(context: ServerContext, request: TokenizeRequest, client: s
 
 
 def _reply(context: ServerContext, token_ids: list[int], has_texts: bool) -> Response:
-    """Not for the event loop: there may be a million tokens. Ids alone are ASCII, which msgspec writes in a tenth of the time."""
+    """Not for the event loop: there may be a million tokens."""
     texts = [context.tokenizer.id_to_token(token) or "" for token in token_ids] if has_texts else None
     reply = TokenizeReply(
         count=len(token_ids),
@@ -41,7 +40,7 @@ def _reply(context: ServerContext, token_ids: list[int], has_texts: bool) -> Res
         tokens=token_ids,
         token_strs=texts,
     )
-    return json_response(reply) if has_texts else Response(msgspec.json.encode(reply), media_type="application/json")
+    return json_response(reply)
 
 
 async def detokenize(context: ServerContext, http: Request) -> Response:
@@ -49,19 +48,30 @@ async def detokenize(context: ServerContext, http: Request) -> Response:
     request = await read_request(http, context.config, DetokenizeRequest)
     check_model(context, request.model)
     visit = take_turn(context, http)
-    text = await until_disconnect(http.receive, visit.in_time(_text(context, request.tokens, visit.client)))
-    return json_response(DetokenizeReply(prompt=text))
+    return await until_disconnect(http.receive, visit.in_time(_detokenized(context, request.tokens, visit.client)))
 
 
-async def _text(context: ServerContext, token_ids: list[int], client: str) -> str:
+async def _detokenized(context: ServerContext, token_ids: list[int], client: str) -> Response:
     if not token_ids:
-        return ""
+        return json_response(DetokenizeReply(prompt=""))
     try:
         checked = await context.engine.tokenize(token_ids, client=client)
     except InvalidRequestError as error:
         rename_field(error, (("prompt", "tokens"),))
         raise
-    return await asyncio.to_thread(context.tokenizer.decode, checked, skip_special_tokens=False)
+    return await asyncio.to_thread(_text_reply, context, checked)
+
+
+def _text_reply(context: ServerContext, token_ids: list[int]) -> Response:
+    """Not for the event loop. A text that no request could carry is not written. Raises `InvalidRequestError`."""
+    num_bytes = sum(len(context.tokenizer.token_bytes(token)) for token in token_ids)
+    if num_bytes > context.config.body_limit_bytes:
+        raise InvalidRequestError(
+            f"tokens stand for {num_bytes} bytes of text; at most {context.config.body_limit_bytes} are written at a "
+            "time, as many as a body may have; send fewer",
+            param="tokens",
+        )
+    return json_response(DetokenizeReply(prompt=context.tokenizer.decode(token_ids, skip_special_tokens=False)))
 
 
 def tokenizer_info(context: ServerContext) -> TokenizerInfo:

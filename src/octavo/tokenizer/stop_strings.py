@@ -1,13 +1,13 @@
 """Finding stop strings in a text that arrives piece by piece.
 
-An automaton over all stop strings (Aho & Corasick 1975, CACM 18(6)) reads each character once. Its
-state is the longest end of the text that begins a stop string; the depth of that state is how much
-of the text must be held back.
+Each stop string is looked for by itself (Knuth, Morris & Pratt 1977, SIAM J. Comput. 6(2)): where the text does not
+go on as the string does, its fallbacks say how much of the string the text still ends with. The longest of these
+beginnings is how much of the text must be held back.
 """
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,78 +19,70 @@ class StopMatch:
     length: int
 
 
-@dataclass(slots=True)
-class _State:
-    depth: int
-    next_states: dict[str, "_State"] = field(default_factory=dict)
-    fallback: "_State | None" = None
-    """The longest proper end of this state's text that is a state too; None at the root."""
-    match_index: int = -1
-    """The stop string that ends here and starts earliest: the longest; -1 for none."""
-    match_length: int = 0
-
-
 class StopMatcher:
-    """Reads a text once. O(1) amortised per character, whatever the number of stop strings."""
+    """Reads a text once. O(1) amortised per character and stop string, and per piece where no stop string begins."""
 
     def __init__(self, stop: Sequence[str]) -> None:
-        self._root = _State(depth=0)
-        for index, text in enumerate(stop):
-            self._insert(index, text)
-        self._link()
-        self._state = self._root
+        self._stop = _with_fallbacks(tuple(stop))
+        self._depths = [0] * len(stop)
+        """How many first characters of each stop string the text ends with; never all of them."""
+        self._first_chars = frozenset(text[0] for text in stop)
         self._num_read = 0
 
     @property
     def num_held(self) -> int:
         """How many of the last characters may begin a stop string."""
-        return self._state.depth
+        return max(self._depths)
 
     def read(self, text: str) -> StopMatch | None:
         """Read on; of the stop strings that end within `text`, the one that starts first.
 
         Of those that start at the same character, the first listed wins.
         """
+        begin = self._num_read
+        self._num_read += len(text)
+        if self._first_chars.isdisjoint(text) and not any(self._depths):
+            return None
         best: StopMatch | None = None
-        for char in text:
-            state = self._step(char)
-            self._num_read += 1
-            if state.match_index >= 0:
-                found = StopMatch(self._num_read - state.match_length, state.match_index, state.match_length)
-                if best is None or (found.start, found.index) < (best.start, best.index):
+        for index, (stop, _) in enumerate(self._stop):
+            end = self._first_end(index, text)
+            if end is not None:
+                found = StopMatch(begin + end - len(stop), index, len(stop))
+                if best is None or found.start < best.start:
                     best = found
         return best
 
-    def _step(self, char: str) -> _State:
-        state = self._state
-        while (following := state.next_states.get(char)) is None:
-            if state.fallback is None:
-                following = state
-                break
-            state = state.fallback
-        self._state = following
-        return following
+    def _first_end(self, index: int, text: str) -> int | None:
+        """Read on for one stop string; behind which character of `text` it first ends."""
+        stop, fallbacks = self._stop[index]
+        depth = self._depths[index]
+        first_end = None
+        for num_read, char in enumerate(text, start=1):
+            while depth and stop[depth] != char:
+                depth = fallbacks[depth - 1]
+            if stop[depth] == char:
+                depth += 1
+            if depth == len(stop):
+                first_end = first_end or num_read
+                depth = fallbacks[depth - 1]
+        self._depths[index] = depth
+        return first_end
 
-    def _insert(self, index: int, text: str) -> None:
-        state = self._root
-        for char in text:
-            state = state.next_states.setdefault(char, _State(depth=state.depth + 1))
-        if state.match_index < 0:
-            state.match_index, state.match_length = index, len(text)
 
-    def _link(self) -> None:
-        """Set the fallbacks breadth first, and let a state inherit the match its fallback ends."""
-        waiting = deque(self._root.next_states.values())
-        for state in waiting:
-            state.fallback = self._root
-        while waiting:
-            state = waiting.popleft()
-            for char, child in state.next_states.items():
-                fallback = state.fallback
-                while fallback is not None and char not in fallback.next_states:
-                    fallback = fallback.fallback
-                child.fallback = self._root if fallback is None else fallback.next_states[char]
-                if child.match_index < 0:
-                    child.match_index = child.fallback.match_index
-                    child.match_length = child.fallback.match_length
-                waiting.append(child)
+@lru_cache(maxsize=64)
+def _with_fallbacks(stop: tuple[str, ...]) -> Sequence[tuple[str, Sequence[int]]]:
+    """Worked out once for all prompts and samples of a request."""
+    return [(text, _fallbacks(text)) for text in stop]
+
+
+def _fallbacks(stop: str) -> Sequence[int]:
+    """For each beginning of `stop`, how long the longest shorter beginning is that it ends with."""
+    fallbacks = [0] * len(stop)
+    depth = 0
+    for at in range(1, len(stop)):
+        while depth and stop[depth] != stop[at]:
+            depth = fallbacks[depth - 1]
+        if stop[depth] == stop[at]:
+            depth += 1
+        fallbacks[at] = depth
+    return fallbacks

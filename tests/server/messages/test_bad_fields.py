@@ -90,7 +90,10 @@ CASES: list[tuple[str, Any, str]] = [
     *(("timeout", value, "timeout") for value in [0, -1, 86_401, *WRONG_FOR_ALL]),
     *(("priority", value, "priority") for value in [1, 2**63, 0.5, *WRONG_FOR_ALL]),
     *(("stream", value, "stream") for value in ["true", 1, 0, [], {}]),
-    *(("stop_sequences", value, "stop_sequences") for value in ["a", 1, {}, [""], [1], ["a"] * 65, ["x" * 1025]]),
+    *(
+        ("stop_sequences", value, "stop_sequences")
+        for value in ["a", 1, {}, [""], [1], ["a"] * 65, ["x" * 1025], ["x" * 999] * 5]
+    ),
     ("cache_salt", "", "cache_salt"),
     ("messages", [{"role": "user", "content": "x" * 512}], "the prompt has"),
     ("stop", ["a"], "stop"),

@@ -1,5 +1,7 @@
 """/v1/messages: a conversation answered; /v1/messages/count_tokens: its prompt's length."""
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,7 +30,7 @@ async def count_tokens(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
     request = await read_request(http, context.config, CountTokensRequest)
     check_model(context, request.model)
-    conversation = to_conversation(context, request)
+    conversation = await asyncio.to_thread(to_conversation, context, request)
     visit = take_turn(context, http)
     try:
         count = await until_disconnect(
@@ -41,7 +43,8 @@ async def count_tokens(context: ServerContext, http: Request) -> Response:
 
 
 async def _prepare(context: ServerContext, request: MessagesRequest, visit: Visit) -> MessageWriter:
-    conversation = to_conversation(
+    conversation = await asyncio.to_thread(
+        to_conversation,
         context,
         request,
         max_tokens=request.max_tokens,

@@ -28,6 +28,7 @@ from octavo.server.schemas import (
 
 FIELD_NAMES: FieldNames = (
     ("prompt", "messages"),
+    ("stop", "stop_sequences"),
     (r"response_format(\.json_schema)?", "output_config.format"),
     ("reasoning_effort", "output_config.effort"),
     (r"(tools\[\d+\])\.function\.parameters", r"\1.input_schema"),
@@ -36,7 +37,10 @@ FIELD_NAMES: FieldNames = (
 
 
 def to_conversation(context: ServerContext, request: CountTokensRequest, **sampling: Any) -> ChatCompletionRequest:
-    """What is to be counted, or with `sampling` answered. Raises `InvalidRequestError` or `NotBuiltError`."""
+    """What is to be counted, or with `sampling` answered. Not for the event loop: there may be many blocks.
+
+    Raises `InvalidRequestError` or `NotBuiltError`.
+    """
     config = request.output_config
     tools = _tools(request)
     return ChatCompletionRequest(

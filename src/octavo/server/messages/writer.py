@@ -21,7 +21,7 @@ from octavo.server.replies import FinishReasonText
 from octavo.server.request_record import current_record
 from octavo.server.sample import SingleAnswer
 from octavo.server.sse import StreamForm
-from octavo.server.wire import to_json, to_named_event
+from octavo.server.wire import to_named_event, write_off_loop
 
 _STOP_REASONS: Mapping[FinishReasonText | None, StopReason] = {
     "stop": "end_turn",
@@ -50,7 +50,7 @@ class MessageWriter:
         end = self._end()
         message.content = self._blocks.blocks
         message.stop_reason, message.stop_sequence = end.stop_reason, end.stop_sequence
-        return to_json(message)
+        return await write_off_loop(lambda: message)
 
     async def events(self) -> AsyncGenerator[Sequence[MessagesEvent | MessageEndEvent], None]:
         """A batch for each delta of the engine; the first begins with the message, the last ends it."""

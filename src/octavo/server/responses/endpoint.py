@@ -1,5 +1,7 @@
 """/v1/responses: a conversation answered and kept; fetched and deleted by its id."""
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -8,8 +10,7 @@ from octavo.server.answer import json_response, new_id
 from octavo.server.context import ServerContext
 from octavo.server.conversation import ask_conversation
 from octavo.server.endpoint import answer
-from octavo.server.field_names import rename_field
-from octavo.server.responses.items import Message, unpack
+from octavo.server.field_names import rename_call
 from octavo.server.responses.replies import ResponseDeleted
 from octavo.server.responses.request import FIELD_NAMES, to_conversation
 from octavo.server.responses.schema import ResponsesRequest
@@ -37,18 +38,16 @@ def delete_response(context: ServerContext, http: Request, response_id: str) -> 
 
 
 async def _prepare(context: ServerContext, request: ResponsesRequest, visit: Visit) -> ResponseWriter:
-    given = to_conversation(request, _earlier(context, request, visit))
+    given = await asyncio.to_thread(to_conversation, request, _earlier(context, request, visit))
     try:
         asked = await ask_conversation(context, given.conversation, visit, new_id("resp", "_"))
     except InvalidRequestError as error:
-        rename_field(error, given.names)
+        rename_call(error, given.calls)
         raise
     return ResponseWriter(context, request, asked, given.messages)
 
 
-def _earlier(context: ServerContext, request: ResponsesRequest, visit: Visit) -> list[Message]:
+def _earlier(context: ServerContext, request: ResponsesRequest, visit: Visit) -> bytes | None:
     """The conversation that the request goes on from."""
-    if request.previous_response_id is None:
-        return []
-    kept = context.responses.get(visit.client, request.previous_response_id, param="previous_response_id")
-    return unpack(kept.messages)
+    previous = request.previous_response_id
+    return None if previous is None else context.responses.get(visit.client, previous, "previous_response_id").messages

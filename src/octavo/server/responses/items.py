@@ -1,7 +1,6 @@
 """Items of a response's input and output as the messages of a conversation."""
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,8 +30,8 @@ class MessageList:
 
     def __init__(self, messages: Sequence[Message] = ()) -> None:
         self.messages = list(messages)
-        self.names: list[tuple[str, str]] = []
-        """Which item of the input each call is, for errors."""
+        self.calls: dict[str, str] = {}
+        """Which item of the input each call's function is, for errors."""
 
     def add_input(self, given: str | Sequence[dict[str, Any]]) -> None:
         """Raises `InvalidRequestError`."""
@@ -57,7 +56,7 @@ class MessageList:
             self._add_message(item.role, _content(item.content, f"{where}.content"))
         elif isinstance(item, InputFunctionCall):
             self._add_call(item.call_id, item.name, item.arguments)
-            self.names.append((_path_of_last_call(self.messages), where))
+            self.calls[_path_of_last_call(self.messages)] = where
         elif isinstance(item, InputFunctionCallOutput):
             output = _content(item.output, f"{where}.output")
             self.messages.append({"role": "tool", "tool_call_id": item.call_id, "content": output})
@@ -89,8 +88,7 @@ def unpack(packed: bytes) -> list[Message]:
 
 
 def _path_of_last_call(messages: Sequence[Message]) -> str:
-    """As a pattern."""
-    return re.escape(f"messages[{len(messages) - 1}].tool_calls[{len(messages[-1]['tool_calls']) - 1}].function")
+    return f"messages[{len(messages) - 1}].tool_calls[{len(messages[-1]['tool_calls']) - 1}].function"
 
 
 def _content(content: str | Sequence[InputPart], where: str) -> str | list[dict[str, str]]:

@@ -1,12 +1,12 @@
 """A request of /v1/responses as the conversation that it asks to be answered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from octavo.core.errors import NotBuiltError
 from octavo.server.body import convert_part
 from octavo.server.field_names import FieldNames
-from octavo.server.responses.items import Message, MessageList
+from octavo.server.responses.items import Message, MessageList, unpack
 from octavo.server.responses.schema import (
     ChosenFlatFunction,
     FlatJsonSchemaFormat,
@@ -43,14 +43,17 @@ class AskedResponse:
     conversation: ChatCompletionRequest
     messages: Sequence[Message]
     """Those of it that an answer may go on from: all but the instructions."""
-    names: FieldNames
-    """Where the request has what the conversation has."""
+    calls: Mapping[str, str]
+    """Which item of the input each function is that a message calls."""
 
 
-def to_conversation(request: ResponsesRequest, earlier: Sequence[Message]) -> AskedResponse:
-    """`earlier` are the messages of the previous response. Raises `InvalidRequestError` or `NotBuiltError`."""
+def to_conversation(request: ResponsesRequest, earlier: bytes | None) -> AskedResponse:
+    """`earlier` are the messages of the previous response, packed. Not for the event loop: there may be many.
+
+    Raises `InvalidRequestError` or `NotBuiltError`.
+    """
     system = [] if request.instructions is None else [{"role": "system", "content": request.instructions}]
-    given = MessageList([*system, *earlier])
+    given = MessageList([*system, *(unpack(earlier) if earlier else ())])
     given.add_input(request.input)
     asked = ChatCompletionRequest(
         model=request.model,
@@ -68,7 +71,7 @@ def to_conversation(request: ResponsesRequest, earlier: Sequence[Message]) -> As
         priority=request.priority,
         cache_salt=request.cache_salt,
     )
-    return AskedResponse(asked, given.messages[len(system) :], given.names)
+    return AskedResponse(asked, given.messages[len(system) :], given.calls)
 
 
 def _tools(request: ResponsesRequest) -> list[Tool]:

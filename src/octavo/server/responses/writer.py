@@ -1,5 +1,6 @@
 """The answer of /v1/responses, as events or whole."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -24,7 +25,7 @@ from octavo.server.responses.store import KeptResponse
 from octavo.server.sample import SingleAnswer
 from octavo.server.schemas import TextFormat
 from octavo.server.sse import StreamForm
-from octavo.server.wire import to_json, to_named_event
+from octavo.server.wire import to_named_event, write_off_loop
 
 
 class ResponseWriter:
@@ -50,9 +51,9 @@ class ResponseWriter:
             async for events in batches:
                 self._output.write(events)
         self._finish()
-        reply = to_json(self._response)
+        reply = await write_off_loop(lambda: self._response)
         if self._response.store:
-            self._keep(reply)
+            await self._keep(reply)
         return reply
 
     async def events(self) -> AsyncGenerator[Sequence[ResponseEvent], None]:
@@ -67,7 +68,7 @@ class ResponseWriter:
                     yield written
         ending = self._finish()
         if self._response.store:
-            self._keep(to_json(self._response))
+            await self._keep(await write_off_loop(lambda: self._response))
         kind = "response.completed" if self._response.status == "completed" else "response.incomplete"
         yield [*ending, self._output.event(kind, response=self._response)]
 
@@ -94,12 +95,16 @@ class ResponseWriter:
         self._response.usage = self._usage()
         return ending
 
-    def _keep(self, reply: bytes) -> None:
+    async def _keep(self, reply: bytes) -> None:
         """Store it, for others to go on from."""
+        kept = KeptResponse(reply, await asyncio.to_thread(self._conversation))
+        self._context.responses.put(self._call.visit.client, self._call.id, kept)
+
+    def _conversation(self) -> bytes:
+        """Up to the end of the answer."""
         conversation = MessageList(self._messages)
         conversation.add_output(self._output.items)
-        kept = KeptResponse(reply, pack(conversation.messages))
-        self._context.responses.put(self._call.visit.client, self._call.id, kept)
+        return pack(conversation.messages)
 
     def _usage(self) -> ResponsesUsage:
         used = self._answer.usage

@@ -1,0 +1,60 @@
+"""Replies as they go out: their JSON, and where it is written."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from server.conftest import InProcess
+
+from octavo.server import wire
+from octavo.server.wire import to_json, written
+
+HALF_A_PAIR = "\ud83d"
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": 'wörld \u2028 👋🏽 \x7f\x00"\\/'}, [1.5, None, True, 1 << 70], {"a": HALF_A_PAIR}, {}]
+)
+def test_it_is_ascii_and_the_same(value: Any) -> None:
+    assert json.loads(to_json(value).decode("ascii")) == value
+
+
+def test_parts_are_as_they_would_be_in_the_whole() -> None:
+    part = {"text": "日本"}
+    for more in ("", HALF_A_PAIR):
+        assert json.loads(to_json([written(part), more])) == [part, more]
+
+
+def test_what_a_model_cannot_mean_is_null() -> None:
+    assert to_json([float("nan"), float("inf")]) == b"[null,null]"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "Hi", "n": 2, "logprobs": 2, "echo": True, "prompt_logprobs": 1}),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "Hi"}], "logprobs": True, "prompt_logprobs": 1},
+        ),
+        ("/v1/responses", {"input": "Hi"}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_whole_replies_are_written_off_the_event_loop(
+    server: InProcess, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    on_loop: dict[str, bool] = {}
+
+    def watched(value: Any) -> bytes:
+        on_loop[type(value).__name__] = asyncio._get_running_loop() is not None
+        return to_json(value)
+
+    monkeypatch.setattr(wire, "to_json", watched)
+    assert server.post(path, {"model": "fake-model", **body}).status_code == 200
+    large = {"Completion", "ChatCompletion", "ModelResponse", "ModelMessage", "list"}  # the list is of prompt_logprobs
+    assert [name for name in large & on_loop.keys() if on_loop[name]] == []
+    assert ("list" in on_loop) == ("prompt_logprobs" in body)
+    assert len(large & on_loop.keys()) == 1 + ("prompt_logprobs" in body)
