@@ -1,13 +1,13 @@
 """Threads for work off the event loop, a turn for each client in turn: nobody waits behind all that another has asked."""
 
 import asyncio
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from octavo.core.errors import ShuttingDownError
+from octavo.core.turns import Turns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,8 +24,7 @@ class TurnThreads:
         """Those that run or wait."""
         self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
         self._num_free = num_threads
-        self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
-        """By client; the first has the next turn."""
+        self._waiting: Turns[_Job] = Turns()
         self._running: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -37,7 +36,7 @@ class TurnThreads:
         if self._is_closed:
             raise _shutting_down()
         job = _Job(work, asyncio.get_running_loop().create_future())
-        self._waiting.setdefault(client, deque()).append(job)
+        self._waiting.put(client, job)
         self.num_jobs += 1
         self._start_next()
         try:
@@ -48,19 +47,15 @@ class TurnThreads:
     def close(self) -> None:
         """Who waits for a turn is told that there will be none; what runs is left to itself. Idempotent."""
         self._is_closed = True
-        for jobs in self._waiting.values():
-            for job in jobs:
-                if not job.result.done():
-                    job.result.set_exception(_shutting_down())
-        self._waiting.clear()
+        while self._waiting:
+            job = self._waiting.take()
+            if not job.result.done():
+                job.result.set_exception(_shutting_down())
         self._executor.shutdown(wait=False)
 
     def _start_next(self) -> None:
         while self._num_free and self._waiting:
-            client, jobs = self._waiting.popitem(last=False)
-            job = jobs.popleft()
-            if jobs:
-                self._waiting[client] = jobs
+            job = self._waiting.take()
             if not job.result.done():
                 self._num_free -= 1
                 loop = asyncio.get_running_loop()
