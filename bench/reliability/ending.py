@@ -45,7 +45,7 @@ def terminated(effort: Effort) -> Finding:
         try:
             async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
                 client = Client(served, http)
-                await client.choices({"prompt": "Hi", "structured_outputs": {"choice": ["a"]}})
+                await client.choices({"prompt": "Hi", "structured_outputs": {"regex": "a"}})
                 children = served.children()
                 streams = await _open(client, effort.of(200, 40))
                 whole = asyncio.create_task(client.post(COMPLETIONS, {**_BODY, "max_tokens": 40}))

@@ -63,7 +63,9 @@ def test_in_its_grammar(llm: LLM, method: str, monkeypatch: pytest.MonkeyPatch) 
         made.append(self)
 
     monkeypatch.setattr(GrammarState, "__init__", counted)
-    monkeypatch.setattr(GrammarState, method, lambda self, *args: (injected if self is made[1] else sound)(self, *args))
+    monkeypatch.setattr(
+        GrammarState, method, lambda self, *args: (injected if made.index(self) == 1 else sound)(self, *args)
+    )
     check_alone(llm, SHAPED, expected)
 
 

@@ -165,7 +165,7 @@ def test_cached_tokens_are_reported(client: openai.OpenAI) -> None:
 
 def test_sigterm_lets_the_stream_finish_and_leaves_no_process() -> None:
     server = Served()
-    structured = {"model": MODEL, "prompt": "Hi", "structured_outputs": {"choice": ["a"]}}
+    structured = {"model": MODEL, "prompt": "Hi", "structured_outputs": {"regex": "a"}}
     assert httpx.post(f"{server.url}/v1/completions", json=structured, timeout=60).status_code == 200
     children = server.children()
     assert children.keys() == {"process", "grammar_check"}
