@@ -165,21 +165,24 @@ def test_cached_tokens_are_reported(client: openai.OpenAI) -> None:
 
 def test_sigterm_lets_the_stream_finish_and_leaves_no_process() -> None:
     server = Served()
-    structured = {"model": MODEL, "prompt": "Hi", "structured_outputs": {"regex": "a"}}
-    assert httpx.post(f"{server.url}/v1/completions", json=structured, timeout=60).status_code == 200
-    children = server.children()
-    assert children.keys() == {"process", "grammar_check"}
-    body = {**LONG, "max_tokens": 30, "stream": True}
-    with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as reply:
-        pieces = reply.iter_raw()
-        data = next(pieces)
-        server.process.send_signal(signal.SIGTERM)
-        data += b"".join(pieces)
-    *chunks, done = sse_events(data)
-    assert done == "[DONE]"
-    assert json.loads(chunks[-1])["choices"][0]["finish_reason"] == "length"
-    assert server.process.wait(20) == 0
-    assert not [name for name, pid in children.items() if is_running(pid)]
+    try:
+        structured = {"model": MODEL, "prompt": "Hi", "structured_outputs": {"regex": "a"}}
+        assert httpx.post(f"{server.url}/v1/completions", json=structured, timeout=60).status_code == 200
+        children = server.children()
+        assert children.keys() == {"process", "grammar_check"}
+        body = {**LONG, "max_tokens": 30, "stream": True}
+        with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=60) as reply:
+            pieces = reply.iter_raw()
+            data = next(pieces)
+            server.process.send_signal(signal.SIGTERM)
+            data += b"".join(pieces)
+        *chunks, done = sse_events(data)
+        assert done == "[DONE]"
+        assert json.loads(chunks[-1])["choices"][0]["finish_reason"] == "length"
+        assert server.process.wait(20) == 0
+        assert not [name for name, pid in children.items() if is_running(pid)]
+    finally:
+        server.process.kill()
 
 
 def test_a_killed_engine_is_seen() -> None:
