@@ -23,7 +23,6 @@ namespace octavo {
 namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(200);  // before a worker sleeps: longer than the pause between two kernels
-constexpr auto kCallerSpin = std::chrono::microseconds(50);  // before the caller sleeps
 
 void relax() {
 #if defined(__x86_64__)
@@ -73,7 +72,7 @@ public:
         job_.notify_all();
         take_items(0);
         state_.fetch_and(~kOpen, std::memory_order_acq_rel);
-        wait_for_workers();
+        while (state_.load(std::memory_order_acquire) != 0) relax();
         if (has_failed_.exchange(false)) std::rethrow_exception(std::exchange(failure_, nullptr));
     }
 
@@ -98,18 +97,6 @@ private:
         }
     }
 
-    // A worker that is long in coming has lost its core to another process: the caller sleeps, so that the system can give
-    // the worker this one.
-    void wait_for_workers() {
-        uint32_t state = state_.load(std::memory_order_acquire);
-        if (state == 0) return;
-        const auto deadline = std::chrono::steady_clock::now() + kCallerSpin;
-        for (; state != 0; state = state_.load(std::memory_order_acquire)) {
-            if (std::chrono::steady_clock::now() > deadline) state_.wait(state, std::memory_order_acquire);
-            relax();
-        }
-    }
-
     void stop() {
         is_stopped_.store(true, std::memory_order_release);
         job_.fetch_add(1, std::memory_order_release);
@@ -130,7 +117,7 @@ private:
         while (!is_stopped_.load(std::memory_order_acquire)) {
             if (join()) {
                 take_items(own);
-                if (state_.fetch_sub(1, std::memory_order_acq_rel) == 1) state_.notify_one();
+                state_.fetch_sub(1, std::memory_order_acq_rel);
             }
             const auto deadline = std::chrono::steady_clock::now() + kSpin;
             while (job_.load(std::memory_order_acquire) == seen) {
