@@ -80,6 +80,9 @@ class DeadlineExceededError(OctavoError):
 class ShuttingDownError(OctavoError):
     """The server was asked to end, and takes no more requests (HTTP 503, retry elsewhere or later)."""
 
+    def __init__(self, message: str = "the server is shutting down; send the request again elsewhere or later") -> None:
+        super().__init__(message)
+
 
 class EngineStalledError(OctavoError):
     """The engine's step loop gives no sign of life, but may recover (HTTP 503, retry later)."""

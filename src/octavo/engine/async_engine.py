@@ -268,7 +268,7 @@ class AsyncEngine:
         if self._state is EngineState.DEAD:
             raise EngineDeadError("the engine has died; restart the server")
         if self._state is EngineState.STOPPING:
-            raise ShuttingDownError("the server is shutting down; send the request again elsewhere or later")
+            raise ShuttingDownError
 
     # ── the socket ───────────────────────────────────────────────────────────────────────────────
 

@@ -149,7 +149,7 @@ class GrammarChecker:
 
     def _refuse_if_closed(self) -> None:
         if self._is_closed:
-            raise ShuttingDownError("the server is shutting down; send the request again elsewhere or later")
+            raise ShuttingDownError
 
     async def _end(self) -> None:
         process, self._process = self._process, None

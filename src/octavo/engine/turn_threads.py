@@ -34,7 +34,7 @@ class TurnThreads:
         Raises `ShuttingDownError`, and what `work` raises.
         """
         if self._is_closed:
-            raise _shutting_down()
+            raise ShuttingDownError
         job = _Job(work, asyncio.get_running_loop().create_future())
         self._waiting.put(client, job)
         self.num_jobs += 1
@@ -50,7 +50,7 @@ class TurnThreads:
         while self._waiting:
             job = self._waiting.take()
             if not job.result.done():
-                job.result.set_exception(_shutting_down())
+                job.result.set_exception(ShuttingDownError())
         self._executor.shutdown(wait=False)
 
     def _start_next(self) -> None:
@@ -76,7 +76,3 @@ class TurnThreads:
         finally:
             self._num_free += 1
             self._start_next()
-
-
-def _shutting_down() -> ShuttingDownError:
-    return ShuttingDownError("the server is shutting down; send the request again elsewhere or later")

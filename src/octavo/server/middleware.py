@@ -42,7 +42,6 @@ class FrontDoor:
         gate: Gate,
         host_check: HostCheck | None = None,
         reporters: Sequence[Reporter] = (),
-        open_paths: Sequence[str] = OPEN_PATHS,
     ) -> None:
         self._app = app
         self._client_names = client_names
@@ -50,7 +49,6 @@ class FrontDoor:
         self._gate = gate
         self._host_check = host_check
         self._reporters = reporters
-        self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -87,7 +85,7 @@ class FrontDoor:
         current_request_id.set(record.id)
         if self._host_check is not None:
             self._host_check.require(headers)
-        if scope["path"] in self._open_paths:
+        if scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, reply.send)
             return
         if IS_CROWDED in scope.get("state", {}):
