@@ -80,6 +80,10 @@ class Client:
         return seen
 
 
+_WHOLE_ANSWER_BYTES = 1 << 16
+"""More than an answer has: its end is what wakes the reader."""
+
+
 class LeanRequest:
     """A request that takes next to none of the machine to send."""
 
@@ -91,20 +95,27 @@ class LeanRequest:
         head = f"POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nConnection: close\r\n"
         self._data = f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
-    def send(self) -> str:
-        """The status of its whole answer, on a connection of its own; what went wrong where there is none. Blocks."""
-        reply = b""
-        try:
-            with socket.create_connection(self._address, TIMEOUT_S) as connection:
-                connection.sendall(self._data)
-                while data := connection.recv(1 << 16):
-                    reply += data
-        except OSError as error:
-            return type(error).__name__
-        head, _, content = reply.partition(b"\r\n\r\n")
-        if b"\r\ncontent-length: %d\r\n" % len(content) not in head.lower() + b"\r\n":
-            return "cut off"
-        return head.split(b" ", 2)[1].decode()
+    def begin(self) -> socket.socket:
+        """A connection of its own on which it has been sent: readable when its whole answer is there."""
+        connection = socket.create_connection(self._address, TIMEOUT_S)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _WHOLE_ANSWER_BYTES)
+        connection.sendall(self._data)
+        return connection
+
+
+def read_status(connection: socket.socket) -> str:
+    """Of the whole answer on a connection that the server closes behind it; what went wrong where there is none."""
+    reply = b""
+    try:
+        with connection:
+            while data := connection.recv(1 << 16):
+                reply += data
+    except OSError as error:
+        return type(error).__name__
+    head, _, content = reply.partition(b"\r\n\r\n")
+    if b"\r\ncontent-length: %d\r\n" % len(content) not in head.lower() + b"\r\n":
+        return "cut off"
+    return head.split(b" ", 2)[1].decode()
 
 
 @asynccontextmanager

@@ -2,13 +2,15 @@
 
 import asyncio
 import random
+import selectors
+import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 from bodies import words
-from client import COMPLETIONS, Client, LeanRequest, serving
+from client import COMPLETIONS, TIMEOUT_S, Client, LeanRequest, read_status, serving
 from finding import Effort, Finding, milliseconds
 
 SEATS, QUEUE = 16, 16
@@ -22,28 +24,53 @@ def _request(client: Client, rng: random.Random) -> LeanRequest:
     return LeanRequest(client.served.url, COMPLETIONS, {**_BODY, "prompt": words(rng, 20)})
 
 
-def _ask(request: LeanRequest) -> tuple[str, float, float]:
-    """Status, when it ended, and how long it took."""
-    start_s = time.monotonic()
-    status = request.send()
-    end_s = time.monotonic()
-    return status, end_s, end_s - start_s
+class _Crowd:
+    """Requests that are under way, all in one thread: it is to take as little of the machine as it can."""
+
+    def __init__(self) -> None:
+        self.replies: list[tuple[str, float, float]] = []
+        """Status, when it ended, and how long it took."""
+        self._selector = selectors.DefaultSelector()
+
+    def begin(self, request: LeanRequest) -> None:
+        begin_s = time.monotonic()
+        try:
+            self._selector.register(request.begin(), selectors.EVENT_READ, begin_s)
+        except OSError as error:
+            self._end(type(error).__name__, begin_s)
+
+    @property
+    def num_open(self) -> int:
+        return len(self._selector.get_map())
+
+    def wait(self, seconds: float = TIMEOUT_S) -> None:
+        """Until one or more have ended, or the time is over."""
+        for key, _ in self._selector.select(seconds):
+            self._selector.unregister(key.fileobj)
+            self._end(read_status(cast(socket.socket, key.fileobj)), key.data)
+
+    def wait_for_all(self) -> None:
+        """Raises `TimeoutError` where nothing ends any more."""
+        while num_open := self.num_open:
+            self.wait()
+            if self.num_open == num_open:
+                raise TimeoutError(f"{num_open} requests have no answer after {TIMEOUT_S:g} s")
+
+    def _end(self, status: str, begin_s: float) -> None:
+        end_s = time.monotonic()
+        self.replies.append((status, end_s, end_s - begin_s))
 
 
 def _peak(client: Client, seconds: float) -> float:
     """Requests a second, where there are always as many as seats and places in the queue."""
-    start_s = time.monotonic()
-
-    def act(seed: int) -> list[float]:
-        rng, ends_s = random.Random(seed), []
-        while time.monotonic() - start_s < seconds:
-            status, end_s, _ = _ask(_request(client, rng))
-            assert status == "200", status
-            ends_s.append(end_s)
-        return ends_s
-
-    with ThreadPoolExecutor(SEATS + QUEUE) as pool:
-        return _rate([end_s for ends_s in pool.map(act, range(SEATS + QUEUE)) for end_s in ends_s], start_s, seconds)
+    rng, crowd, start_s = random.Random(0), _Crowd(), time.monotonic()
+    while time.monotonic() - start_s < seconds:
+        while crowd.num_open < SEATS + QUEUE:
+            crowd.begin(_request(client, rng))
+        crowd.wait()
+    crowd.wait_for_all()
+    assert {status for status, _, _ in crowd.replies} == {"200"}, crowd.replies
+    return _rate([end_s for _, end_s, _ in crowd.replies], start_s, seconds)
 
 
 def _rate(ends_s: list[float], start_s: float, seconds: float) -> float:
@@ -53,13 +80,14 @@ def _rate(ends_s: list[float], start_s: float, seconds: float) -> float:
 
 
 def _flood(requests: Sequence[LeanRequest], per_s: float) -> list[tuple[str, float, float]]:
-    """What `_ask` says of each; they are sent evenly, by threads: those take less of the machine than an event loop."""
-    asked, start_s = [], time.monotonic()
-    with ThreadPoolExecutor(2 * (SEATS + QUEUE)) as pool:  # one a request that is inside, and as many for refusals
-        for number, request in enumerate(requests):
-            time.sleep(max(0.0, start_s + number / per_s - time.monotonic()))
-            asked.append(pool.submit(_ask, request))
-    return [each.result() for each in asked]
+    """What became of them; they are sent evenly."""
+    crowd, start_s = _Crowd(), time.monotonic()
+    for number, request in enumerate(requests):
+        while (left_s := start_s + number / per_s - time.monotonic()) > 0:
+            crowd.wait(left_s)
+        crowd.begin(request)
+    crowd.wait_for_all()
+    return crowd.replies
 
 
 def measure(effort: Effort) -> Finding:
