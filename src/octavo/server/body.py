@@ -9,6 +9,7 @@ from starlette.requests import Request
 from octavo.config.server_config import ServerConfig
 from octavo.core.errors import InvalidRequestError
 from octavo.core.json_limits import check_json_limits
+from octavo.core.json_pieces import decode_json
 from octavo.server.disconnect import ClientDisconnectedError
 from octavo.server.errors import ApiError
 from octavo.server.field_errors import field_error, unknown_field
@@ -106,7 +107,7 @@ def _decode(data: bytes) -> Any:
         raise InvalidRequestError("the body is empty; send a JSON object")
     check_json_limits(data)
     try:
-        return msgspec.json.decode(data)
+        return decode_json(data)
     except (msgspec.MsgspecError, ValueError) as error:  # UnicodeDecodeError is a ValueError
         raise InvalidRequestError(f"the body is not JSON in UTF-8: {error}") from None
 
