@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from server.conftest import InProcess
 
+from octavo.core.pieces import PIECE_LEN
 from octavo.server import wire
-from octavo.server.wire import to_json, written
+from octavo.server.wire import to_json, written, written_list
 
 HALF_A_PAIR = "\ud83d"
 
@@ -24,6 +25,18 @@ def test_parts_are_as_they_would_be_in_the_whole() -> None:
     part = {"text": "日本"}
     for more in ("", HALF_A_PAIR):
         assert json.loads(to_json([written(part), more])) == [part, more]
+
+
+@pytest.mark.parametrize("length", [0, 1, PIECE_LEN, PIECE_LEN + 1, 3 * PIECE_LEN])
+def test_a_list_in_pieces_is_as_in_one(length: int) -> None:
+    values = [f"{number} 日本" for number in range(length)]
+    assert json.loads(to_json({"values": written_list(iter(values))})) == {"values": values}
+
+
+@pytest.mark.parametrize("length", [4095, 4096, 4097, 9000])
+def test_long_runs_of_other_scripts_are_escaped_alike(length: int) -> None:
+    text = "👋日" * length
+    assert to_json(text) == json.dumps(text).encode()
 
 
 def test_what_a_model_cannot_mean_is_null() -> None:

@@ -6,12 +6,15 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from octavo.server.generation import GenerationCall, PromptDelta
 from octavo.server.replies import Usage
 from octavo.server.schemas import GenerationRequest, StreamOptions
 from octavo.server.usage import UsageCounter
 from octavo.server.wire import to_json
+
+PIECE_BYTES = 1 << 18
 
 
 class Answer:
@@ -52,5 +55,18 @@ def new_id(kind: str, separator: str = "-") -> str:
     return f"{kind}{separator}{secrets.token_hex(16)}"
 
 
+class JsonResponse(Response):
+    """A reply in JSON. The event loop is given no more of it at a time than it copies in a moment."""
+
+    media_type = "application/json"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        begins = range(0, max(1, len(self.body)), PIECE_BYTES)
+        for begin in begins:  # each waits until the client has taken the one before
+            piece = self.body[begin : begin + PIECE_BYTES]
+            await send({"type": "http.response.body", "body": piece, "more_body": begin != begins[-1]})
+
+
 def json_response(value: Any) -> Response:
-    return Response(to_json(value), media_type="application/json")
+    return JsonResponse(to_json(value))

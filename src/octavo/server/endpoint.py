@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.core.errors import OctavoError
+from octavo.server.answer import JsonResponse
 from octavo.server.body import read_request
 from octavo.server.context import ServerContext
 from octavo.server.disconnect import until_disconnect
@@ -18,6 +19,7 @@ from octavo.server.schemas import GenerationRequest
 from octavo.server.sse import StreamForm, event_stream
 from octavo.server.visit import Visit, visit_of
 
+Result = TypeVar("Result")
 Asked = TypeVar("Asked", bound=GenerationRequest | ResponsesRequest | MessagesRequest)
 
 
@@ -55,12 +57,18 @@ async def answer(
         raise
 
 
-def take_turn(context: ServerContext, http: Request) -> Visit:
-    """For work that generates nothing: a place in the queue, and a deadline. Raises `QueueFullError`."""
+async def in_turn(context: ServerContext, http: Request, work: Callable[[str], Awaitable[Result]]) -> Result:
+    """The result of `work` for a client, which generates nothing: it has a place in the queue, and a deadline.
+
+    Raises `QueueFullError` and what `work` raises, or `ClientDisconnectedError`.
+    """
     visit = visit_of(http)
     visit.limit_time(context.config, None)
     visit.enter(context.engine, 1)
-    return visit
+    try:
+        return await until_disconnect(http.receive, visit.in_time(work(visit.client)))
+    finally:
+        visit.leave()  # who reads the answer slowly keeps nobody out
 
 
 async def _answer(
@@ -69,4 +77,4 @@ async def _answer(
     writer = await visit.in_time(prepare(context, request, visit))
     if request.stream:
         return await event_stream(writer.events(), writer.form, names)
-    return Response(await writer.whole(), media_type="application/json")
+    return JsonResponse(await writer.whole())

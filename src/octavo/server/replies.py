@@ -13,6 +13,8 @@ Written = msgspec.Raw
 """Part of a reply that is in JSON already."""
 WrittenTops = Annotated[Written, msgspec.Meta(extra_json_schema={"type": "object", "description": "text → logprob"})]
 WrittenToken = Annotated[Written, msgspec.Meta(extra_json_schema={"$ref": "#/components/schemas/TokenLogprob"})]
+WrittenIds = Annotated[Written, msgspec.Meta(extra_json_schema={"type": "array", "items": {"type": "integer"}})]
+WrittenTexts = Annotated[Written, msgspec.Meta(extra_json_schema={"type": "array", "items": {"type": "string"}})]
 WrittenPrompt = Annotated[
     Written,
     msgspec.Meta(
@@ -201,8 +203,8 @@ class ModelList(msgspec.Struct, kw_only=True):
 class TokenizeReply(msgspec.Struct, kw_only=True):
     count: int
     max_model_len: int
-    tokens: list[int]
-    token_strs: list[str] | None = None
+    tokens: WrittenIds
+    token_strs: WrittenTexts | None = None
 
 
 class DetokenizeReply(msgspec.Struct, kw_only=True):

@@ -1,6 +1,7 @@
 """/tokenize, /detokenize and /tokenizer_info."""
 
 import asyncio
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,20 +11,19 @@ from octavo.server.answer import json_response
 from octavo.server.body import read_request
 from octavo.server.chat_prompt import chat_prompt
 from octavo.server.context import ServerContext
-from octavo.server.disconnect import until_disconnect
-from octavo.server.endpoint import take_turn
+from octavo.server.endpoint import in_turn
 from octavo.server.field_names import rename_field
 from octavo.server.models import check_model
 from octavo.server.replies import DetokenizeReply, TokenizeReply, TokenizerInfo
 from octavo.server.schemas import DetokenizeRequest, TokenizeRequest
+from octavo.server.wire import written_list
 
 
 async def tokenize(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
     request = await read_request(http, context.config, TokenizeRequest)
     check_model(context, request.model)
-    visit = take_turn(context, http)
-    return await until_disconnect(http.receive, visit.in_time(_tokenized(context, request, visit.client)))
+    return await in_turn(context, http, partial(_tokenized, context, request))
 
 
 async def _tokenized(context: ServerContext, request: TokenizeRequest, client: str) -> Response:
@@ -33,12 +33,12 @@ async def _tokenized(context: ServerContext, request: TokenizeRequest, client: s
 
 def _reply(context: ServerContext, token_ids: list[int], has_texts: bool) -> Response:
     """Not for the event loop: there may be a million tokens."""
-    texts = [context.tokenizer.id_to_token(token) or "" for token in token_ids] if has_texts else None
+    texts = (context.tokenizer.id_to_token(token) or "" for token in token_ids)
     reply = TokenizeReply(
         count=len(token_ids),
         max_model_len=context.engine.info.max_model_len,
-        tokens=token_ids,
-        token_strs=texts,
+        tokens=written_list(token_ids),
+        token_strs=written_list(texts) if has_texts else None,
     )
     return json_response(reply)
 
@@ -47,8 +47,7 @@ async def detokenize(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
     request = await read_request(http, context.config, DetokenizeRequest)
     check_model(context, request.model)
-    visit = take_turn(context, http)
-    return await until_disconnect(http.receive, visit.in_time(_detokenized(context, request.tokens, visit.client)))
+    return await in_turn(context, http, partial(_detokenized, context, request.tokens))
 
 
 async def _detokenized(context: ServerContext, token_ids: list[int], client: str) -> Response:

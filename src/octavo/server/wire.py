@@ -3,13 +3,15 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
+from octavo.core.pieces import in_pieces
+
 DONE = b"data: [DONE]\n\n"
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]{1,4096}")
 
 
 def to_json(value: Any) -> bytes:
@@ -29,6 +31,11 @@ def _escaped(found: re.Match[str]) -> str:
 def written(value: Any) -> msgspec.Raw:
     """A part of a reply that is written before the whole: many small ones keep nobody waiting, and are all there is of it."""
     return msgspec.Raw(to_json(value))
+
+
+def written_list(values: Iterable[Any]) -> msgspec.Raw:
+    """The same of a long list, written in pieces: other threads go on between them."""
+    return msgspec.Raw(b"[%b]" % b",".join(to_json(piece)[1:-1] for piece in in_pieces(values)))
 
 
 async def write_off_loop(make: Callable[[], Any]) -> bytes:

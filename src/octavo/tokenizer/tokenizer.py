@@ -8,6 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 
 from octavo.core.errors import InvalidRequestError, ModelFileError
+from octavo.core.pieces import in_pieces
 from octavo.tokenizer.directory import read_directory
 from octavo.tokenizer.end_tokens import end_of_turn_ids
 from octavo.tokenizer.gguf_backend import build_backend
@@ -143,7 +144,8 @@ class Tokenizer:
         continue a text (`is_continuation`), as a model's output continues its prompt.
         """
         skipped = self.special_token_ids if skip_special_tokens else frozenset()
-        data = b"".join(self.token_bytes(token_id) for token_id in token_ids if token_id not in skipped)
+        parts = (self.token_bytes(token_id) for token_id in token_ids if token_id not in skipped)
+        data = b"".join(map(b"".join, in_pieces(parts)))
         text = data.decode("utf-8", "replace")
         if self._spelling.strips_first_space and not is_continuation:
             return text.removeprefix(" ")

@@ -1,6 +1,7 @@
 """/v1/messages: a conversation answered; /v1/messages/count_tokens: its prompt's length."""
 
 import asyncio
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,8 +11,7 @@ from octavo.server.answer import json_response, new_id
 from octavo.server.body import read_request
 from octavo.server.context import ServerContext
 from octavo.server.conversation import ask_conversation, count_prompt_tokens
-from octavo.server.disconnect import until_disconnect
-from octavo.server.endpoint import answer, take_turn
+from octavo.server.endpoint import answer, in_turn
 from octavo.server.field_names import rename_field
 from octavo.server.messages.replies import TokenCount
 from octavo.server.messages.request import FIELD_NAMES, to_conversation
@@ -31,11 +31,8 @@ async def count_tokens(context: ServerContext, http: Request) -> Response:
     request = await read_request(http, context.config, CountTokensRequest)
     check_model(context, request.model)
     conversation = await asyncio.to_thread(to_conversation, context, request)
-    visit = take_turn(context, http)
     try:
-        count = await until_disconnect(
-            http.receive, visit.in_time(count_prompt_tokens(context, conversation, visit.client))
-        )
+        count = await in_turn(context, http, partial(count_prompt_tokens, context, conversation))
     except OctavoError as error:
         rename_field(error, FIELD_NAMES)
         raise

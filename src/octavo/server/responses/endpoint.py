@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.core.errors import InvalidRequestError
-from octavo.server.answer import json_response, new_id
+from octavo.server.answer import JsonResponse, json_response, new_id
 from octavo.server.context import ServerContext
 from octavo.server.conversation import ask_conversation
 from octavo.server.endpoint import answer
@@ -28,7 +28,7 @@ def fetch_response(context: ServerContext, http: Request, response_id: str) -> R
     if http.query_params:
         name = next(iter(http.query_params))[:200]
         raise InvalidRequestError(f"the query has {name!r}, which is not built; leave it out", param=name)
-    return Response(context.responses.get(visit_of(http).client, response_id).reply, media_type="application/json")
+    return JsonResponse(context.responses.get(visit_of(http).client, response_id).reply)
 
 
 def delete_response(context: ServerContext, http: Request, response_id: str) -> Response:
