@@ -27,7 +27,7 @@ from octavo.core.errors import (
 )
 from octavo.core.outputs import RequestDelta
 from octavo.engine import async_engine
-from octavo.engine.async_engine import TOKENIZER_THREADS
+from octavo.engine.async_engine import LONG_TEXT_LEN, TOKENIZER_THREADS
 from octavo.engine.liveness import EngineState
 
 LONG = SamplingParams(max_tokens=200, ignore_eos=True, seed=1)
@@ -271,6 +271,29 @@ def test_who_waits_for_a_thread_when_the_engine_ends_is_told_so(tiny_with_tokeni
         may_go_on.set()
         results = await asyncio.gather(*waiting, generating, return_exceptions=True)
         assert [type(result) for result in results] == [list] * TOKENIZER_THREADS + [ShuttingDownError] * 6
+
+    run(scenario)
+
+
+def test_who_has_a_short_text_never_waits_behind_long_ones(tiny_with_tokenizer: Path) -> None:
+    async def scenario() -> None:
+        config = EngineConfig(model=str(tiny_with_tokenizer), kv_cache_memory="1M", max_model_len=128, threads=1)
+        started = await AsyncEngine.start(config)
+        has_begun, may_go_on = threading.Event(), threading.Event()
+        spy(started.front_end.tokenizer, "count", lambda: (has_begun.set(), may_go_on.wait(10)))
+        long_text = "x" * LONG_TEXT_LEN
+        waiting = [asyncio.create_task(started.count_tokens(long_text)) for _ in range(TOKENIZER_THREADS + 5)]
+        await until(has_begun.is_set)
+        assert started.num_tokenizer_jobs == len(waiting)
+        assert await started.tokenize("Hello")
+        with pytest.raises(ContextLengthError):  # a long one, so that it has to wait
+            may_go_on.set()
+            await started.tokenize(long_text)
+        counts = await asyncio.gather(*waiting)
+        assert set(counts) == {started.front_end.tokenizer.count(long_text)}
+        await started.shutdown()
+        with pytest.raises(ShuttingDownError):
+            await started.count_tokens(long_text)
 
     run(scenario)
 

@@ -42,8 +42,20 @@ class ByteTokenizer:
     bos_token, eos_token = "<bos>", "<eos>"
     eos_token_ids = frozenset((EOS,))
 
-    def encode(self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:
-        return ([BOS] if add_special_tokens else []) + list(text.encode())
+    def encode(
+        self,
+        text: str,
+        *,
+        add_special_tokens: bool = True,
+        parse_special: bool = True,
+        max_tokens: int | None = None,
+    ) -> list[int]:
+        token_ids = ([BOS] if add_special_tokens else []) + list(text.encode())
+        assert max_tokens is None or len(token_ids) <= max_tokens
+        return token_ids
+
+    def count(self, text: str, *, add_special_tokens: bool = True) -> int:
+        return len(self.encode(text, add_special_tokens=add_special_tokens))
 
     def decode(
         self, token_ids: Iterable[int], *, skip_special_tokens: bool = True, is_continuation: bool = False
@@ -163,6 +175,14 @@ class FakeEngine:
     async def tokenize(self, prompt: Any, *, add_special_tokens: bool = True, client: str = "") -> list[int]:
         self.tokenizer_clients.append(client)
         return self._input.tokenize(prompt, add_special_tokens=add_special_tokens)
+
+    async def list_tokens(self, text: str, *, add_special_tokens: bool = True, client: str = "") -> list[int]:
+        self.tokenizer_clients.append(client)
+        return self._input.list_tokens(text, add_special_tokens=add_special_tokens)
+
+    async def count_tokens(self, text: str, *, add_special_tokens: bool = True, client: str = "") -> int:
+        self.tokenizer_clients.append(client)
+        return self._input.count_tokens(text, add_special_tokens=add_special_tokens)
 
     async def render_chat(self, messages: Any, *, client: str = "", **options: Any) -> str:
         self.tokenizer_clients.append(client)

@@ -11,6 +11,7 @@ from server.fake_engine import FakeEngine
 
 from octavo.core.errors import InvalidRequestError
 from octavo.core.json_limits import MAX_JSON_CONTAINERS, MAX_JSON_DEPTH, MAX_JSON_VALUES, check_json_limits
+from octavo.engine import input_processor
 from octavo.engine.input_processor import MAX_CHARS_A_TOKEN
 from octavo.server.fields import NOT_BUILT_ROUTES
 from octavo.server.schemas import ChatCompletionRequest, CompletionRequest
@@ -169,8 +170,9 @@ def test_the_context_is_named_where_it_is_too_short(refusing: InProcess) -> None
 
 
 def test_a_text_that_is_far_too_long_is_not_tokenised(server: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """16 characters a token of the context, wherever text comes in."""
+    """16 characters a token of the context for a prompt; for what is only counted, a bound of its own."""
     longest = server.engine.info.max_model_len * MAX_CHARS_A_TOKEN
+    monkeypatch.setattr(input_processor, "MAX_COUNTED_CHARS", longest + 100)
     tokenised: list[int] = []
     encode = server.engine.tokenizer.encode
     monkeypatch.setattr(
@@ -178,17 +180,20 @@ def test_a_text_that_is_far_too_long_is_not_tokenised(server: InProcess, monkeyp
         "encode",
         lambda text, **options: (tokenised.append(len(text)), encode(text, **options))[1],
     )
-    assert server.post("/tokenize", {"prompt": "-" * longest}).json()["count"] == longest + 1
-    assert tokenised == [longest]
+    code, count = "context_length_exceeded", "/v1/messages/count_tokens"
     long = "-" * (longest + 1)
-    code = "context_length_exceeded"
-    check_envelope(server.post("/tokenize", {"prompt": long}), 400, "prompt", code)
     check_envelope(server.post(COMPLETIONS, {"model": MODEL, "prompt": long}), 400, "prompt", code)
-    check_envelope(server.post("/tokenize", chat_body(long)), 400, "messages", code)
     check_envelope(server.post(CHAT, chat_body(long)), 400, "messages", code)
-    counted = server.post("/v1/messages/count_tokens", chat_body(long))
-    assert counted.status_code == 400 and "shorten it" in counted.json()["error"]["message"]
-    assert tokenised == [longest]
+    assert server.post("/tokenize", {"prompt": long + "-" * 99}).json()["count"] == longest + 101
+    assert server.post("/tokenize", chat_body(long)).json()["count"] == len(f"<user>{long}<assistant>")
+    assert server.post(count, chat_body(long)).json() == {"input_tokens": len(f"<user>{long}<assistant>")}
+    assert min(tokenised) > longest and len(tokenised) == 3
+    longer = long + "-" * 100
+    check_envelope(server.post("/tokenize", {"prompt": longer}), 400, "prompt", code)
+    check_envelope(server.post("/tokenize", chat_body(longer)), 400, "messages", code)
+    counted = server.post(count, chat_body(longer))
+    assert counted.status_code == 400 and f"at most {longest + 100} are counted" in counted.json()["error"]["message"]
+    assert len(tokenised) == 3
 
 
 def test_messages_quote_only_so_much(refusing: InProcess) -> None:

@@ -130,7 +130,7 @@ def test_what_generates_nothing_has_a_deadline_and_a_place_too(path: str) -> Non
         await asyncio.Event().wait()
 
     server = InProcess(FakeEngine(), request_timeout=0.05)
-    server.engine.tokenize = never  # type: ignore[method-assign]
+    server.engine.tokenize = server.engine.list_tokens = server.engine.count_tokens = never  # type: ignore[method-assign]
     assert server.post(path, COUNTING[path]).status_code == 504
     assert server.engine.admission.num_taken == 0
 

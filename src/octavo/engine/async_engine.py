@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,10 @@ Observer = Callable[[OutputBatch, list[RequestDelta]], None]
 """Told of each step: what the engine published, and what became of it under the callers' ids."""
 
 TOKENIZER_THREADS = 2
+LONG_TEXT_THREADS = 1
+"""Beside those: whoever has a short text never waits behind long ones."""
+LONG_TEXT_LEN = 1 << 17
+"""Characters, or token ids, from which on a text is long."""
 SAY_GOODBYE_S = 1.0
 """For the engine's socket to take the word that it is to end."""
 STOP_TIMEOUT_S = 10.0
@@ -80,6 +84,7 @@ class AsyncEngine:
         self._process: asyncio.subprocess.Process
         self._observers: list[Observer] = []
         self._threads = TurnThreads(TOKENIZER_THREADS, "octavo-tokenizer")
+        self._long_text_threads = TurnThreads(LONG_TEXT_THREADS, "octavo-long-texts")
         self._tasks: list[asyncio.Task[None]] = []
         self._numbers = itertools.count()
         self._grammar_checker = GrammarChecker()
@@ -174,6 +179,7 @@ class AsyncEngine:
                 await process.wait()
         await self._grammar_checker.close()
         self._threads.close()
+        self._long_text_threads.close()
         self._context.destroy(linger=0)
         self._directory.cleanup()
 
@@ -200,12 +206,22 @@ class AsyncEngine:
     @property
     def num_tokenizer_jobs(self) -> int:
         """Tokenisations and renderings that run or wait for a thread."""
-        return self._threads.num_jobs
+        return self._threads.num_jobs + self._long_text_threads.num_jobs
 
     async def tokenize(self, prompt: Prompt, *, add_special_tokens: bool = True, client: str = "") -> list[int]:
         """The prompt's token ids, off the event loop; clients take turns. Raises `InvalidRequestError`."""
         work = partial(self._input.tokenize, prompt, add_special_tokens=add_special_tokens)
-        return await self._off_loop(client, work)
+        return await self._off_loop(client, work, is_long=_is_long(prompt))
+
+    async def list_tokens(self, text: str, *, add_special_tokens: bool = True, client: str = "") -> list[int]:
+        """As `tokenize`, of a text that may be longer than any prompt."""
+        work = partial(self._input.list_tokens, text, add_special_tokens=add_special_tokens)
+        return await self._off_loop(client, work, is_long=_is_long(text))
+
+    async def count_tokens(self, text: str, *, add_special_tokens: bool = True, client: str = "") -> int:
+        """How many they are."""
+        work = partial(self._input.count_tokens, text, add_special_tokens=add_special_tokens)
+        return await self._off_loop(client, work, is_long=_is_long(text))
 
     async def render_chat(self, messages: Any, *, client: str = "", **options: Any) -> str:
         """The conversation as a prompt, off the event loop; clients take turns. Raises `InvalidRequestError`."""
@@ -312,11 +328,16 @@ class AsyncEngine:
     async def _send(self, message: ToEngine) -> None:
         await self._outbox.send(encoder.encode(message))
 
-    async def _off_loop(self, client: str, work: Callable[[], Any]) -> Any:
+    async def _off_loop(self, client: str, work: Callable[[], Any], *, is_long: bool = False) -> Any:
         """Its result, from a thread. Who waits for one while the engine ends is told so."""
 
         def unless_ended() -> Any:
             self._check_alive()
             return work()
 
-        return await self._threads.run(client, unless_ended)
+        threads = self._long_text_threads if is_long else self._threads
+        return await threads.run(client, unless_ended)
+
+
+def _is_long(prompt: Prompt) -> bool:
+    return isinstance(prompt, Sequence) and len(prompt) >= LONG_TEXT_LEN

@@ -20,7 +20,11 @@ Prompt = str | Sequence[int]
 
 MAX_PRIORITY = 1 << 31
 MAX_CHARS_A_TOKEN = 16
-"""A text may have so many characters for each token of the context: some take a tokenizer microseconds each."""
+"""A prompt may have so many characters for each token of the context: some take a tokenizer microseconds each."""
+MAX_COUNTED_CHARS = 1 << 23
+"""A text whose tokens are only counted or listed may have so many, however short the context."""
+MAX_LISTED_TOKENS = 1_250_000
+"""Of a text that no request could carry: to make a list of them holds the interpreter's lock for some 30 ns each."""
 
 
 class InputProcessor:
@@ -48,13 +52,9 @@ class InputProcessor:
         """The prompt's token ids. Raises `InvalidRequestError` or `ContextLengthError`."""
         token_ids: list[int]
         if isinstance(prompt, str):
-            if self.tokenizer is None:
-                raise InvalidRequestError(
-                    "the prompt is text but skip_tokenizer_init=True, so there is no tokenizer; give token ids",
-                    param="prompt",
-                )
-            self._check_text_length(prompt)
-            token_ids = self.tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
+            tokenizer = self._text_tokenizer()
+            self._check_prompt_chars(prompt)
+            token_ids = tokenizer.encode(prompt, add_special_tokens=add_special_tokens)
         elif isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes)):
             token_ids = list(prompt)
         else:
@@ -63,6 +63,17 @@ class InputProcessor:
             )
         self._check_token_ids(token_ids)
         return token_ids
+
+    def count_tokens(self, text: str, *, add_special_tokens: bool = True) -> int:
+        """How many tokens a text has, fit it the context or not. Raises `InvalidRequestError` or `ContextLengthError`."""
+        self._check_counted_chars(text)
+        return self._text_tokenizer().count(text, add_special_tokens=add_special_tokens)
+
+    def list_tokens(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """The token ids of a text, fit it the context or not. Raises `InvalidRequestError` or `ContextLengthError`."""
+        self._check_counted_chars(text)
+        most = max(MAX_LISTED_TOKENS, self._max_model_len)
+        return self._text_tokenizer().encode(text, add_special_tokens=add_special_tokens, max_tokens=most)
 
     def process(
         self,
@@ -114,9 +125,29 @@ class InputProcessor:
                 param="priority",
             )
 
-    def _check_text_length(self, text: str) -> None:
-        """Bound the work of tokenising. A text that is longer hardly ever fits, and one that would is refused as well."""
-        limit = self._max_model_len * MAX_CHARS_A_TOKEN
+    def _text_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise InvalidRequestError(
+                "the prompt is text but skip_tokenizer_init=True, so there is no tokenizer; give token ids",
+                param="prompt",
+            )
+        return self.tokenizer
+
+    @property
+    def _max_prompt_chars(self) -> int:
+        """A text that is longer hardly ever fits the context, and one that would is refused as well."""
+        return self._max_model_len * MAX_CHARS_A_TOKEN
+
+    def _check_counted_chars(self, text: str) -> None:
+        limit = max(MAX_COUNTED_CHARS, self._max_prompt_chars)
+        if len(text) > limit:
+            raise ContextLengthError(
+                f"the text has {len(text)} characters; at most {limit} are counted at a time; send it in parts",
+                param="prompt",
+            )
+
+    def _check_prompt_chars(self, text: str) -> None:
+        limit = self._max_prompt_chars
         if len(text) > limit:
             raise ContextLengthError(
                 f"the prompt has {len(text)} characters; with a context of {self._max_model_len} tokens at most {limit} are "

@@ -1,10 +1,9 @@
-"""A conversation to token ids: messages checked, written by the model's template, tokenised."""
+"""A conversation to a prompt: messages checked, and written by the model's template."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from octavo.core.errors import InvalidRequestError
 from octavo.server.context import ServerContext
@@ -12,6 +11,7 @@ from octavo.server.errors import not_built
 from octavo.server.field_errors import unknown_field
 from octavo.server.tools.tool_use import ToolUse
 
+Tokenized = TypeVar("Tokenized")
 _READ = frozenset(
     ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking")
 )
@@ -24,14 +24,6 @@ _PARSED_ARGUMENTS = "parsed_arguments"
 """What openai's `parse` made of a call's arguments."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChatPrompt:
-    """A conversation as the model reads it."""
-
-    text: str
-    token_ids: list[int]
-
-
 async def chat_prompt(
     context: ServerContext,
     messages: Sequence[Mapping[str, Any]],
@@ -40,23 +32,25 @@ async def chat_prompt(
     template_kwargs: Mapping[str, Any],
     client: str,
     tool_use: ToolUse | None = None,
-    add_special_tokens: bool = False,
-) -> ChatPrompt:
-    """Raises `InvalidRequestError` or `ContextLengthError`."""
+) -> str:
+    """The conversation as the model reads it; special tokens are in it. Raises `InvalidRequestError`."""
     known = await asyncio.to_thread(_known_messages, messages)
-    text = await context.engine.render_chat(
+    return await context.engine.render_chat(
         known,
         add_generation_prompt=add_generation_prompt,
         chat_template_kwargs=template_kwargs,
         client=client,
         **_tool_options(context, known, tool_use),
     )
+
+
+async def of_messages(tokenized: Awaitable[Tokenized]) -> Tokenized:
+    """What a conversation's text has been made into; what is wrong with the text is wrong with the messages."""
     try:
-        token_ids = await context.engine.tokenize(text, add_special_tokens=add_special_tokens, client=client)
+        return await tokenized
     except InvalidRequestError as error:
         error.param = "messages"
         raise
-    return ChatPrompt(text, token_ids)
 
 
 def _tool_options(

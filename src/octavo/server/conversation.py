@@ -10,7 +10,7 @@ from octavo.core.errors import InvalidRequestError
 from octavo.core.sampling_params import SamplingParams
 from octavo.core.structured_outputs import MAX_GRAMMAR_CHARS, StructuredOutputs
 from octavo.server.answer_parser import AnswerParser
-from octavo.server.chat_prompt import ChatPrompt, chat_prompt
+from octavo.server.chat_prompt import chat_prompt, of_messages
 from octavo.server.context import ServerContext
 from octavo.server.generation import GenerationCall
 from octavo.server.sampling import check_prompt_length, priority_and_salt, requested_max_tokens, sampling_params
@@ -39,13 +39,14 @@ async def ask_conversation(
     params = _params(context, request, use)
     priority, salt = priority_and_salt(request)
     visit.enter(context.engine, params.n)
-    prompt = await _prompt(context, request, use, visit.client)
-    check_prompt_length(context, len(prompt.token_ids), "messages")
-    is_open = params.structured_outputs is None and context.answer_format.is_reasoning_open(prompt.text)
+    text = await _prompt(context, request, use, visit.client)
+    token_ids = await of_messages(context.engine.tokenize(text, add_special_tokens=False, client=visit.client))
+    check_prompt_length(context, len(token_ids), "messages")
+    is_open = params.structured_outputs is None and context.answer_format.is_reasoning_open(text)
     params = _with_calls_held(context, params, use, is_reasoning_open=is_open)
     call = GenerationCall(
         id=answer_id,
-        prompts=[prompt.token_ids],
+        prompts=[token_ids],
         params=params,
         priority=priority,
         cache_salt=salt,
@@ -62,14 +63,13 @@ async def ask_conversation(
 
 
 async def count_prompt_tokens(context: ServerContext, request: ChatCompletionRequest, client: str) -> int:
-    """How many tokens the engine would read. Raises `InvalidRequestError`."""
+    """How many tokens its prompt has, fit it the context or not. Raises `InvalidRequestError`."""
     use = read_tool_use(request.tools, request.tool_choice, request.parallel_tool_calls)
-    return len((await _prompt(context, request, use, client)).token_ids)
+    text = await _prompt(context, request, use, client)
+    return await of_messages(context.engine.count_tokens(text, add_special_tokens=False, client=client))
 
 
-async def _prompt(
-    context: ServerContext, request: ChatCompletionRequest, use: ToolUse | None, client: str
-) -> ChatPrompt:
+async def _prompt(context: ServerContext, request: ChatCompletionRequest, use: ToolUse | None, client: str) -> str:
     return await chat_prompt(
         context,
         request.messages,

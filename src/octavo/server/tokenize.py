@@ -9,7 +9,7 @@ from starlette.responses import Response
 from octavo.core.errors import InvalidRequestError
 from octavo.server.answer import json_response
 from octavo.server.body import read_request
-from octavo.server.chat_prompt import chat_prompt
+from octavo.server.chat_prompt import chat_prompt, of_messages
 from octavo.server.context import ServerContext
 from octavo.server.endpoint import in_turn
 from octavo.server.field_names import rename_field
@@ -87,19 +87,19 @@ async def _token_ids(context: ServerContext, request: TokenizeRequest, client: s
     if (request.prompt is None) == (request.messages is None):
         raise InvalidRequestError("give either prompt or messages", param="prompt")
     if request.messages is not None:
-        prompt = await chat_prompt(
+        text = await chat_prompt(
             context,
             request.messages,
             add_generation_prompt=request.add_generation_prompt is not False,
             template_kwargs=request.chat_template_kwargs or {},
-            add_special_tokens=bool(request.add_special_tokens),
             client=client,
         )
-        return prompt.token_ids
+        has_special = bool(request.add_special_tokens)
+        return await of_messages(context.engine.list_tokens(text, add_special_tokens=has_special, client=client))
     for name in ("add_generation_prompt", "chat_template_kwargs"):
         if getattr(request, name) is not None:
             raise InvalidRequestError(f"{name} goes with messages, not with prompt; leave it out", param=name)
     assert request.prompt is not None
-    return await context.engine.tokenize(
+    return await context.engine.list_tokens(
         request.prompt, add_special_tokens=request.add_special_tokens is not False, client=client
     )

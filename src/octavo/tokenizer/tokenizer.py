@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Encoding
 from tokenizers import Tokenizer as Backend
 
-from octavo.core.errors import InvalidRequestError, ModelFileError
+from octavo.core.errors import ContextLengthError, InvalidRequestError, ModelFileError
 from octavo.core.pieces import in_pieces
 from octavo.tokenizer.directory import read_directory
 from octavo.tokenizer.end_tokens import end_of_turn_ids
@@ -109,23 +110,29 @@ class Tokenizer:
     def eos_token(self) -> str | None:
         return None if self.eos_token_id is None else self.id_to_token(self.eos_token_id)
 
-    def encode(self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:
+    def encode(
+        self,
+        text: str,
+        *,
+        add_special_tokens: bool = True,
+        parse_special: bool = True,
+        max_tokens: int | None = None,
+    ) -> list[int]:
         """Token ids of `text`.
 
         `add_special_tokens` puts BOS/EOS around it, as the model wants. Without `parse_special`,
         the text of a special token, such as «<|im_end|>», is plain text and never becomes that token.
         Raises `InvalidRequestError` for text that is not Unicode, or where plain text could not
-        be kept from becoming a special token.
+        be kept from becoming a special token, and `ContextLengthError` for one of more than `max_tokens`.
         """
         backend = self._backend if parse_special else self._without_special_parsing()
-        try:
-            # A batch of one: `encode` would hold the interpreter's lock, and with it every other thread, to its end. The
-            # fast one finds no offsets, which nobody reads: half the time, and half as long with the lock at its end.
-            [encoding] = backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
-        except (TypeError, UnicodeEncodeError) as error:
-            raise InvalidRequestError(
-                f"text cannot be tokenised: {error}; it must be Unicode without lone surrogates"
-            ) from error
+        encoding = _encoding(backend, text, add_special_tokens)
+        if max_tokens is not None and len(encoding) > max_tokens:
+            raise ContextLengthError(
+                f"the text has {len(encoding)} tokens; the ids of at most {max_tokens} are listed at a time; send it in "
+                "parts, or have them only counted",
+                param="prompt",
+            )
         if not parse_special:
             in_text = (
                 token_id
@@ -133,7 +140,11 @@ class Tokenizer:
                 if not added
             )
             self._require_plain(in_text)
-        return list(encoding.ids)
+        return encoding.ids
+
+    def count(self, text: str, *, add_special_tokens: bool = True) -> int:
+        """How many `encode` would list. Raises `InvalidRequestError` for text that is not Unicode."""
+        return len(_encoding(self._backend, text, add_special_tokens))
 
     def decode(
         self, token_ids: Iterable[int], *, skip_special_tokens: bool = True, is_continuation: bool = False
@@ -184,6 +195,18 @@ class Tokenizer:
                     f"text holds {self.id_to_token(token_id)!r}, which this tokenizer cannot keep as plain text; "
                     "leave it out"
                 )
+
+
+def _encoding(backend: Backend, text: str, add_special_tokens: bool) -> Encoding:
+    try:
+        # A batch of one: `encode` would hold the interpreter's lock, and with it every other thread, to its end. The
+        # fast one finds no offsets, which nobody reads: half the time, and half as long with the lock at its end.
+        [encoding] = backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InvalidRequestError(
+            f"text cannot be tokenised: {error}; it must be Unicode without lone surrogates"
+        ) from error
+    return encoding
 
 
 def _shared_copy(backend: Backend) -> Backend:
