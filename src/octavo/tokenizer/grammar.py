@@ -284,6 +284,8 @@ def bad_grammar(reason: str) -> InvalidRequestError:
     said = reason.partition("\n<")[0].strip()[:MAX_REASON_CHARS]
     if said.startswith("NoExtension"):
         said = "there is no text that it allows"
+    elif "too many states" in said:
+        said = "the text so far takes too much memory: where characters are counted, as by maxLength, some 2000 can be"
     return InvalidRequestError(
         f"structured_outputs cannot be followed: {said}; change or simplify it", param="structured_outputs"
     )
