@@ -14,7 +14,8 @@ import pytest
 from octavo.core.errors import EngineStalledError, InvalidRequestError, OctavoError, ShuttingDownError
 from octavo.core.structured_outputs import StructuredOutputs
 from octavo.engine import grammar_check
-from octavo.engine.grammar_check import GrammarChecker
+from octavo.engine.grammar_check import GrammarChecker, Verdict
+from octavo.tokenizer.grammar import lark_text
 
 BOMB: dict[str, Any] = {"allOf": [{"type": "string", "pattern": f"(a|b)*a(a|b){{{count}}}"} for count in range(1, 40)]}
 MANY_TOKENS = StructuredOutputs(grammar='start: <[131071]> "x"')
@@ -179,9 +180,10 @@ def test_clients_take_turns_and_who_has_left_loses_its_turn(monkeypatch: pytest.
     tried: list[bytes] = []
     may_go_on: list[asyncio.Event] = []
 
-    async def hold_up(self: GrammarChecker, line: bytes) -> None:
+    async def hold_up(self: GrammarChecker, line: bytes) -> Verdict:
         tried.append(msgspec.json.decode(line)["regex"])
         await may_go_on[0].wait()
+        return Verdict()
 
     monkeypatch.setattr(GrammarChecker, "_try", hold_up)
 
@@ -204,9 +206,10 @@ def test_clients_take_turns_and_who_has_left_loses_its_turn(monkeypatch: pytest.
 def test_who_leaves_as_it_gets_its_turn_passes_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 
-    async def attempt(self: GrammarChecker, line: bytes) -> None:
+    async def attempt(self: GrammarChecker, line: bytes) -> Verdict:
         tried.append(msgspec.json.decode(line)["regex"])
         await asyncio.sleep(0)
+        return Verdict()
 
     monkeypatch.setattr(GrammarChecker, "_try", attempt)
 
@@ -272,4 +275,22 @@ def test_a_process_that_breaks_is_not_the_grammars_fault(monkeypatch: pytest.Mon
         monkeypatch.undo()
         await checker.check(regex("c"))
 
+    run(scenario)
+
+
+def test_gbnf_comes_back_as_lark_and_all_else_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the engine, whose step loop shares an interpreter with what it compiles, has nothing to convert."""
+    gbnf = [StructuredOutputs(grammar=f'root ::= "{number}"' + "# é" * 40_000) for number in range(3)]
+    others = [regex("a"), StructuredOutputs(choice=("a", "b")), StructuredOutputs(grammar='start: "a"')]
+
+    async def scenario(checker: GrammarChecker) -> None:
+        for outputs in gbnf * 2:
+            read = await checker.check(outputs)
+            assert read.grammar is not None
+            assert read.grammar == lark_text(str(outputs.grammar)) == lark_text(read.grammar)
+        assert [await checker.check(outputs) for outputs in others] == others
+        kept = [verdict.lark for verdict in checker._verdicts.values()]
+        assert 100_000 < sum(map(len, kept)) == checker._num_chars <= 200_000
+
+    monkeypatch.setattr(grammar_check, "MAX_REMEMBERED_CHARS", 200_000)
     run(scenario)

@@ -107,6 +107,13 @@ def test_prefix_is_reported(llm: LLM) -> None:
     assert again.num_cached_tokens == 48
 
 
+def test_allowed_tokens(llm: LLM) -> None:
+    params = SamplingParams(n=3, allowed_token_ids=(3, 5), max_tokens=16, ignore_eos=True, seed=0)
+    allowed, free = llm.generate([[5, 6], [5, 6]], [params, GREEDY])
+    assert {token for sample in allowed.outputs for token in sample.token_ids} == {3, 5}
+    assert not set(free.outputs[0].token_ids) <= {3, 5}
+
+
 def test_prompt_logprobs(llm: LLM) -> None:
     [output] = llm.generate([5, 6, 7, 8], SamplingParams(max_tokens=1, prompt_logprobs=0, ignore_eos=True))
     assert output.prompt_logprobs is not None

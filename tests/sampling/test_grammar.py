@@ -152,6 +152,7 @@ def test_a_row_whose_grammar_forbids_all_that_is_allowed_fails_alone(grammars: G
             position=1,
             prompt_token_ids=[1],
             output_token_ids=[],
+            allowed_token_ids=ids,
             grammar=state_of(grammars, outputs),
         )
         for ids in ((5,), None)

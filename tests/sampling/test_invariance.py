@@ -68,16 +68,21 @@ def mixed_rows(num_rows, vocab_size):
         "min_tokens": [0, 0, 12],
         "logprobs": [None, None, 0, 5],
     }
+    all_params = [
+        SamplingParams(**{name: options[rng.integers(len(options))] for name, options in choices.items()})
+        for _ in range(num_rows)
+    ]
     return [
         SamplingRow(
-            params=SamplingParams(**{name: options[rng.integers(len(options))] for name, options in choices.items()}),
+            params=params,
             seed=int(rng.integers(4)) - 2,
             position=int(rng.integers(50)),
             prompt_token_ids=rng.integers(0, vocab_size, 30).tolist(),
             output_token_ids=rng.integers(0, vocab_size, 8).tolist(),
             stop_token_ids=[0, 2],
+            allowed_token_ids=params.allowed_token_ids,
         )
-        for _ in range(num_rows)
+        for params in all_params
     ]
 
 

@@ -96,6 +96,7 @@ def make_row(params, prompt=(), output=(), stop=()):
         prompt_token_ids=list(prompt),
         output_token_ids=list(output),
         stop_token_ids=list(stop),
+        allowed_token_ids=params.allowed_token_ids,
     )
 
 

@@ -19,6 +19,7 @@ def make_row(position=0, seed=0, prompt=(1, 2), output=(3,), stop=(), **params):
         prompt_token_ids=prompt,
         output_token_ids=output,
         stop_token_ids=stop,
+        allowed_token_ids=params.get("allowed_token_ids"),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from server.conftest import InProcess
 
+from octavo.core.outputs import Logprob
 from octavo.core.pieces import PIECE_LEN
 from octavo.server import wire
 from octavo.server.wire import to_json, written, written_list
@@ -71,3 +72,26 @@ def test_whole_replies_are_written_off_the_event_loop(
     assert [name for name in large & on_loop.keys() if on_loop[name]] == []
     assert ("list" in on_loop) == ("prompt_logprobs" in body)
     assert len(large & on_loop.keys()) == 1 + ("prompt_logprobs" in body)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "Hi"}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}),
+    ],
+    ids=["completions", "chat"],
+)
+def test_prompt_logprobs_are_made_readable_off_the_event_loop(
+    server: InProcess, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    on_loop: list[bool] = []
+
+    def watched(logprob: float, rank: int, text: str | None) -> Logprob:
+        on_loop.append(asyncio._get_running_loop() is not None)
+        return Logprob(logprob, rank, text)
+
+    monkeypatch.setattr("octavo.engine.logprobs.Logprob", watched)
+    assert server.post(path, {"model": "fake-model", **body, "prompt_logprobs": 3}).status_code == 200
+    assert on_loop
+    assert not any(on_loop)

@@ -22,6 +22,7 @@ from octavo.tokenizer.grammar import (
     WORK_PER_TOKEN_S,
     Grammars,
     RequestGrammar,
+    bad_grammar,
     check_grammar,
     grammar_text,
 )
@@ -246,6 +247,18 @@ def test_what_one_request_uses_up_is_its_own(grammars: Grammars) -> None:
             break
     assert "too many" in matcher.get_error()
     assert compiled(grammars, outputs).matcher().consume_tokens(list(b"abba" * 25))
+
+
+def test_a_long_string_may_be_bounded_and_one_that_comes_to_be_long_is_told_why(grammars: Grammars) -> None:
+    """A lexer has some nine states for each character that is counted."""
+    outputs = StructuredOutputs(json={"type": "string", "maxLength": 20_000})
+    short, long = (compiled(grammars, outputs).matcher() for _ in range(2))
+    assert short.consume_tokens(list(b'"' + b"x" * 2000 + b'"'))
+    for token in b'"' + b"x" * 3000:
+        long.compute_bitmask()
+        if not long.consume_token(token):
+            break
+    assert "as by maxLength, some 2000 can be" in bad_grammar(long.get_error()).message
 
 
 def test_clients_take_turns_and_what_nobody_waits_for_any_longer_is_not_compiled(readings: list[str]) -> None:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
+
+from octavo.core.messages import TokenLogprobs
 from octavo.core.request import FinishReason, RequestFailure
 
 
-@dataclass(slots=True)
-class Logprob:
+class Logprob(msgspec.Struct, gc=False):
     """One token's log-probability (natural log, of the raw logits), its rank from 1 and its text."""
 
     logprob: float
@@ -80,8 +82,9 @@ class RequestDelta:
     outputs: list[CompletionDelta]
     num_prompt_tokens: int
     num_cached_tokens: int = 0
-    prompt_logprobs: list[dict[int, Logprob] | None] | None = None
-    """Whole, in the first delta after the prompt was computed."""
+    prompt_logprobs: list[TokenLogprobs] | None = None
+    """Of the second prompt token on; whole, in the first delta after the prompt was computed, and as it was computed:
+    `octavo.engine.logprobs` makes it readable, which takes long for a long prompt."""
     metrics: RequestMetrics | None = None
     is_finished: bool = False
     error: RequestFailure | None = None

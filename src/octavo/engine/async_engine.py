@@ -13,6 +13,7 @@ from typing import Any
 
 import zmq
 import zmq.asyncio
+from msgspec.structs import replace
 
 from octavo.config import EngineConfig
 from octavo.config.engine_config import STALL_TIMEOUT_S
@@ -253,7 +254,9 @@ class AsyncEngine:
         try:
             check_text("request_id", request_id)
             if params.structured_outputs is not None:
-                await self._grammar_checker.check(params.structured_outputs, client)
+                shape = await self._grammar_checker.check(params.structured_outputs, client)
+                if shape is not params.structured_outputs:
+                    params = await self._off_loop(client, partial(replace, params, structured_outputs=shape))
             process = partial(self._input.process, engine_id, prompt_token_ids, params)
             request = await self._off_loop(
                 client, partial(process, priority=priority, cache_salt=cache_salt, client=client)

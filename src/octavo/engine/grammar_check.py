@@ -1,7 +1,7 @@
 """Grammars tried in a process of their own, which can be ended: a few lines of a schema may take for ever to compile.
 
 parent ── a line of JSON: StructuredOutputs ──▶ child
-       ◀── a line of JSON: null, or what is wrong ──
+       ◀── a line of JSON: Verdict ──
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from octavo.core.errors import EngineStalledError, InvalidRequestError, OctavoEr
 from octavo.core.structured_outputs import StructuredOutputs
 from octavo.core.turns import Turns
 from octavo.engine.child import child_command, leave_signals_to_parent
-from octavo.tokenizer.grammar import check_grammar
+from octavo.tokenizer.grammar import check_grammar, lark_text
 
 TIME_LIMIT_S = 2.0
 """Of processor time: others that keep the machine busy do not count."""
@@ -28,8 +28,21 @@ WALL_LIMIT_S = 20.0
 MEMORY_LIMIT_BYTES = 2 << 30
 """Of address space, most of which is never touched."""
 MAX_REMEMBERED = 1024
+MAX_REMEMBERED_CHARS = 16 << 20
+"""Of grammars that were given as GBNF, written as Lark."""
+MAX_ANSWER_BYTES = 1 << 20
+"""Of a verdict's line: a grammar's characters, each of which JSON may write with six."""
 _OUT_OF_MEMORY = (signal.SIGABRT, signal.SIGSEGV, signal.SIGKILL)
 """By which a process ends whose allocations fail, or that the system ends for them."""
+
+
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of trying a grammar."""
+
+    reason: str | None = None
+    """What is wrong with it."""
+    lark: str = ""
+    """What was given as GBNF."""
 
 
 class GrammarChecker:
@@ -40,18 +53,21 @@ class GrammarChecker:
         self._is_closed = False
         self._is_trying = False
         self._turns: Turns[asyncio.Future[None]] = Turns()
-        self._verdicts: OrderedDict[bytes, str | None] = OrderedDict()
-        """Of what was checked last: what is wrong with it."""
+        self._verdicts: OrderedDict[bytes, Verdict] = OrderedDict()
+        """On what was checked last."""
+        self._num_chars = 0
+        """Of Lark in them."""
 
-    async def check(self, outputs: StructuredOutputs, client: str = "") -> None:
-        """Raises `InvalidRequestError` for what no answer can follow, or what takes too much work.
+    async def check(self, outputs: StructuredOutputs, client: str = "") -> StructuredOutputs:
+        """What an engine can compile at once: the same, or where it is GBNF, its Lark.
 
+        Raises `InvalidRequestError` for what no answer can follow, or what takes too much work.
         What was checked before is answered at once, and so are choices and plain JSON, of which all can be followed;
         else clients take turns. Raises `EngineStalledError` where the machine is too busy, and `ShuttingDownError`
         after `close`.
         """
         if outputs.choice is not None or outputs.json_object is not None:
-            return
+            return outputs
         line = msgspec.json.encode(outputs) + b"\n"
         key = hashlib.sha256(line).digest()
         if key not in self._verdicts:
@@ -59,9 +75,10 @@ class GrammarChecker:
                 if key not in self._verdicts:  # nor checked for another one meanwhile
                     self._remember(key, await self._try(line))
         self._verdicts.move_to_end(key)
-        reason = self._verdicts[key]
-        if reason is not None:
-            raise InvalidRequestError(reason, param="structured_outputs")
+        verdict = self._verdicts[key]
+        if verdict.reason is not None:
+            raise InvalidRequestError(verdict.reason, param="structured_outputs")
+        return StructuredOutputs(grammar=verdict.lark) if verdict.lark else outputs
 
     async def close(self) -> None:
         """End the process, and start none any more. Idempotent."""
@@ -95,13 +112,14 @@ class GrammarChecker:
                 turn.set_result(None)
                 self._is_trying = True
 
-    def _remember(self, key: bytes, reason: str | None) -> None:
-        if len(self._verdicts) >= MAX_REMEMBERED:
-            self._verdicts.popitem(last=False)
-        self._verdicts[key] = reason
+    def _remember(self, key: bytes, verdict: Verdict) -> None:
+        self._verdicts[key] = verdict
+        self._num_chars += len(verdict.lark)
+        while len(self._verdicts) > MAX_REMEMBERED or self._num_chars > MAX_REMEMBERED_CHARS:
+            _, oldest = self._verdicts.popitem(last=False)
+            self._num_chars -= len(oldest.lark)
 
-    async def _try(self, line: bytes) -> str | None:
-        """What is wrong with it."""
+    async def _try(self, line: bytes) -> Verdict:
         try:
             process = await self._running()
             assert process.stdin is not None
@@ -112,8 +130,8 @@ class GrammarChecker:
             await self._end()
             raise
         if answer:
-            return msgspec.json.decode(answer, type=str | None)
-        return self._why_ended(await process.wait())
+            return msgspec.json.decode(answer, type=Verdict)
+        return Verdict(self._why_ended(await process.wait()))
 
     async def _running(self) -> asyncio.subprocess.Process:
         """The process, ready for a line: its start does not count as a grammar's time."""
@@ -125,6 +143,7 @@ class GrammarChecker:
                 *child_command("octavo.engine.grammar_check", *limits),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                limit=MAX_ANSWER_BYTES,
             )
             assert process.stdout is not None
             has_begun = await process.stdout.readline()
@@ -175,17 +194,19 @@ def main() -> None:
     for line in sys.stdin.buffer:
         for timer, seconds in timers:
             signal.setitimer(timer, seconds)  # nobody handles them: they end the process
-        reason = _what_is_wrong(line)
+        verdict = _verdict(line)
         for timer, _ in timers:
             signal.setitimer(timer, 0)
-        print(msgspec.json.encode(reason).decode(), flush=True)
+        print(msgspec.json.encode(verdict).decode(), flush=True)
 
 
-def _what_is_wrong(line: bytes) -> str | None:
+def _verdict(line: bytes) -> Verdict:
+    outputs = msgspec.json.decode(line, type=StructuredOutputs)
     try:
-        check_grammar(msgspec.json.decode(line, type=StructuredOutputs))
+        lark = "" if outputs.grammar is None else lark_text(outputs.grammar)
+        check_grammar(StructuredOutputs(grammar=lark) if lark else outputs)
     except InvalidRequestError as error:
-        return error.message
+        return Verdict(error.message)
     except MemoryError:
-        return _too_much("too much memory")
-    return None
+        return Verdict(_too_much("too much memory"))
+    return Verdict(lark="" if lark == outputs.grammar else lark)

@@ -19,9 +19,11 @@ from octavo.engine.core import EngineCore
 from octavo.engine.front_end import check_chat_template, load_front_end
 from octavo.engine.info import OnPhase
 from octavo.engine.input_processor import Prompt
+from octavo.engine.logprobs import readable_prompt
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.progress import generation_progress
 from octavo.tokenizer.grammar import check_grammar
+from octavo.tokenizer.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
 
@@ -194,7 +196,7 @@ class LLM:
                 while call.num_open:
                     self._step(call)
                     for delta in call.take():
-                        _accumulate(outputs[delta.request_id], delta)
+                        _accumulate(outputs[delta.request_id], delta, self.tokenizer)
                         advance(delta)
         finally:
             self._abandon(call)
@@ -284,7 +286,7 @@ def _empty_output(index: int, params: SamplingParams) -> CompletionOutput:
     return CompletionOutput(index, logprobs=[], cumulative_logprob=0.0)
 
 
-def _accumulate(output: RequestOutput, delta: RequestDelta) -> None:
+def _accumulate(output: RequestOutput, delta: RequestDelta, tokenizer: Tokenizer | None) -> None:
     for piece in delta.outputs:
         sample = output.outputs[piece.index]
         sample.text += piece.text
@@ -297,7 +299,8 @@ def _accumulate(output: RequestOutput, delta: RequestDelta) -> None:
             )
         if piece.finish_reason is not None:
             sample.finish_reason, sample.stop_reason = piece.finish_reason, piece.stop_reason
-    output.prompt_logprobs = output.prompt_logprobs or delta.prompt_logprobs
+    if delta.prompt_logprobs is not None:
+        output.prompt_logprobs = readable_prompt(tokenizer, delta.prompt_logprobs)
     output.num_cached_tokens = delta.num_cached_tokens
     output.is_finished = delta.is_finished
     output.metrics = delta.metrics or output.metrics

@@ -10,6 +10,7 @@ from octavo.core.messages import AbortRequest, EngineRequest, OutputBatch, Seque
 from octavo.core.outputs import CompletionDelta, Logprob, RequestDelta, RequestMetrics
 from octavo.core.request import FinishReason, RequestFailure
 from octavo.core.sampling_params import SamplingParams
+from octavo.engine.logprobs import readable
 from octavo.tokenizer.detokenizer import IncrementalDetokenizer
 from octavo.tokenizer.tokenizer import Tokenizer
 
@@ -30,7 +31,7 @@ class _OpenRequest:
     num_prompt_tokens: int
     sequences: list[_Sequence]
     metrics: RequestMetrics
-    prompt_logprobs: list[dict[int, Logprob] | None] | None
+    prompt_logprobs: list[TokenLogprobs] | None
     num_cached_tokens: int = 0
     first_token_s: float = 0.0
     error: RequestFailure | None = None
@@ -53,7 +54,7 @@ class OutputProcessor:
             len(request.prompt_token_ids),
             [_Sequence(self._detokenizer(params)) for _ in range(params.n)],
             RequestMetrics(arrival_s=request.arrival_s),
-            None if params.prompt_logprobs is None else [None],
+            None if params.prompt_logprobs is None else [],
         )
 
     def process(self, batch: OutputBatch) -> tuple[list[RequestDelta], list[AbortRequest]]:
@@ -135,7 +136,7 @@ class OutputProcessor:
                 event.index,
                 piece_text,
                 token_ids,
-                self._logprobs(event.logprobs, len(token_ids)),
+                None if event.logprobs is None else self._readable(event.logprobs[: len(token_ids)]),
                 finish_reason,
                 stop_reason,
             )
@@ -146,7 +147,7 @@ class OutputProcessor:
         """Collect the prompt's log-probabilities; they go out whole with the first sampled token."""
         if request.prompt_logprobs is None or event.index != 0:
             return
-        request.prompt_logprobs += self._logprobs(event.prompt_logprobs, request.num_prompt_tokens) or []
+        request.prompt_logprobs += event.prompt_logprobs or []
         if event.token_ids and request.first_token_s == 0.0:
             delta.prompt_logprobs = request.prompt_logprobs
 
@@ -187,20 +188,5 @@ class OutputProcessor:
             min_tokens=params.min_tokens,
         )
 
-    def _logprobs(self, logprobs: list[TokenLogprobs] | None, count: int) -> list[dict[int, Logprob]] | None:
-        if logprobs is None:
-            return None
-        return [self._readable(entry) for entry in logprobs[:count]]
-
-    def _readable(self, entry: TokenLogprobs) -> dict[int, Logprob]:
-        """Token id → log-probability: the token itself first, then the top ones."""
-        readable = {entry.token_id: Logprob(entry.logprob, entry.rank, self._text(entry.token_id))}
-        for rank, (token, logprob) in enumerate(zip(entry.top_token_ids, entry.top_logprobs, strict=True), start=1):
-            if token not in readable:
-                readable[token] = Logprob(logprob, rank, self._text(token))
-        return readable
-
-    def _text(self, token_id: int) -> str | None:
-        if self._tokenizer is None:
-            return None
-        return self._tokenizer.token_bytes(token_id).decode("utf-8", "replace")
+    def _readable(self, entries: Sequence[TokenLogprobs]) -> list[dict[int, Logprob]]:
+        return [readable(self._tokenizer, entry) for entry in entries]

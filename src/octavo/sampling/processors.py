@@ -78,7 +78,8 @@ def _follow_grammar(logits_V: Tensor, row: SamplingRow) -> None:
 
 
 def _allow_only(logits_V: Tensor, row: SamplingRow) -> None:
-    allow_only(logits_V, row.params.allowed_token_ids or ())
+    assert row.allowed_token_ids is not None
+    allow_only(logits_V, row.allowed_token_ids)
 
 
 def _forbid_bad_words(logits_V: Tensor, row: SamplingRow) -> None:
@@ -104,7 +105,7 @@ def _penalise_frequency(logits_V: Tensor, row: SamplingRow) -> None:
 
 _PROCESSORS: tuple[tuple[Callable[[SamplingRow], bool], Callable[[Tensor, SamplingRow], None]], ...] = (
     (lambda row: row.grammar is not None, _follow_grammar),
-    (lambda row: row.params.allowed_token_ids is not None, _allow_only),
+    (lambda row: row.allowed_token_ids is not None, _allow_only),
     (lambda row: bool(row.params.bad_word_token_ids), _forbid_bad_words),
     (lambda row: len(row.output_token_ids) < row.params.min_tokens and len(row.stop_token_ids) > 0, _forbid_stop),
     (lambda row: bool(row.params.logit_bias), _add_bias),

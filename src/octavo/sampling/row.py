@@ -24,6 +24,8 @@ class SamplingRow:
     output_token_ids: Sequence[int]
     stop_token_ids: Sequence[int] = ()
     """EOS and stop ids, forbidden while fewer than `params.min_tokens` tokens have been output."""
+    allowed_token_ids: Sequence[int] | None = None
+    """Those of `params`: there they are a tuple, which takes milliseconds to read, and here they may be an array."""
     grammar: GrammarState | None = None
     """What `params.structured_outputs` allows; it is told of the token that is chosen."""
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -67,7 +68,8 @@ class ChatWriter:
             async for item in news:
                 self._answer.count(item)
                 if item.delta.prompt_logprobs is not None:
-                    prompt_logprobs = await asyncio.to_thread(written_prompt_logprobs, item.delta.prompt_logprobs)
+                    write = partial(written_prompt_logprobs, self._context.tokenizer, item.delta.prompt_logprobs)
+                    prompt_logprobs = await asyncio.to_thread(write)
                 for piece in item.delta.outputs:
                     self._keep(piece)
         return await write_off_loop(lambda: self._completion(prompt_logprobs))

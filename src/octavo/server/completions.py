@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -171,7 +172,8 @@ class _Writer:
         """The prompt, for each of its samples, once: with the log-probabilities where they are wanted."""
         entries = delta.prompt_logprobs
         if entries is not None and self._request.prompt_logprobs is not None:
-            self._prompt_logprobs[prompt_index] = await asyncio.to_thread(written_prompt_logprobs, entries)
+            write = partial(written_prompt_logprobs, self._context.tokenizer, entries)
+            self._prompt_logprobs[prompt_index] = await asyncio.to_thread(write)
         is_due = self._request.logprobs is None or entries is not None
         if self._echoed is None or not is_due or not self._answer.is_first_of_prompt(prompt_index):
             return []

@@ -3,8 +3,10 @@
 import codecs
 from collections.abc import Iterator, Sequence
 
+from octavo.core.messages import TokenLogprobs
 from octavo.core.outputs import Logprob
-from octavo.server.replies import ChatLogprobs, CompletionLogprobs, PromptLogprobs, TokenLogprob, TopLogprob, Written
+from octavo.engine.logprobs import readable, readable_prompt
+from octavo.server.replies import ChatLogprobs, CompletionLogprobs, TokenLogprob, TopLogprob, Written
 from octavo.server.wire import written
 from octavo.tokenizer.tokenizer import Tokenizer
 
@@ -19,12 +21,15 @@ def finite(logprob: float) -> float:
     return max(logprob, LOWEST_LOGPROB)
 
 
-def written_prompt_logprobs(entries: PromptLogprobs) -> Written:
+def written_prompt_logprobs(tokenizer: Tokenizer, entries: Sequence[TokenLogprobs]) -> Written:
     """Not for the event loop: there may be a hundred thousand."""
-    for entry in entries:
-        for logprob in (entry or {}).values():
-            logprob.logprob = finite(logprob.logprob)
-    return written([written(entry) for entry in entries])
+    return written([None, *(_written_entry(readable(tokenizer, entry)) for entry in entries)])
+
+
+def _written_entry(entry: Entry) -> Written:
+    for logprob in entry.values():
+        logprob.logprob = finite(logprob.logprob)
+    return written(entry)
 
 
 def chat_logprobs(
@@ -65,9 +70,10 @@ class CompletionLogprobsWriter:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
 
-    def prompt(self, token_ids: Sequence[int], entries: PromptLogprobs, text: str) -> CompletionLogprobs:
+    def prompt(self, token_ids: Sequence[int], entries: Sequence[TokenLogprobs], text: str) -> CompletionLogprobs:
         """The entries of an echoed prompt, whose text is `text`. Not for the event loop: there may be many."""
-        return self._piece(token_ids, entries, list(self._prompt_offsets(token_ids, text)))
+        read = readable_prompt(self._tokenizer, entries)
+        return self._piece(token_ids, read, list(self._prompt_offsets(token_ids, text)))
 
     def begin_behind(self, text: str) -> None:
         """The answer's offsets go on behind the echoed prompt."""
@@ -80,7 +86,7 @@ class CompletionLogprobsWriter:
             offsets.append(self._offset)
             if token not in self._skipped:
                 self._offset += len(self._decoder.decode(self._tokenizer.token_bytes(token)))
-        return self._piece(token_ids, list(entries), offsets)
+        return self._piece(token_ids, entries, offsets)
 
     def _prompt_offsets(self, token_ids: Sequence[int], text: str) -> Iterator[int]:
         """Where the text has no special token that the ids have (BOS), it takes no width; nor does an added space."""
@@ -95,7 +101,9 @@ class CompletionLogprobsWriter:
                 piece = piece[1:]
             offset += len(piece)
 
-    def _piece(self, token_ids: Sequence[int], entries: PromptLogprobs, offsets: list[int]) -> CompletionLogprobs:
+    def _piece(
+        self, token_ids: Sequence[int], entries: Sequence[Entry | None], offsets: list[int]
+    ) -> CompletionLogprobs:
         chosen = list(zip(token_ids, entries, strict=True))
         return CompletionLogprobs(
             tokens=[self._tokenizer.token_bytes(token).decode("utf-8", "replace") for token in token_ids],

@@ -5,10 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from octavo.core.outputs import Logprob
-
 FinishReasonText = Literal["stop", "length", "tool_calls", "content_filter"]
-PromptLogprobs = list[dict[int, Logprob] | None]
 Written = msgspec.Raw
 """Part of a reply that is in JSON already."""
 WrittenTops = Annotated[Written, msgspec.Meta(extra_json_schema={"type": "object", "description": "text → logprob"})]

@@ -19,7 +19,7 @@ import llguidance
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from octavo.core.errors import InvalidRequestError
-from octavo.core.structured_outputs import StructuredOutputs
+from octavo.core.structured_outputs import MAX_GRAMMAR_CHARS, StructuredOutputs
 from octavo.core.turns import Turns
 from octavo.tokenizer.tokenizer import Tokenizer
 
@@ -67,11 +67,20 @@ def grammar_text(outputs: StructuredOutputs) -> str:
     if outputs.choice is not None:
         return matcher.grammar_from_regex("|".join(map(_literal, outputs.choice)))
     assert outputs.grammar is not None
+    return matcher.grammar_from_lark(lark_text(outputs.grammar))
+
+
+def lark_text(grammar: str) -> str:
+    """GBNF as Lark, which may take seconds of Python; Lark as it is. Raises `InvalidRequestError`."""
+    if _LARK.search(grammar) is not None:
+        return grammar
     try:
-        is_lark = _LARK.search(outputs.grammar) is not None
-        return matcher.grammar_from_lark(outputs.grammar if is_lark else gbnf_to_lark(outputs.grammar))
+        text = gbnf_to_lark(grammar)
     except Exception as error:  # the conversion has no error of its own
         raise bad_grammar(f"neither Lark nor GBNF: {error}") from error
+    if len(text) > MAX_GRAMMAR_CHARS:
+        raise bad_grammar(f"GBNF that has {len(text)} characters as Lark, of which {MAX_GRAMMAR_CHARS} are allowed")
+    return text
 
 
 def check_grammar(outputs: StructuredOutputs) -> None:
@@ -275,6 +284,8 @@ def bad_grammar(reason: str) -> InvalidRequestError:
     said = reason.partition("\n<")[0].strip()[:MAX_REASON_CHARS]
     if said.startswith("NoExtension"):
         said = "there is no text that it allows"
+    elif "too many states" in said:
+        said = "the text so far takes too much memory: where characters are counted, as by maxLength, some 2000 can be"
     return InvalidRequestError(
         f"structured_outputs cannot be followed: {said}; change or simplify it", param="structured_outputs"
     )

@@ -5,6 +5,7 @@ Rows are copies that the scheduler's messages rebuild; nothing here decides anyt
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -32,6 +33,8 @@ class RequestRow:
         self.params: SamplingParams = request.params
         self.seed = request.seed
         self.stop_token_ids: Int64s = np.array(request.stop_token_ids, np.int64)
+        allowed = request.params.allowed_token_ids
+        self.allowed_token_ids = None if allowed is None else _shared_array(allowed)
         self.num_prompt_tokens = request.num_prompt_tokens
         self.num_tokens = 0
         self._token_ids: Int64s = np.empty(max(64, 2 * len(request.token_ids)), np.int64)
@@ -76,6 +79,12 @@ def _grown(values: NDArray[Integer], size: int) -> NDArray[Integer]:
     grown = np.zeros(max(size, 2 * len(values)), values.dtype)
     grown[: len(values)] = values
     return grown
+
+
+@lru_cache(maxsize=4)
+def _shared_array(token_ids: tuple[int, ...]) -> Int64s:
+    """One for all samples of a request, which begin one after another."""
+    return np.array(token_ids, np.int64)
 
 
 @dataclass(frozen=True, slots=True)

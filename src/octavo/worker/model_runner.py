@@ -153,6 +153,7 @@ class ModelRunner:
                 prompt_token_ids=row.prompt_token_ids,  # type: ignore[arg-type]  # an int64 array serves as a sequence
                 output_token_ids=row.output_token_ids,  # type: ignore[arg-type]
                 stop_token_ids=row.stop_token_ids,  # type: ignore[arg-type]
+                allowed_token_ids=row.allowed_token_ids,  # type: ignore[arg-type]
                 grammar=row.grammar,
             )
             for row in (rows[index] for index in indices)
