@@ -23,7 +23,10 @@ _EPILOG = """\
 Examples
   octavo chat                        talk to the default model
   octavo serve smollm2 --port 8000   serve it over the OpenAI API
-  octavo serve --help                every option of the engine"""
+  octavo serve --help                every option of the engine
+
+Exit codes
+  0 done, 1 failed, 2 what was asked is wrong, 130 Ctrl-C; of a server that is asked to end, 0"""
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """What typer raises for a command line that it cannot read; it names this class differently from version to version."""
@@ -66,7 +69,7 @@ def _octavo(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0, 1 for a failure, 2 for a command line that is wrong, 130 for Ctrl-C."""
+    """Run the command line and exit: 0, 1 where it failed, 2 where what was asked is wrong, 130 for Ctrl-C."""
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
 
 

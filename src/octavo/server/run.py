@@ -46,7 +46,7 @@ def serve_forever(config: EngineConfig, server_config: ServerConfig) -> None:
         if not server_config.is_log_json:
             raise
         logger.error("%s", error.message)
-        raise SystemExit(2 if error.is_lasting else 1) from None
+        raise SystemExit(error.exit_code) from None
 
 
 async def _serve(config: EngineConfig, server_config: ServerConfig, listeners: list[socket.socket]) -> None:
