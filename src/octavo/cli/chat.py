@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octavo.cli.failures import print_error
+from octavo.cli.interrupts import interrupt_flag
 from octavo.cli.options import engine_options, with_options
 from octavo.cli.sampling_options import SamplingOptions
-from octavo.cli.terminal import figures, interrupt_flag, loading_progress, stderr
+from octavo.cli.terminal import figures, loading_progress, stderr
 from octavo.config import EngineConfig
 from octavo.core.errors import ContextLengthError, OctavoError
 from octavo.core.outputs import RequestDelta, RequestMetrics

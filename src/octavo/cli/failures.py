@@ -11,11 +11,11 @@ from typing import Any
 
 import typer
 
+from octavo.cli.interrupts import EXIT_INTERRUPTED
 from octavo.cli.terminal import stderr
 from octavo.core.errors import OctavoError
 
 EXIT_FAILURE = 1
-EXIT_INTERRUPTED = 130
 
 _NO_SUCH_OPTION = re.compile(r"No such option: (?P<flag>-[\w-]+)")
 

@@ -11,10 +11,11 @@ import octavo
 from octavo.cli.bench import bench
 from octavo.cli.chat import chat
 from octavo.cli.explain import explain
-from octavo.cli.failures import EXIT_FAILURE, EXIT_INTERRUPTED, print_usage_error
+from octavo.cli.failures import EXIT_FAILURE, print_usage_error
 from octavo.cli.generate import generate
 from octavo.cli.help_page import HelpfulCommand, HelpfulGroup
 from octavo.cli.info import info
+from octavo.cli.interrupts import EXIT_INTERRUPTED
 from octavo.cli.models import models
 from octavo.cli.pull import pull
 from octavo.cli.serve import serve
