@@ -1,6 +1,5 @@
 """How a command fails: one line on stderr, and the exit code."""
 
-import difflib
 import os
 import re
 import sys
@@ -14,6 +13,7 @@ import typer
 from octavo.cli.interrupts import EXIT_INTERRUPTED
 from octavo.cli.terminal import stderr
 from octavo.core.errors import OctavoError
+from octavo.core.near_names import did_you_mean
 
 EXIT_FAILURE = 1
 
@@ -61,9 +61,8 @@ def print_usage_error(error: Any) -> None:
 
 def _unknown_option(flag: str, context: Any) -> str:
     known = [name for option in context.command.params for name in (*option.opts, *option.secondary_opts)]
-    near = difflib.get_close_matches(flag, [name for name in known if name.startswith("--")], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown option {flag}{hint}"
+    hint = did_you_mean(flag, [name for name in known if name.startswith("--")])
+    return f"unknown option {flag}" + (f"; {hint}" if hint else "")
 
 
 def _with_flags(message: str, names: Sequence[str]) -> str:
