@@ -22,6 +22,7 @@ from octavo.server.drain import StopSignals, serve_until_stopped
 from octavo.server.listener import HttpServer, bound_sockets, raise_file_limit
 from octavo.server.middleware import FrontDoor
 from octavo.server.startup import Console, LoadingPage, StartProgress
+from octavo.server.systemd import READY, tell_systemd
 
 if TYPE_CHECKING:
     from octavo.engine.async_engine import AsyncEngine
@@ -65,6 +66,7 @@ async def _serve(config: EngineConfig, server_config: ServerConfig, listeners: l
                 http.app = build_app(context)
                 gc.freeze()  # what lives as long as the server is not looked at again: that takes tens of milliseconds
                 _announce(context, http, console, time.perf_counter() - progress.begin_s)
+                tell_systemd(READY)
                 await serve_until_stopped(context, http, stop, console)
             finally:
                 await engine.shutdown()
