@@ -87,10 +87,10 @@ def test_the_default_limit_fits_the_context(octavo: Octavo, tiny_model: Path) ->
         (["x", "--system", "y"], 2, "--system needs --chat"),
         (["x", "--logprobs", "1"], 2, "add --json"),
         (["x", "--temperature", "-1"], 2, "temperature=-1.0"),
-        (["x", "--max-tokens", "999"], 1, "--max-tokens=999 with a prompt of 1 tokens"),
-        (["x", "--skip-tokenizer-init"], 1, "use --prompt-token-ids"),
-        (["--prompt-token-ids", "1000"], 1, "token id 1000"),
-        (["--prompt", ""], 1, "the prompt is empty"),
+        (["x", "--max-tokens", "999"], 2, "--max-tokens=999 with a prompt of 1 tokens"),
+        (["x", "--skip-tokenizer-init"], 2, "use --prompt-token-ids"),
+        (["--prompt-token-ids", "1000"], 2, "token id 1000"),
+        (["--prompt", ""], 2, "the prompt is empty"),
     ],
 )
 def test_errors(octavo: Octavo, tiny_model: Path, arguments: list[str], code: int, message: str) -> None:
@@ -173,14 +173,14 @@ def test_chat_needs_a_template_at_once(octavo: Octavo, tiny_model: Path, tmp_pat
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "tokenizer_config.json").write_text("{}")
     result = octavo("chat", str(tmp_path))
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (2, "")
     assert "no chat template" in result.err
 
 
 def test_chat_leaves_at_an_error_in_a_pipe(octavo: Octavo, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("x" * CONTEXT + "\nnever\n"))
     result = octavo("chat", str(tiny_model))
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (2, "")
     assert "shorten the prompt" in result.err
 
 

@@ -96,9 +96,11 @@ def test_what_says_how_to_time_a_program_needs_one(octavo: Octavo) -> None:
     assert result.err == "error: --requests=8 says what --program times; add --program, or leave it out\n"
 
 
-def test_an_unknown_model_is_a_failure(octavo: Octavo) -> None:
+@pytest.mark.parametrize("command", [["pull"], ["info"], ["chat"], ["generate", "x", "--model"]])
+def test_an_unknown_model_is_what_was_asked_wrongly(octavo: Octavo, command: list[str]) -> None:
+    result = octavo(*command, "smolm2")
+    assert (result.code, result.out) == (2, "")
     result = octavo("pull", "smolm2")
-    assert (result.code, result.out) == (1, "")
     assert result.err.startswith("error: model 'smolm2' is no path")
     assert result.err.endswith("did you mean smollm2?\n")
 

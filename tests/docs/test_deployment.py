@@ -83,6 +83,10 @@ def test_the_unit_waits_for_the_drain_and_fits_the_exit_codes(serve: Any) -> Non
     assert int(unit()["LimitNOFILE"]) >= server.max_connections + listener.OTHER_FILES
 
 
+def test_the_unit_is_started_when_the_model_is_loaded() -> None:
+    assert (unit()["Type"], unit()["TimeoutStartSec"]) == ("notify", "infinity")
+
+
 def test_the_unit_keeps_models_where_it_may_write() -> None:
     cache = f"/var/cache/{unit()['CacheDirectory']}"
     places = dict(entry.split("=") for entry in unit()["Environment"].split())

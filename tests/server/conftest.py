@@ -97,7 +97,7 @@ async def listening(context: ServerContext) -> AsyncIterator[tuple[str, StopSign
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     stop = StopSignals()
-    http = HttpServer(build_app(context), context.config, listener)
+    http = HttpServer(build_app(context), context.config, [listener])
     await http.start()
     task = asyncio.create_task(serve_until_stopped(context, http, stop, Console()))
     try:

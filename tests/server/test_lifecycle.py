@@ -1,8 +1,10 @@
 """A real server on a socket: clients that go away, slow ones, signals, ports."""
 
 import asyncio
+import contextlib
 import json
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -14,7 +16,7 @@ from octavo.core.errors import ConfigError, EngineDeadError
 from octavo.engine.liveness import EngineState
 from octavo.server import drain
 from octavo.server.app import build_app
-from octavo.server.listener import HttpServer, bound_socket, raise_file_limit
+from octavo.server.listener import HttpServer, bound_sockets, raise_file_limit
 
 CHAT = "/v1/chat/completions"
 
@@ -179,18 +181,59 @@ def test_the_second_signal_or_the_bound_ends_requests_with_an_error(
 def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(ConfigError, match="in use") as raised, bound_socket("127.0.0.1", port):
+        with pytest.raises(ConfigError, match="in use") as raised, bound_sockets("127.0.0.1", port):
             pass
     assert raised.value.param == "port"
+
+
+def port_of(listeners: list[socket.socket]) -> int:
+    [port] = {listener.getsockname()[1] for listener in listeners}
+    return port
+
+
+@contextlib.contextmanager
+def bound_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> Iterator[list[socket.socket]]:
+    """What is bound for a name that has these addresses."""
+
+    def getaddrinfo(host: str, port: int, **options: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (it, port)) for it in addresses]
+
+    with contextlib.ExitStack() as stack:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "getaddrinfo", getaddrinfo)
+            listeners = stack.enter_context(bound_sockets("name", 0))
+        yield listeners
+
+
+def test_all_addresses_of_a_name_are_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        context = make_server_context(FakeEngine())
+        with bound_to(monkeypatch, "127.0.0.2", "127.0.0.1", "127.0.0.2") as listeners:
+            http = HttpServer(build_app(context), context.config, listeners)
+            await http.start()
+            assert http.url == f"http://127.0.0.2:{port_of(listeners)}"
+            async with httpx.AsyncClient() as client:
+                for listener in listeners:
+                    host, port = listener.getsockname()
+                    assert (await client.get(f"http://{host}:{port}/health")).status_code == 200
+            await http.stop()
+        assert len(listeners) == 2
+
+    asyncio.run(main())
+
+
+def test_an_address_of_a_name_that_this_machine_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with bound_to(monkeypatch, "192.0.2.1", "127.0.0.1") as [listener]:
+        assert listener.getsockname()[0] == "127.0.0.1"
 
 
 def test_a_port_taken_between_binding_and_listening_is_named() -> None:
     async def main() -> None:
         context = make_server_context(FakeEngine())
-        with bound_socket("127.0.0.1", 0) as listener, bound_socket("127.0.0.1", listener.getsockname()[1]) as other:
+        with bound_sockets("127.0.0.1", 0) as ours, bound_sockets("127.0.0.1", port_of(ours)) as [other]:
             other.listen()
             with pytest.raises(ConfigError, match="in use"):
-                await HttpServer(build_app(context), context.config, listener).start()
+                await HttpServer(build_app(context), context.config, ours).start()
 
     asyncio.run(main())
 
@@ -205,11 +248,11 @@ def test_a_file_limit_below_the_connections_is_told(
 
 
 def test_an_address_that_is_not_here_is_named() -> None:
-    with pytest.raises(ConfigError) as raised, bound_socket("192.0.2.1", 0):
+    with pytest.raises(ConfigError) as raised, bound_sockets("192.0.2.1", 0):
         pass
     assert raised.value.param == "host"
 
 
 def test_a_free_port_is_taken_but_not_yet_listened_on() -> None:
-    with bound_socket("127.0.0.1", 0) as listener, pytest.raises(ConnectionRefusedError):
+    with bound_sockets("127.0.0.1", 0) as [listener], pytest.raises(ConnectionRefusedError):
         socket.create_connection(listener.getsockname(), timeout=1)

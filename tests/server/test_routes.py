@@ -11,8 +11,9 @@ from server.fake_engine import BOS, TEMPLATE, FakeEngine
 from server.test_errors import check_envelope
 
 import octavo
-from octavo.server import tokenize
+from octavo.server import chat_prompt, tokenize
 from octavo.server.fields import UNREAD_FIELDS
+from octavo.tokenizer.chat_messages import ROLES
 
 KEY = "sk-octavo-123"
 ROUTES = [
@@ -291,3 +292,21 @@ def test_fingerprint_follows_weights_types_and_isa(tmp_path) -> None:  # type: i
         fingerprint(model_path=str(file), options={"dtype": "bfloat16"}),
     ]
     assert len({first, *others}) == 4
+
+
+def test_the_documentation_shows_what_messages_items_and_blocks_hold(server: InProcess) -> None:
+    schemas = server.get("/openapi.json").json()["components"]["schemas"]
+    assert schemas["ChatInputMessage"]["properties"].keys() == chat_prompt._KNOWN
+    assert schemas["ChatInputCall"]["properties"].keys() == chat_prompt._CALL_FIELDS
+    assert tuple(schemas["ChatInputMessage"]["properties"]["role"]["enum"]) == tuple(sorted(ROLES))
+    page = server.get("/docs").text
+    linked = set(re.findall(r'<a href="#(\w+)">', page))
+    assert {
+        "ChatInputMessage",
+        "ChatInputCall",
+        "InputMessage",
+        "InputFunctionCallOutput",
+        "MessageParam",
+        "ToolUseBlock",
+    } <= linked
+    assert {"FlatFunction", "ClientTool"} <= linked and "array of object" not in page

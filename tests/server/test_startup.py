@@ -13,7 +13,7 @@ from octavo.core.logs import JsonFormatter
 from octavo.server import startup
 from octavo.server.app import build_app
 from octavo.server.context import ServerContext
-from octavo.server.listener import HttpServer, bound_socket
+from octavo.server.listener import HttpServer, bound_sockets
 from octavo.server.run import _announce, _loading_app
 from octavo.server.startup import Console, StartProgress
 
@@ -76,8 +76,8 @@ def test_while_loading_every_route_is_503_and_says_how_far_it_is() -> None:
         config = ServerConfig(api_key=("secret",))
         progress = StartProgress(Console())
         progress.report("load weights", 0.25)
-        with bound_socket("127.0.0.1", 0) as listener:
-            http = HttpServer(_loading_app(config, progress), config, listener)
+        with bound_sockets("127.0.0.1", 0) as listeners:
+            http = HttpServer(_loading_app(config, progress), config, listeners)
             await http.start()
             async with httpx.AsyncClient(base_url=http.url) as client:
                 for path in ("/health", "/health/ready", "/v1/models"):
@@ -101,8 +101,8 @@ def test_the_ready_line_has_the_url_and_a_command(
     caplog.set_level(logging.INFO, "octavo.server.startup")
 
     async def test(url: str, engine: object, stop: object, task: object, context: ServerContext) -> None:
-        with bound_socket("127.0.0.1", 0) as listener:
-            http = HttpServer(build_app(context), context.config, listener)
+        with bound_sockets("127.0.0.1", 0) as listeners:
+            http = HttpServer(build_app(context), context.config, listeners)
             _announce(context, http, Console(), 1.5)
             said = capsys.readouterr().err
             assert f"serves fake-model at {http.url}/v1 (ready in 1.5 s). Try:\n  curl {http.url}/v1/" in said

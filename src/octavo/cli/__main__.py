@@ -1,5 +1,23 @@
-"""`python -m octavo.cli`: the `octavo` command where the script is not on the path."""
+"""The `octavo` command, and `python -m octavo.cli`: signals end it quietly from its first imports on."""
 
-from octavo.cli.main import main
+import signal
+import sys
+from typing import NoReturn
 
-main()
+from octavo.cli.interrupts import exit_on
+
+
+def main() -> NoReturn:
+    """Run the command line. A server that is asked to end ends with 0: at once, until it attends to that itself."""
+    if sys.argv[1:2] == ["serve"]:
+        with exit_on(signal.SIGINT, signal.SIGTERM, code=0):
+            from octavo.cli import main as command
+
+            command.main()
+    with exit_on(signal.SIGINT):
+        from octavo.cli import main as command
+    command.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -12,8 +12,9 @@ import typer
 from octavo.bench.serve.options import DEFAULT_URL, LoadConfig, PromptConfig, TargetConfig
 from octavo.cli.bench_output import JsonTarget, check_target, command_line, write_json
 from octavo.cli.bench_serve_table import print_result
-from octavo.cli.failures import EXIT_FAILURE, EXIT_INTERRUPTED
+from octavo.cli.failures import EXIT_FAILURE
 from octavo.cli.help_page import HelpfulCommand
+from octavo.cli.interrupts import EXIT_INTERRUPTED
 from octavo.cli.options import ConfigOptions, with_options
 from octavo.cli.terminal import stderr
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octavo.cli.failures import print_error
+from octavo.cli.interrupts import interrupt_flag
 from octavo.cli.options import engine_options, with_options
 from octavo.cli.sampling_options import SamplingOptions
-from octavo.cli.terminal import figures, interrupt_flag, loading_progress, stderr
+from octavo.cli.terminal import figures, loading_progress, stderr
 from octavo.config import EngineConfig
-from octavo.core.errors import ContextLengthError, InvalidRequestError
+from octavo.core.errors import ContextLengthError, OctavoError
 from octavo.core.outputs import RequestDelta, RequestMetrics
 from octavo.core.sampling_params import SamplingParams
 
@@ -101,7 +102,7 @@ class Conversation:
     def answer(self, text: str) -> None:
         """Write the answer to `text` as it is generated; both join the messages, unless the request fails.
 
-        Ctrl-C ends the answer where it is. Raises `InvalidRequestError` or `ContextLengthError`.
+        Ctrl-C ends the answer where it is. Raises `OctavoError` where it fails, or is refused.
         """
         messages = [*self._messages, {"role": "user", "content": text}]
         prompt = self._llm.front_end.render_chat(messages)
@@ -124,7 +125,7 @@ class Conversation:
         sys.stdout.write("\n")
         sys.stdout.flush()
         if answer.error is not None:
-            raise InvalidRequestError(f"the answer failed: {answer.error}")
+            raise OctavoError(f"the answer failed: {answer.error}")
         if is_stopped:
             stderr().print("(stopped)", style="dim")
         self._messages = [*messages, {"role": "assistant", "content": said}]
@@ -195,7 +196,7 @@ def _talk(conversation: Conversation) -> None:
                 print()
         except ContextLengthError as error:
             print_error(f"{error.message} (/reset forgets the conversation)")
-        except InvalidRequestError as error:
+        except OctavoError as error:
             print_error(error.message)
 
 

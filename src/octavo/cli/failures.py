@@ -1,40 +1,28 @@
 """How a command fails: one line on stderr, and the exit code."""
 
-import difflib
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 
+from octavo.cli.interrupts import EXIT_INTERRUPTED
 from octavo.cli.terminal import stderr
-from octavo.core.errors import ConfigError, OctavoError
+from octavo.core.errors import OctavoError
+from octavo.core.near_names import did_you_mean
 
 EXIT_FAILURE = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 _NO_SUCH_OPTION = re.compile(r"No such option: (?P<flag>-[\w-]+)")
-ExitCode = Callable[[OctavoError], int]
-
-
-def command_exit_code(error: OctavoError) -> int:
-    """2 where the command line is at fault."""
-    return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILURE
-
-
-def service_exit_code(error: OctavoError) -> int:
-    """For what a supervisor starts again: 2 where that would end the same way."""
-    return EXIT_USAGE if error.is_lasting else EXIT_FAILURE
 
 
 @contextmanager
-def reported(names: Sequence[str], exit_code: ExitCode = command_exit_code, *, debug: bool) -> Iterator[None]:
-    """Turn an `OctavoError` into «error: …» and an exit code, and Ctrl-C into a quiet 130.
+def reported(names: Sequence[str], *, debug: bool) -> Iterator[None]:
+    """Turn an `OctavoError` into «error: …» and its exit code, and Ctrl-C into a quiet 130.
 
     The message's mentions of options, `names`, are spelt as on the command line: max_tokens → --max-tokens.
     """
@@ -44,7 +32,7 @@ def reported(names: Sequence[str], exit_code: ExitCode = command_exit_code, *, d
         if debug:
             traceback.print_exc()
         print_error(_with_flags(error.message, names))
-        raise typer.Exit(exit_code(error)) from error
+        raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:  # whoever read our output has gone, as in «octavo … | head»
@@ -73,9 +61,8 @@ def print_usage_error(error: Any) -> None:
 
 def _unknown_option(flag: str, context: Any) -> str:
     known = [name for option in context.command.params for name in (*option.opts, *option.secondary_opts)]
-    near = difflib.get_close_matches(flag, [name for name in known if name.startswith("--")], n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"unknown option {flag}{hint}"
+    hint = did_you_mean(flag, [name for name in known if name.startswith("--")])
+    return f"unknown option {flag}" + (f"; {hint}" if hint else "")
 
 
 def _with_flags(message: str, names: Sequence[str]) -> str:

@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
+import signal
 import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octavo.cli.failures import EXIT_FAILURE, EXIT_INTERRUPTED, print_error
+from octavo.cli.failures import EXIT_FAILURE, print_error
+from octavo.cli.interrupts import exit_on
 from octavo.cli.options import engine_options, with_options
 from octavo.cli.sampling_options import SamplingOptions
-from octavo.cli.terminal import exit_on_interrupt, figures, loading_progress, stderr
+from octavo.cli.terminal import figures, loading_progress, stderr
 from octavo.config import EngineConfig
 from octavo.core.errors import ConfigError, InvalidRequestError
 from octavo.core.outputs import RequestDelta
@@ -69,7 +71,7 @@ def generate(
 
     with loading_progress() as on_phase:
         llm = LLM(on_phase=on_phase, **dataclasses.asdict(config))
-    with llm, exit_on_interrupt(EXIT_INTERRUPTED):
+    with llm, exit_on(signal.SIGINT):
         token_ids = _token_ids(llm, given, messages)
         limit = sampling["max_tokens"]
         if limit is None and not chat:

@@ -11,10 +11,11 @@ import octavo
 from octavo.cli.bench import bench
 from octavo.cli.chat import chat
 from octavo.cli.explain import explain
-from octavo.cli.failures import EXIT_FAILURE, EXIT_INTERRUPTED, print_usage_error
+from octavo.cli.failures import EXIT_FAILURE, print_usage_error
 from octavo.cli.generate import generate
 from octavo.cli.help_page import HelpfulCommand, HelpfulGroup
 from octavo.cli.info import info
+from octavo.cli.interrupts import EXIT_INTERRUPTED
 from octavo.cli.models import models
 from octavo.cli.pull import pull
 from octavo.cli.serve import serve
@@ -23,7 +24,10 @@ _EPILOG = """\
 Examples
   octavo chat                        talk to the default model
   octavo serve smollm2 --port 8000   serve it over the OpenAI API
-  octavo serve --help                every option of the engine"""
+  octavo serve --help                every option of the engine
+
+Exit codes
+  0 done, 1 failed, 2 what was asked is wrong, 130 Ctrl-C; of a server that is asked to end, 0"""
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 """What typer raises for a command line that it cannot read; it names this class differently from version to version."""
@@ -66,7 +70,7 @@ def _octavo(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0, 1 for a failure, 2 for a command line that is wrong, 130 for Ctrl-C."""
+    """Run the command line and exit: 0, 1 where it failed, 2 where what was asked is wrong, 130 for Ctrl-C."""
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
 
 

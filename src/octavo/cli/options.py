@@ -16,7 +16,7 @@ from typing import Annotated, Any, Protocol, TypeVar, get_args, get_origin
 
 import typer
 
-from octavo.cli.failures import ExitCode, command_exit_code, reported
+from octavo.cli.failures import reported
 from octavo.config import EngineConfig
 from octavo.config.quantities import parse_quantity
 from octavo.core.errors import ConfigError
@@ -76,9 +76,7 @@ class OptionGroup(Protocol[T]):
         """Take this group's values out of `values` and make the argument. Raises `OctavoError`."""
 
 
-def with_options(
-    exit_code: ExitCode = command_exit_code, **groups: OptionGroup[Any]
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options(**groups: OptionGroup[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of `groups`: each becomes the keyword argument of that name.
 
     Errors a person can act on end the command with one line on stderr; `--debug` shows where they came from.
@@ -93,7 +91,7 @@ def with_options(
 
         @functools.wraps(function)
         def command(**values: Any) -> None:
-            with reported(list(signature.parameters), exit_code, debug=values.pop("debug")):
+            with reported(list(signature.parameters), debug=values.pop("debug")):
                 collected = {name: group.collect(values) for name, group in groups.items()}
                 function(**values, **collected)
 

@@ -1,13 +1,11 @@
 """`octavo serve`: a model behind the OpenAI API."""
 
-from octavo.cli.failures import service_exit_code
 from octavo.cli.options import ConfigOptions, engine_options, with_options
 from octavo.config import EngineConfig
 from octavo.config.server_config import ServerConfig
 
 
 @with_options(
-    service_exit_code,
     config=engine_options(has_model_argument=True, shows_not_built=True),
     server_config=ConfigOptions(ServerConfig, panel="Server"),
 )

@@ -1,11 +1,8 @@
-"""What the commands share on a terminal: consoles, the loading bar, Ctrl-C, a line of figures."""
+"""What the commands share on a terminal: consoles, the loading bar, a line of figures."""
 
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -72,38 +69,6 @@ class _LoadingBar:
     def stop(self) -> None:
         if self._progress is not None:
             self._progress.stop()
-
-
-@contextmanager
-def exit_on_interrupt(code: int) -> Iterator[None]:
-    """Ctrl-C ends the process at once and quietly: what it was computing is of no use to anyone."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        os._exit(code)
-
-    previous = signal.signal(signal.SIGINT, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-@contextmanager
-def interrupt_flag() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is noted, to be asked for between steps, so that none is cut in two; the second one interrupts."""
-    is_set = False
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal is_set
-        if is_set:
-            raise KeyboardInterrupt
-        is_set = True
-
-    previous = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: is_set
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def figures(

@@ -1,6 +1,5 @@
 """The engine's options as a person gives them: one table from which `LLM(...)` and the command line are made."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from octavo.config.options import check_option, option_field
 from octavo.config.quantities import parse_quantity
 from octavo.core.errors import ConfigError, NotBuiltError
+from octavo.core.near_names import did_you_mean
 
 DEFAULT_MODEL = "smollm2"
 """An alias of `octavo.loader.aliases`."""
@@ -116,9 +116,8 @@ class EngineConfig:
         known = [option.name for option in fields(cls)]
         for name in options:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else f"; options are {', '.join(known)}"
-                raise ConfigError(f"unknown option {name}{hint}", param=name)
+                hint = did_you_mean(name, known) or f"options are {', '.join(known)}"
+                raise ConfigError(f"unknown option {name}; {hint}", param=name)
         return cls(**options)
 
     def _check_not_built(self) -> None:

@@ -25,6 +25,12 @@ def forced_ops_backend() -> str | None:
     return _choice("OCTAVO_OPS", ("reference",))
 
 
+def notify_socket() -> str | None:
+    """`$NOTIFY_SOCKET`: the Unix socket of whoever started this process; «@» begins one that has no file."""
+    address = os.environ.get("NOTIFY_SOCKET") or None
+    return address if address is None or not address.startswith("@") else f"\0{address[1:]}"
+
+
 def _choice(name: str, allowed: tuple[str, ...]) -> str | None:
     value = os.environ.get(name) or "auto"
     if value not in ("auto", *allowed):

@@ -22,7 +22,10 @@ _TRACES_URL = re.compile(r"https?://[!-~]{1,2000}")
 class ServerConfig:
     """Server options, checked one by one. Raises `ConfigError`."""
 
-    host: str = option_field("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every one of this machine's.")
+    host: str = option_field(
+        "127.0.0.1",
+        "Address to listen on, or a name for all of its addresses; 0.0.0.0 or :: for every one of this machine's.",
+    )
     port: int = option_field(8000, "TCP port; 0 takes a free one.")
     api_key: tuple[str, ...] = option_field(
         (),

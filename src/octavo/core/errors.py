@@ -22,6 +22,11 @@ class OctavoError(Exception):
         self.message = message
         self.param = param
 
+    @property
+    def exit_code(self) -> int:
+        """Of the command that ends with this error: 2 where what was asked is wrong, 1 where it failed."""
+        return 2 if self.is_lasting else 1
+
 
 class ConfigError(OctavoError, ValueError):
     """An engine option is unknown, out of its range, or contradicts another."""
@@ -35,6 +40,8 @@ class NotBuiltError(ConfigError):
 
 class InvalidRequestError(OctavoError, ValueError):
     """A request's field is out of its range (HTTP 400)."""
+
+    is_lasting = True
 
 
 class ContextLengthError(InvalidRequestError):

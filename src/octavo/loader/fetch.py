@@ -1,6 +1,5 @@
 """From a name to a model on this machine: a path, an alias, or a Hugging Face repository."""
 
-import difflib
 import logging
 import re
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.core.errors import ModelFetchError, ModelNotFoundError, UnsupportedModelError
+from octavo.core.near_names import did_you_mean
 from octavo.loader.aliases import ALIASES
 from octavo.loader.file_endings import wrong_ending
 from octavo.loader.model_cache import cached_path, is_cached
@@ -171,10 +171,9 @@ def _without_safetensors(repository: _Repository, directory: Path, allow_downloa
 
 
 def _unknown(name: str) -> ModelNotFoundError:
-    close = difflib.get_close_matches(name.lower()[:200], ALIASES, n=2, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    hint = did_you_mean(name.lower(), ALIASES)
     return ModelNotFoundError(
         f"model {name[:200]!r} is no path that exists, no alias ({', '.join(ALIASES)}) and no Hugging Face repository "
-        f"(org/name){hint}",
+        "(org/name)" + (f"; {hint}" if hint else ""),
         param="model",
     )

@@ -1,14 +1,12 @@
 """Names of tensors in messages: they come out of files, so they may be long, odd, or absent."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 
 from octavo.core.errors import ModelFileError
+from octavo.core.near_names import near_names
 
 _MAX_SHOWN_CHARACTERS = 120
-_MAX_COMPARED_NAMES = 2000
 
 
 def printable(name: str) -> str:
@@ -19,7 +17,7 @@ def printable(name: str) -> str:
 
 def missing_tensor(path: Path, name: str, present: Iterable[str]) -> ModelFileError:
     """The error that names what was asked for and the closest names that are there."""
-    close = get_close_matches(name, list(islice(present, _MAX_COMPARED_NAMES)), n=3)
+    close = near_names(name, present, most=3)
     hint = f" (it has {', '.join(map(printable, close))})" if close else ""
     return ModelFileError(
         f"{path}: tensor {name!r} is missing{hint}; "

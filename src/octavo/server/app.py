@@ -11,6 +11,7 @@ from starlette.routing import Match
 
 import octavo
 from octavo.config.server_config import ServerConfig
+from octavo.core.near_names import did_you_mean
 from octavo.server.answer import json_response
 from octavo.server.auth import KeyCheck, load_keys
 from octavo.server.chat import chat
@@ -27,7 +28,6 @@ from octavo.server.messages.replies import MessageEndEvent, MessagesErrorReply, 
 from octavo.server.messages.schema import CountTokensRequest, MessagesRequest
 from octavo.server.middleware import FrontDoor
 from octavo.server.models import find_model, list_models
-from octavo.server.near_names import did_you_mean
 from octavo.server.openapi import describe, request_body, responses
 from octavo.server.pooling import no_pooling
 from octavo.server.replies import (

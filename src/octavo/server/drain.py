@@ -10,6 +10,7 @@ from octavo.engine.liveness import EngineState
 from octavo.server.context import ServerContext
 from octavo.server.listener import LAST_WORDS_S, HttpServer
 from octavo.server.startup import Console
+from octavo.server.systemd import STOPPING, tell_systemd
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ async def serve_until_stopped(context: ServerContext, http: HttpServer, stop: St
     probing = asyncio.create_task(context.probe.run())
     try:
         await asyncio.wait({stopping, dying}, return_when=asyncio.FIRST_COMPLETED)
+        tell_systemd(STOPPING)
         if dying.done():
             await asyncio.wait({stopping}, timeout=DEAD_GRACE_S)
         else:

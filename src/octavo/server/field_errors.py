@@ -14,8 +14,8 @@ import msgspec
 from msgspec import inspect
 
 from octavo.core.errors import InvalidRequestError, OctavoError
+from octavo.core.near_names import did_you_mean
 from octavo.server.errors import ApiError
-from octavo.server.near_names import did_you_mean
 
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>\d+|\.\.\.)\]")

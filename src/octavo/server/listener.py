@@ -1,4 +1,4 @@
-"""The socket, and uvicorn on it."""
+"""The sockets, and uvicorn on them."""
 
 import asyncio
 import contextlib
@@ -23,6 +23,8 @@ OTHER_FILES = 128
 LAST_WORDS_S = 5.0
 """How long the errors that an end leaves behind may take to reach their clients."""
 _FORCED_EXIT_S = 1.0
+_NOT_OF_THIS_MACHINE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""Where IPv6 is off, localhost may still have an address of it."""
 _POLL_S = 0.02
 
 
@@ -41,22 +43,32 @@ def raise_file_limit(max_connections: int) -> None:
 
 
 @contextlib.contextmanager
-def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A TCP socket that has the address but does not listen yet. Raises `ConfigError`."""
+def bound_sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """TCP sockets that have all addresses of `host`, on one port, but do not listen yet. Raises `ConfigError`."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ConfigError(f"host={host!r} is not an address: {error}; use 127.0.0.1", param="host") from error
-    with socket.socket(family, kind, protocol) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError as error:
-            raise _bind_error(host, port, error) from error
-        listener.setblocking(False)
-        yield listener
+    with contextlib.ExitStack() as stack:
+        listeners: list[socket.socket] = []
+        absent: OSError | None = None
+        for family, kind, protocol, _, (address, _, *scope) in dict.fromkeys(found):
+            try:
+                listener = stack.enter_context(socket.socket(family, kind, protocol))
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((address, port, *scope))
+            except OSError as error:
+                if error.errno not in _NOT_OF_THIS_MACHINE:
+                    raise _bind_error(host, port, error) from error
+                absent = error
+                continue
+            listener.setblocking(False)
+            port = listener.getsockname()[1]
+            listeners.append(listener)
+        if not listeners:
+            assert absent is not None, "a name that is found has an address"
+            raise _bind_error(host, port, absent) from absent
+        yield listeners
 
 
 def _bind_error(host: str, port: int, error: OSError) -> ConfigError:
@@ -68,18 +80,18 @@ def _bind_error(host: str, port: int, error: OSError) -> ConfigError:
 
 
 class HttpServer:
-    """Answers on `listener` with `app`, which may be exchanged for another while it runs."""
+    """Answers on `listeners` with `app`, which may be exchanged for another while it runs."""
 
-    def __init__(self, app: ASGIApp, config: ServerConfig, listener: socket.socket) -> None:
+    def __init__(self, app: ASGIApp, config: ServerConfig, listeners: list[socket.socket]) -> None:
         self.app = app
         self._config = config
-        self._listener = listener
+        self._listeners = listeners
         self._server = _make_server(self._answer, config)
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen. Raises `ConfigError` where another program has begun to listen on the address meanwhile."""
-        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        self._serving = asyncio.create_task(self._server.serve(sockets=self._listeners))
         while not (self._server.started or self._serving.done()):
             await asyncio.sleep(_POLL_S)
         error = self._serving.exception() if self._serving.done() else None
@@ -90,7 +102,7 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        host, port = self._listener.getsockname()[:2]
+        host, port = self._listeners[0].getsockname()[:2]
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
         return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 

@@ -1,6 +1,6 @@
 """The OpenAPI document's schemas, made from the structs that requests and replies are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -46,6 +46,16 @@ _DOCUMENTED: tuple[type[Any], ...] = (
     replies.ErrorReply,
 )
 
+_ITEMS: Mapping[tuple[type[msgspec.Struct], str], Any] = {
+    (schemas.ChatCompletionRequest, "messages"): schemas.ChatInputMessage,
+    (schemas.TokenizeRequest, "messages"): schemas.ChatInputMessage,
+    (responses_schema.ResponsesRequest, "input"): responses_schema.InputItem,
+    (responses_schema.ResponsesRequest, "tools"): responses_schema.FlatFunction,
+    (messages_schema.CountTokensRequest, "tools"): messages_schema.ClientTool,
+    (messages_schema.MessagesRequest, "tools"): messages_schema.ClientTool,
+}
+"""What the objects of these lists must be. They are read one by one, after the body, so that errors can say more."""
+
 
 def request_body(schema: type[msgspec.Struct]) -> dict[str, Any]:
     """The `openapi_extra` of a route that reads `schema`."""
@@ -78,13 +88,22 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for operations in document["paths"].values():
             for operation in operations.values():
                 operation["responses"].pop("422", None)  # FastAPI's own; nothing here answers it
-        _, components = msgspec.json.schema_components(_DOCUMENTED, ref_template=_REFERENCE)
         document["components"] = {
-            "schemas": components,
+            "schemas": _components(),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         }
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _components() -> dict[str, Any]:
+    """The schemas by their names."""
+    items, components = msgspec.json.schema_components((*_DOCUMENTED, *_ITEMS.values()), ref_template=_REFERENCE)
+    for (schema, name), item in zip(_ITEMS, items[len(_DOCUMENTED) :], strict=True):
+        field = components[schema.__name__]["properties"][name]
+        [array] = [choice for choice in field.get("anyOf", [field]) if choice["type"] == "array"]
+        array["items"] = item
+    return components
 
 
 def _event(chunks: Sequence[type[msgspec.Struct]]) -> dict[str, Any]:

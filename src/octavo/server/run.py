@@ -19,9 +19,10 @@ from octavo.server.auth import load_keys
 from octavo.server.clients import check_client_header
 from octavo.server.context import Gate, ServerContext, check_tokenizer_is_used, make_context
 from octavo.server.drain import StopSignals, serve_until_stopped
-from octavo.server.listener import HttpServer, bound_socket, raise_file_limit
+from octavo.server.listener import HttpServer, bound_sockets, raise_file_limit
 from octavo.server.middleware import FrontDoor
 from octavo.server.startup import Console, LoadingPage, StartProgress
+from octavo.server.systemd import READY, tell_systemd
 
 if TYPE_CHECKING:
     from octavo.engine.async_engine import AsyncEngine
@@ -40,22 +41,22 @@ def serve_forever(config: EngineConfig, server_config: ServerConfig) -> None:
         keys = load_keys(server_config)  # once: a file that changes later is not that which was checked
         server_config = replace(server_config, api_key=keys, api_key_file=None)
         check_client_header(config, server_config, len(keys))
-        with bound_socket(server_config.host, server_config.port) as listener:
-            asyncio.run(_serve(config, server_config, listener))
+        with bound_sockets(server_config.host, server_config.port) as listeners:
+            asyncio.run(_serve(config, server_config, listeners))
     except OctavoError as error:
         if not server_config.is_log_json:
             raise
         logger.error("%s", error.message)
-        raise SystemExit(2 if error.is_lasting else 1) from None
+        raise SystemExit(error.exit_code) from None
 
 
-async def _serve(config: EngineConfig, server_config: ServerConfig, listener: socket.socket) -> None:
+async def _serve(config: EngineConfig, server_config: ServerConfig, listeners: list[socket.socket]) -> None:
     stop = StopSignals()
     stop.install()
     console = Console(is_json=server_config.is_log_json)
     progress = StartProgress(console)
     tracer = _start_tracer(server_config.otlp_traces_endpoint)
-    http = HttpServer(_loading_app(server_config, progress), server_config, listener)
+    http = HttpServer(_loading_app(server_config, progress), server_config, listeners)
     await http.start()
     try:
         engine = await _start_engine(config, server_config, stop, progress, console)
@@ -65,6 +66,7 @@ async def _serve(config: EngineConfig, server_config: ServerConfig, listener: so
                 http.app = build_app(context)
                 gc.freeze()  # what lives as long as the server is not looked at again: that takes tens of milliseconds
                 _announce(context, http, console, time.perf_counter() - progress.begin_s)
+                tell_systemd(READY)
                 await serve_until_stopped(context, http, stop, console)
             finally:
                 await engine.shutdown()

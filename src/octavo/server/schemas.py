@@ -157,6 +157,48 @@ ToolChoice = Annotated[
 ]
 
 
+class TextPart(msgspec.Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class ChatInputFunction(msgspec.Struct, kw_only=True):
+    """The function that was called, as the answer said."""
+
+    name: str
+    arguments: Any = None
+    """A JSON text, or the object in it."""
+
+
+class ChatInputCall(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A call of an earlier answer, sent back."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    function: ChatInputFunction
+    type: Literal["function"] = "function"
+    index: Any = None
+
+
+class ChatInputMessage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What one of those who speak said. It describes what `chat_prompt` checks."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[TextPart] | None = None
+    """Only the assistant's may be left out."""
+    name: Any = None
+    tool_calls: list[ChatInputCall] | None = None
+    tool_call_id: Any = None
+    """In a tool's message: the id of the call that it answers."""
+    reasoning_content: Any = None
+    """What the model thought; also as `reasoning` or `thinking`."""
+    reasoning: Any = None
+    thinking: Any = None
+    annotations: Any = None
+    parsed: Any = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+
+
 class ChatCompletionRequest(GenerationRequest, kw_only=True, forbid_unknown_fields=True):
     """Answer a conversation."""
 

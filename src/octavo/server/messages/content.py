@@ -9,7 +9,7 @@ from octavo.server.messages.schema import (
     CountTokensRequest,
     DocumentBlock,
     ImageBlock,
-    InputMessage,
+    MessageParam,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
@@ -36,7 +36,7 @@ def _system(system: str | Sequence[TextBlock]) -> str | list[Message]:
     return system if isinstance(system, str) else [_part(block) for block in system]
 
 
-def _messages(message: InputMessage, where: str) -> list[Message]:
+def _messages(message: MessageParam, where: str) -> list[Message]:
     """A message, or several: results of tools come first, one message each."""
     if isinstance(message.content, str):
         return [{"role": message.role, "content": message.content}]

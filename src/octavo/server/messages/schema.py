@@ -56,7 +56,7 @@ class ToolResultBlock(msgspec.Struct, kw_only=True, tag_field="type", tag="tool_
 Block = TextBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock | ImageBlock | DocumentBlock
 
 
-class InputMessage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class MessageParam(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What one of the two said."""
 
     role: Annotated[Literal["user", "assistant"], msgspec.Meta(description="system messages go into the field system")]
@@ -134,7 +134,7 @@ class CountTokensRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
 
     not_built: ClassVar[NotBuiltFields] = MESSAGES_NOT_BUILT
     model: str
-    messages: list[InputMessage]
+    messages: list[MessageParam]
     system: str | list[TextBlock] | None = None
     tools: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
     """Tools of the client's own; those of other types are refused by name."""

@@ -1,0 +1,61 @@
+"""What a server tells the socket that systemd gives it."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server.conftest import serving
+from server.fake_engine import FakeEngine
+from server.test_run import nothing_of_this_process_is_changed, serve
+
+from octavo.server.systemd import tell_systemd
+
+__all__ = ["nothing_of_this_process_is_changed"]
+
+
+@pytest.fixture(params=["file", "abstract"])
+def systemd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The socket; reading it does not wait."""
+    name = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.setblocking(False)
+        listener.bind(name if request.param == "file" else f"\0{name}")
+        monkeypatch.setenv("NOTIFY_SOCKET", name if request.param == "file" else f"@{name}")
+        yield listener
+
+
+def test_it_is_told_when_the_server_is_ready(monkeypatch: pytest.MonkeyPatch, systemd: socket.socket) -> None:
+    said: list[bytes] = []
+
+    def loaded() -> FakeEngine:
+        with pytest.raises(BlockingIOError):
+            systemd.recv(100)
+        return FakeEngine()
+
+    async def ask(*args: Any) -> None:
+        said.append(systemd.recv(100))
+
+    serve(monkeypatch, loaded, ask)
+    assert said == [b"READY=1"]
+
+
+def test_it_is_told_when_the_server_ends(systemd: socket.socket) -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        with pytest.raises(BlockingIOError):
+            systemd.recv(100)
+        stop.ask()
+        await task
+        assert systemd.recv(100) == b"STOPPING=1"
+
+    serving(test)
+
+
+def test_a_socket_that_nobody_reads_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "absent"))
+    tell_systemd("READY=1")
+    [record] = caplog.records
+    assert "READY=1" in record.message
