@@ -1,14 +1,13 @@
 """The house's rules, read from the source: who may import whom, and what may not be there at all."""
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-SOURCE = Path(__file__).parent.parent / "src" / "octavo"
+from source import SOURCE, imported, modules
 
 FLOORS = [
     "cli",
@@ -32,21 +31,6 @@ FLOORS = [
 
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "transformers", "tensorflow"}
-
-
-def modules() -> list[Path]:
-    return sorted(SOURCE.rglob("*.py"))
-
-
-def imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide the floor"
-            if node.module:
-                yield node.module
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def floor(path: Path) -> str | None:
@@ -75,6 +59,15 @@ def test_nothing_that_runs_foreign_code(path: Path) -> None:
         if isinstance(node, ast.Call):
             assert not (isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS), ast.unparse(node)
             assert ast.unparse(node.func) != "torch.load", ast.unparse(node)
+
+
+def test_no_test_module_is_a_library() -> None:
+    """What tests share is in modules of its own, which do not bring their tests along."""
+    root = SOURCE.parents[1]
+    files = [*(root / "tests").rglob("*.py"), *(root / "bench").rglob("*.py")]
+    assert len(files) > 200
+    for path in files:
+        assert not re.findall(r"^\s*(?:from|import) .*\btest_.*", path.read_text(), re.MULTILINE), path
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))

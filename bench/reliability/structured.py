@@ -7,7 +7,7 @@ import random
 import jsonschema
 from client import CHAT, serving
 from finding import Effort, Finding
-from sampling.test_grammar import random_schema
+from sampling.random_schemas import random_schema
 
 NUM_AT_ONCE = 8
 

@@ -8,7 +8,7 @@ from server import tool_templates
 from server.conftest import SocketServer
 from server.fake_engine import REPLY
 from server.served import MODEL, Served
-from server.test_chat_tools import make_engine
+from server.tool_calls import make_engine
 
 from octavo.core.sampling_params import SamplingParams
 

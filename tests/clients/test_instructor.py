@@ -1,6 +1,6 @@
 """instructor, unmodified, in its modes for servers of this kind."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import instructor
@@ -23,9 +23,8 @@ each_mode = pytest.mark.parametrize("mode", WRITTEN, ids=lambda mode: mode.name)
 
 
 @pytest.fixture
-def plain(script: Script) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=script.url, api_key="none", max_retries=0) as client:
-        yield client
+def plain(script: Script, openai_client: Callable[[str], openai.OpenAI]) -> openai.OpenAI:
+    return openai_client(script.url)
 
 
 @each_mode
@@ -69,9 +68,8 @@ def test_parallel_calls(script: Script, plain: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.TOOLS, Mode.TOOLS_STRICT, Mode.JSON_SCHEMA], ids=lambda mode: mode.name)
-def test_a_small_model(smollm2: str, mode: Mode) -> None:
-    with openai.OpenAI(base_url=smollm2, api_key="none", max_retries=0) as plain:
-        answer = instructor.from_openai(plain, mode=mode).chat.completions.create(
-            model="smollm2", response_model=Weather, messages=MESSAGES, max_retries=0, temperature=1, seed=7
-        )
+def test_a_small_model(smollm2: str, openai_client: Callable[[str], openai.OpenAI], mode: Mode) -> None:
+    answer = instructor.from_openai(openai_client(smollm2), mode=mode).chat.completions.create(
+        model="smollm2", response_model=Weather, messages=MESSAGES, max_retries=0, temperature=1, seed=7
+    )
     assert isinstance(answer, Weather)

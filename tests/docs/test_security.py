@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from server.conftest import MODEL, InProcess, chat_body
+from server.envelopes import check_envelope
 from server.fake_engine import FakeEngine, FakeInfo
-from server.test_errors import CHAT, COMPLETIONS, check_envelope
-from test_architecture import SOURCE, imported, modules
+from server.paths import CHAT, COMPLETIONS
+from source import SOURCE, imported, modules
 
 from octavo.config import EngineConfig
 from octavo.config.server_config import ServerConfig

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from server.paths import CHAT, COMPLETIONS, COUNT, DETOKENIZE, MESSAGES, RESPONSES, TOKENIZE
+
 from octavo.core.json_limits import MAX_JSON_DEPTH
 
-COMPLETIONS, CHAT, TOKENIZE, DETOKENIZE = "/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"
-RESPONSES, MESSAGES, COUNT = "/v1/responses", "/v1/messages", "/v1/messages/count_tokens"
 BEYOND_VOCABULARY = 1 << 40
 """A token id that no model has."""
 

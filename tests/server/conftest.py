@@ -73,6 +73,11 @@ def chat_body(content: Any = "Hi", **fields: Any) -> dict[str, Any]:
     return {"model": MODEL, "messages": [{"role": "user", "content": content}], **fields}
 
 
+def prompt_text(server: InProcess, call: int = -1) -> str:
+    """What a request's prompt was written as."""
+    return bytes(server.engine.calls[call][0]).decode()
+
+
 def sse_events(data: bytes) -> list[str]:
     """The events' data; checks the framing to the byte."""
     assert data.endswith(b"\n\n")

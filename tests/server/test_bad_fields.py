@@ -1,12 +1,13 @@
 """Every field with values it must not have: 400, the envelope, the field's name."""
 
-import json
 from typing import Any
 
 import pytest
+from server.bad_values import case_id
 from server.conftest import MODEL, InProcess, chat_body
+from server.envelopes import check_envelope
 from server.fake_engine import FakeEngine
-from server.test_errors import CHAT, COMPLETIONS, check_envelope
+from server.paths import CHAT, COMPLETIONS
 
 NUMBERS = {
     "temperature": [-1, 101, 1e300],
@@ -157,11 +158,6 @@ CHAT_CASES: list[tuple[str, Any, str]] = [
 @pytest.fixture(scope="module")
 def refusing() -> InProcess:
     return InProcess(FakeEngine())
-
-
-def case_id(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:30]}…{len(text)}"
 
 
 @pytest.mark.parametrize(("name", "value", "param"), CASES + COMPLETION_CASES, ids=case_id)

@@ -1,15 +1,10 @@
 """/v1/chat/completions, to the letter."""
 
 import pytest
-from server.conftest import MODEL, InProcess, chat_body
+from server.conftest import MODEL, InProcess, chat_body, prompt_text
+from server.envelopes import check_envelope
 from server.fake_engine import REPLY, scripted
-from server.test_errors import check_envelope
-
-PATH = "/v1/chat/completions"
-
-
-def prompt_text(server: InProcess, call: int = -1) -> str:
-    return bytes(server.engine.calls[call][0]).decode()
+from server.paths import CHAT
 
 
 def test_answer_has_every_field(server: InProcess) -> None:
@@ -52,7 +47,7 @@ def test_max_tokens_by_either_name(server: InProcess, fields: dict[str, int]) ->
 
 def test_template_writes_all_of_the_prompt(server: InProcess) -> None:
     messages = [{"role": "system", "content": "S"}, {"role": "user", "content": [{"type": "text", "text": "U"}]}]
-    server.post(PATH, {"model": MODEL, "messages": messages, "max_tokens": 1})
+    server.post(CHAT, {"model": MODEL, "messages": messages, "max_tokens": 1})
     assert prompt_text(server) == "<system>S<user>U<assistant>"
     server.chat("U", max_tokens=1, add_generation_prompt=False)
     assert prompt_text(server) == "<user>U"
@@ -71,13 +66,13 @@ def test_an_answer_can_be_sent_back_as_it_came(server: InProcess) -> None:
         "tool_calls": None,
     }
     messages = [sent_back, {"role": "user", "content": "U", "name": "Ann"}]
-    reply = server.post(PATH, {"model": MODEL, "messages": messages, "max_tokens": 1})
+    reply = server.post(CHAT, {"model": MODEL, "messages": messages, "max_tokens": 1})
     assert reply.status_code == 200, reply.text
     assert prompt_text(server) == "<assistant>A<user>U<assistant>"
 
 
 def test_stream_has_the_role_in_the_first_delta_alone(server: InProcess) -> None:
-    chunks = server.stream(PATH, chat_body("Hi"))
+    chunks = server.stream(CHAT, chat_body("Hi"))
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
     assert deltas[0] == {"role": "assistant", "content": ""}
     assert all(delta.keys() == {"content"} and delta["content"] for delta in deltas[1:-1])
@@ -95,8 +90,8 @@ def test_samples_stream_what_they_answer_whole(server: InProcess, tokens_per_ste
     server.engine.tokens_per_step = tokens_per_step
     server.engine.reply = lambda prompt, sample: REPLY[sample:]
     body = chat_body("Hi", n=4, stop=stop)
-    whole = server.post(PATH, body).json()
-    chunks = server.stream(PATH, body)
+    whole = server.post(CHAT, body).json()
+    chunks = server.stream(CHAT, body)
     roles = [choice["index"] for chunk in chunks for choice in chunk["choices"] if "role" in choice["delta"]]
     assert roles == [0, 1, 2, 3]
     assert [chunk["choices"][0]["index"] for chunk in chunks[:4]] == roles
@@ -112,7 +107,7 @@ def test_samples_stream_what_they_answer_whole(server: InProcess, tokens_per_ste
 
 
 def test_usage_chunk(server: InProcess) -> None:
-    *chunks, last = server.stream(PATH, chat_body("Hi", max_tokens=3, stream_options={"include_usage": True}))
+    *chunks, last = server.stream(CHAT, chat_body("Hi", max_tokens=3, stream_options={"include_usage": True}))
     assert all(chunk["usage"] is None and len(chunk["choices"]) == 1 for chunk in chunks)
     assert last["choices"] == []
     assert last["usage"]["completion_tokens"] == 3
@@ -135,7 +130,7 @@ def test_logprobs(server: InProcess) -> None:
 
 @pytest.mark.parametrize("num_top", [-1, 21])
 def test_top_logprobs_out_of_range(server: InProcess, num_top: int) -> None:
-    error = check_envelope(server.post(PATH, chat_body(logprobs=True, top_logprobs=num_top)), 400, "top_logprobs")
+    error = check_envelope(server.post(CHAT, chat_body(logprobs=True, top_logprobs=num_top)), 400, "top_logprobs")
     assert error["message"].startswith(f"top_logprobs={num_top} ")
 
 
@@ -156,8 +151,8 @@ def test_logprobs_without_top_ones(server: InProcess) -> None:
 
 def test_streamed_logprobs_are_those_of_the_whole(server: InProcess) -> None:
     body = chat_body("Hi", logprobs=True, top_logprobs=1, stop="zzz")
-    whole = server.post(PATH, body).json()["choices"][0]["logprobs"]["content"]
-    chunks = server.stream(PATH, body)
+    whole = server.post(CHAT, body).json()["choices"][0]["logprobs"]["content"]
+    chunks = server.stream(CHAT, body)
     streamed = [
         entry
         for chunk in chunks

@@ -7,26 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from server import tool_templates
-from server.conftest import MODEL, InProcess, chat_body
-from server.fake_engine import EOS, FakeEngine, FakeFrontEnd
-from server.test_chat import PATH, prompt_text
-from server.test_errors import check_envelope
+from server.conftest import MODEL, InProcess, chat_body, prompt_text
+from server.envelopes import check_envelope
+from server.paths import CHAT
+from server.tool_calls import (
+    ARGUMENTS,
+    ONE_CALL,
+    TIME,
+    TWO_CALLS,
+    WEATHER,
+    as_put_together,
+    make_engine,
+    put_together,
+    serving,
+    without_ids,
+)
 
 from octavo.core.structured_outputs import MAX_GRAMMAR_CHARS
-from octavo.tokenizer.chat_template import ChatTemplate
 
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather of a place.",
-        "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
-    },
-}
-TIME = {"type": "function", "function": {"name": "get_time"}}
-ARGUMENTS = '{"place": "Köln 🌧️ } \\"日本\\"", "days": [1, {"x": null}]}'
-ONE_CALL = f'<tool_call>\n{{"name": "get_weather", "arguments": {ARGUMENTS}}}\n</tool_call>'
-TWO_CALLS = f'{ONE_CALL}\n<tool_call>\n{{"name": "get_time", "arguments": {{}}}}\n</tool_call>'
 CONVERSATION: list[dict[str, Any]] = [
     {"role": "user", "content": "Weather?"},
     {
@@ -38,58 +36,6 @@ CONVERSATION: list[dict[str, Any]] = [
     },
     {"role": "tool", "tool_call_id": "abcdefghi", "content": "Rain"},
 ]  # fmt: skip
-
-
-def make_engine(template: str, max_model_len: int = 8192) -> FakeEngine:
-    """A model that has that chat template."""
-    engine = FakeEngine(max_model_len=max_model_len)
-    engine.front_end = FakeFrontEnd(engine.tokenizer, ChatTemplate(template, "<s>", "</s>"), frozenset((EOS,)), {})
-    return engine
-
-
-def serving(template: str, reply: str = "Hello", **options: Any) -> InProcess:
-    """A server of a model that has that chat template and always says `reply`."""
-    engine = make_engine(template)
-    engine.reply = lambda prompt, sample: reply
-    return InProcess(engine, **options)
-
-
-def put_together(chunks: list[dict[str, Any]], index: int = 0) -> dict[str, Any]:
-    """The message that a client makes of a choice's deltas, and how it ended; checks each delta's form."""
-    message: dict[str, Any] = {"content": "", "calls": []}
-    mine = [choice for chunk in chunks for choice in chunk["choices"] if choice["index"] == index]
-    assert mine[0]["delta"]["role"] == "assistant"
-    assert all("role" not in choice["delta"] for choice in mine[1:])
-    assert [choice["finish_reason"] is None for choice in mine] == [True] * (len(mine) - 1) + [False]
-    for choice in mine:
-        delta = choice["delta"]
-        message["content"] += delta.get("content") or ""
-        assert delta.get("reasoning") == delta.get("reasoning_content")
-        if "reasoning" in delta:
-            message["reasoning"] = message.get("reasoning", "") + delta["reasoning"]
-        for call in delta.get("tool_calls", ()):
-            if call["index"] == len(message["calls"]):
-                assert call.keys() == {"index", "id", "type", "function"} and call["type"] == "function"
-                message["calls"].append({"id": call["id"], "name": call["function"]["name"], "arguments": ""})
-            else:
-                assert call.keys() == {"index", "function"} and call["function"].keys() == {"arguments"}
-            assert call["index"] == len(message["calls"]) - 1
-            message["calls"][-1]["arguments"] += call["function"]["arguments"]
-    return {**message, "finish_reason": mine[-1]["finish_reason"]}
-
-
-def without_ids(message: dict[str, Any]) -> dict[str, Any]:
-    return {**message, "calls": [(call["name"], call["arguments"]) for call in message["calls"]]}
-
-
-def as_put_together(choice: dict[str, Any]) -> dict[str, Any]:
-    """A whole answer's choice in the same form."""
-    message = choice["message"]
-    calls = [{"id": call["id"], **call["function"]} for call in message.get("tool_calls", ())]
-    made = {"content": message["content"] or "", "calls": calls, "finish_reason": choice["finish_reason"]}
-    if "reasoning" in message:
-        made["reasoning"] = message["reasoning"]
-    return made
 
 
 def test_an_answer_that_calls() -> None:
@@ -112,7 +58,7 @@ def test_an_answer_that_calls() -> None:
 
 def test_a_streamed_call_begins_with_its_name_and_goes_on_as_it_is_written() -> None:
     server = serving(tool_templates.QWEN3, TWO_CALLS)
-    chunks = server.stream(PATH, chat_body("Hi", tools=[WEATHER, TIME]))
+    chunks = server.stream(CHAT, chat_body("Hi", tools=[WEATHER, TIME]))
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
     assert deltas[0] == {"role": "assistant", "content": None}
     assert deltas[1].keys() == {"tool_calls"}
@@ -145,8 +91,8 @@ def test_streamed_is_whole(
     server.engine.tokens_per_step = data.draw(st.integers(1, 7))
     max_tokens = data.draw(st.sampled_from((None, 5, 20, 40)))
     body = chat_body("Hi", tools=[TIME], n=2, max_tokens=max_tokens, logprobs=data.draw(st.booleans()))
-    whole = server.post(PATH, body).json()["choices"]
-    chunks = server.stream(PATH, body)
+    whole = server.post(CHAT, body).json()["choices"]
+    chunks = server.stream(CHAT, body)
     for index in range(2):
         assert without_ids(put_together(chunks, index)) == without_ids(as_put_together(whole[index]))
 
@@ -168,11 +114,11 @@ def test_what_is_cut_off_of_a_call_that_had_to_be_is_no_text(num_calls: int) -> 
     server = serving(tool_templates.PLAIN, text)
     max_tokens = len(text) - len(calls[1]) + 7 if num_calls else 12
     body = chat_body("Hi", tools=[WEATHER, TIME], tool_choice="required", max_tokens=max_tokens)
-    [choice] = server.post(PATH, body).json()["choices"]
+    [choice] = server.post(CHAT, body).json()["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == (None, "length")
     assert len(choice["message"].get("tool_calls", ())) == num_calls
-    assert without_ids(put_together(server.stream(PATH, body))) == without_ids(as_put_together(choice))
-    [free] = server.post(PATH, {**body, "tool_choice": "auto"}).json()["choices"]
+    assert without_ids(put_together(server.stream(CHAT, body))) == without_ids(as_put_together(choice))
+    [free] = server.post(CHAT, {**body, "tool_choice": "auto"}).json()["choices"]
     assert free["message"]["content"] == (None if num_calls else text[:12])
     tools = [{"name": "get_time", "input_schema": {}}, {"name": "get_weather", "input_schema": {}}]
     message = server.post(
@@ -213,11 +159,11 @@ def test_logprobs_are_of_all_tokens() -> None:
     answer = f"<think>Hm</think>So\n{ONE_CALL}"
     server = serving(tool_templates.QWEN3, answer)
     body = chat_body("Hi", tools=[WEATHER], logprobs=True)
-    whole = server.post(PATH, body).json()["choices"][0]["logprobs"]["content"]
+    whole = server.post(CHAT, body).json()["choices"][0]["logprobs"]["content"]
     assert bytes(byte for entry in whole[:-1] for byte in entry["bytes"]).decode() == answer
     streamed = [
         entry
-        for chunk in server.stream(PATH, body)
+        for chunk in server.stream(CHAT, body)
         for choice in chunk["choices"]
         if choice["logprobs"]
         for entry in choice["logprobs"]["content"]
@@ -239,7 +185,7 @@ def test_logprobs_are_of_all_tokens() -> None:
 def test_every_model_calls_and_reads_the_result(template: str, reply: str) -> None:
     """The call goes back to the model through its own template, with the result."""
     server = serving(template, reply)
-    chunks = server.stream(PATH, chat_body("Weather?", tools=[WEATHER]))
+    chunks = server.stream(CHAT, chat_body("Weather?", tools=[WEATHER]))
     [call] = put_together(chunks)["calls"]
     assert (call["name"], call["arguments"]) == ("get_weather", ARGUMENTS)
     assert "The weather of a place." in prompt_text(server)
@@ -250,7 +196,7 @@ def test_every_model_calls_and_reads_the_result(template: str, reply: str) -> No
     }  # fmt: skip
     result = {"role": "tool", "tool_call_id": call["id"], "content": "Rain"}
     messages = [{"role": "user", "content": "Weather?"}, sent_back, result]
-    reply_back = server.post(PATH, {**chat_body(), "messages": messages, "tools": [WEATHER], "max_tokens": 1})
+    reply_back = server.post(CHAT, {**chat_body(), "messages": messages, "tools": [WEATHER], "max_tokens": 1})
     assert reply_back.status_code == 200, reply_back.text
     prompt = prompt_text(server)
     assert "Köln" in prompt and "Rain" in prompt and "None" not in prompt
@@ -265,7 +211,7 @@ def test_what_a_client_made_of_a_call_is_not_shown_to_the_model() -> None:
     prompts = []
     for calls in (call["tool_calls"], [parsed]):
         body = {**chat_body(), "messages": [user, {**call, "tool_calls": calls, "parsed": None}, result]}
-        assert server.post(PATH, body).status_code == 200
+        assert server.post(CHAT, body).status_code == 200
         prompts.append(prompt_text(server))
     assert prompts[0] == prompts[1] and "Köln" in prompts[0]
 
@@ -273,12 +219,12 @@ def test_what_a_client_made_of_a_call_is_not_shown_to_the_model() -> None:
 def test_a_model_without_tools_is_told_in_words() -> None:
     server = serving(tool_templates.PLAIN, "Rain.")
     body = {**chat_body(), "messages": [{"role": "system", "content": "Be brief."}, *CONVERSATION], "tools": [WEATHER]}
-    assert server.post(PATH, body).status_code == 200
+    assert server.post(CHAT, body).status_code == 200
     prompt = prompt_text(server)
     assert prompt.startswith("<|im_start|>system\nBe brief.\n\nYou can call these functions")
     assert '{"tool_calls": [{"name": "get_weather", "arguments": {"place": "Köln"}}]}<|im_end|>' in prompt
     assert '<|im_start|>user\n{"tool_results": [{"name": "get_weather", "content": "Rain"}]}<|im_end|>' in prompt
-    server.post(PATH, {**body, "tools": None})
+    server.post(CHAT, {**body, "tools": None})
     assert "You can call" not in prompt_text(server) and "tool_results" in prompt_text(server)
 
 
@@ -289,10 +235,10 @@ def test_turns_alternate_where_tools_are_told_in_words() -> None:
     two_results = [CONVERSATION[0], *CONVERSATION[1:] * 2]
     for messages in (CONVERSATION, two_results, [*CONVERSATION, CONVERSATION[2]]):
         for more in ([], [{"role": "user", "content": "Well?"}], [{"role": "assistant", "content": "Rain."}]):
-            reply = server.post(PATH, {**chat_body(), "messages": [*messages, *more]})
+            reply = server.post(CHAT, {**chat_body(), "messages": [*messages, *more]})
             assert reply.status_code == 200, reply.text
         said = {"role": "user", "content": [{"type": "text", "text": "Well?"}]}
-        assert server.post(PATH, {**chat_body(), "messages": [*messages, said]}).status_code == 200
+        assert server.post(CHAT, {**chat_body(), "messages": [*messages, said]}).status_code == 200
         assert prompt_text(server).endswith('"content": "Rain"}]}\n\nWell?<|im_end|>\n<|im_start|>assistant\n')
 
 
@@ -306,13 +252,13 @@ def test_tools_in_words_are_written_off_the_event_loop() -> None:
         return await render(messages, **options)
 
     server.engine.render_chat = record  # type: ignore[method-assign]
-    assert server.post(PATH, {**chat_body(), "messages": CONVERSATION, "tools": [WEATHER]}).status_code == 200
+    assert server.post(CHAT, {**chat_body(), "messages": CONVERSATION, "tools": [WEATHER]}).status_code == 200
     assert given == [["user", "assistant", "tool"]] and "tool_results" in prompt_text(server)
 
 
 def test_a_named_parser_needs_a_template_that_knows_tools() -> None:
     server = serving(tool_templates.PLAIN, tool_call_parser="hermes")
-    check_envelope(server.post(PATH, chat_body("Hi", tools=[WEATHER])), 400, "tools")
+    check_envelope(server.post(CHAT, chat_body("Hi", tools=[WEATHER])), 400, "tools")
     server = serving(tool_templates.QWEN3, '{"tool_calls": [{"name": "f", "arguments": {}}]}', tool_call_parser="json")
     [choice] = server.chat("Hi", tools=[WEATHER])["choices"]
     assert choice["message"]["tool_calls"][0]["function"]["name"] == "f"
@@ -329,11 +275,11 @@ def test_reasoning() -> None:
         "reasoning": "Hm.",
         "reasoning_content": "Hm.",
     }
-    chunks = server.stream(PATH, chat_body("Hi"))
+    chunks = server.stream(CHAT, chat_body("Hi"))
     assert put_together(chunks) == {"content": "Yes.", "calls": [], "reasoning": "Hm.", "finish_reason": "stop"}
     for message in (server.chat("Hi", include_reasoning=False)["choices"][0]["message"],):
         assert message == {"role": "assistant", "content": "Yes.", "refusal": None}
-    chunks = server.stream(PATH, chat_body("Hi", include_reasoning=False))
+    chunks = server.stream(CHAT, chat_body("Hi", include_reasoning=False))
     assert put_together(chunks) == {"content": "Yes.", "calls": [], "finish_reason": "stop"}
 
 
@@ -369,14 +315,14 @@ def test_reasoning_effort_goes_to_the_template() -> None:
     assert prompt_text(server).endswith("high")
     server.chat("Hi", reasoning_effort="low", chat_template_kwargs={"reasoning_effort": "low"})
     body = chat_body("Hi", reasoning_effort="low", chat_template_kwargs={"reasoning_effort": "high"})
-    check_envelope(server.post(PATH, body), 400, "reasoning_effort")
+    check_envelope(server.post(CHAT, body), 400, "reasoning_effort")
 
 
 def test_reasoning_sent_back_reaches_the_template() -> None:
     server = serving(tool_templates.QWEN3)
     assistant = {"role": "assistant", "content": "A", "reasoning": "Hm", "reasoning_content": "Hm"}
     messages = [{"role": "user", "content": "U"}, assistant, {"role": "user", "content": "V"}]
-    assert server.post(PATH, {**chat_body(), "messages": messages}).status_code == 200
+    assert server.post(CHAT, {**chat_body(), "messages": messages}).status_code == 200
     assert "<think>\nHm\n</think>\n\nA<|im_end|>" in prompt_text(server)
 
 
@@ -405,11 +351,11 @@ def test_tools_that_no_grammar_can_hold_are_refused_as_tools(is_strict: bool, ch
         function = {"name": "f", "parameters": parameters, "strict": is_strict}
         return chat_body(tools=[{"type": "function", "function": function}], tool_choice=choice)
 
-    fits = server.post(PATH, body(MAX_GRAMMAR_CHARS - 2000, choice))
+    fits = server.post(CHAT, body(MAX_GRAMMAR_CHARS - 2000, choice))
     assert fits.status_code == 200, fits.text
-    error = check_envelope(server.post(PATH, body(MAX_GRAMMAR_CHARS - 200, choice)), 400, "tools")
+    error = check_envelope(server.post(CHAT, body(MAX_GRAMMAR_CHARS - 200, choice)), 400, "tools")
     assert error["message"].startswith("the tools that calls are held to")
-    assert server.post(PATH, body(MAX_GRAMMAR_CHARS - 200, "none")).status_code == 200
+    assert server.post(CHAT, body(MAX_GRAMMAR_CHARS - 200, "none")).status_code == 200
 
 
 def test_strict_functions_are_held_to_their_schemas_where_the_model_decides() -> None:

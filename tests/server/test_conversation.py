@@ -6,12 +6,11 @@ from typing import Any
 import httpx
 import pytest
 from server import tool_templates
-from server.conftest import InProcess, chat_body, serving, soon
+from server.conftest import InProcess, chat_body, prompt_text, serving, soon
 from server.fake_engine import FakeEngine
-from server.messages import test_endpoint as messages
-from server.responses import test_endpoint as responses
-from server.test_chat import prompt_text
-from server.test_chat_tools import serving as serving_template
+from server.messages import requests as messages
+from server.responses import requests as responses
+from server.tool_calls import serving as serving_template
 
 from octavo.server import endpoint
 from octavo.server.visit import Visit

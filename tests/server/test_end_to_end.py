@@ -34,9 +34,8 @@ def served(model: Path) -> Iterator[Served]:
 
 
 @pytest.fixture
-def client(served: Served) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
-        yield client
+def client(served: Served, openai_client: Callable[[str], openai.OpenAI]) -> openai.OpenAI:
+    return openai_client(f"{served.url}/v1")
 
 
 def gauge(url: str, name: str) -> float:

@@ -8,6 +8,7 @@ import pytest
 from server.conftest import MODEL, InProcess, chat_body, sse_events
 from server.envelopes import check_envelope, check_error
 from server.fake_engine import FakeEngine
+from server.paths import CHAT, COMPLETIONS
 
 from octavo.core.errors import InvalidRequestError
 from octavo.core.json_limits import MAX_JSON_CONTAINERS, MAX_JSON_DEPTH, MAX_JSON_VALUES, check_json_limits
@@ -17,7 +18,6 @@ from octavo.server.fields import NOT_BUILT_ROUTES
 from octavo.server.schemas import ChatCompletionRequest, CompletionRequest
 from octavo.tokenizer.chat_template import ChatTemplate
 
-COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 DEEP = "[" * (MAX_JSON_DEPTH + 1) + "]" * (MAX_JSON_DEPTH + 1)
 
 

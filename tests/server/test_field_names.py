@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from server import tool_templates
 from server.conftest import MODEL, InProcess, chat_body
-from server.test_chat_tools import serving
-from server.test_errors import check_envelope
+from server.envelopes import check_envelope
+from server.tool_calls import serving
 
 from octavo.core.errors import InvalidRequestError
 from octavo.server.field_names import rename_field

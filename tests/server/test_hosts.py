@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from server.conftest import InProcess, chat_body
+from server.envelopes import check_envelope
 from server.fake_engine import FakeEngine
-from server.test_errors import check_envelope
 
 HOME = ["localhost", "localhost:8000", "LOCALHOST", "a.localhost", "127.0.0.1:8000", "[::1]:8000", "192.168.1.7"]
 FOREIGN = ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "", "[evil]"]

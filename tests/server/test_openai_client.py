@@ -1,7 +1,7 @@
 """The official client, unmodified, against a server on a socket."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import openai
 import pytest
@@ -12,9 +12,8 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
 @pytest.fixture
-def client(socket_server: SocketServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{socket_server.url}/v1", api_key="none", max_retries=0) as client:
-        yield client
+def client(socket_server: SocketServer, openai_client: Callable[[str], openai.OpenAI]) -> openai.OpenAI:
+    return openai_client(f"{socket_server.url}/v1")
 
 
 def test_models(client: openai.OpenAI) -> None:
@@ -103,14 +102,13 @@ def test_errors_have_their_classes(client: openai.OpenAI, socket_server: SocketS
         engine.fails_after = None
 
 
-def test_key() -> None:
+def test_key(openai_client: Callable[..., openai.OpenAI]) -> None:
     with SocketServer(FakeEngine, api_key=("sk-right",)) as server:
         url = f"{server.url}/v1"
-        with openai.OpenAI(base_url=url, api_key="sk-wrong") as client, pytest.raises(openai.AuthenticationError) as e:
-            client.models.list()
-        assert e.value.code == "invalid_api_key"
-        with openai.OpenAI(base_url=url, api_key="sk-right") as client:
-            assert client.models.list().data
+        with pytest.raises(openai.AuthenticationError) as refused:
+            openai_client(url, api_key="sk-wrong").models.list()
+        assert refused.value.code == "invalid_api_key"
+        assert openai_client(url, api_key="sk-right").models.list().data
 
 
 def test_async_client(socket_server: SocketServer) -> None:

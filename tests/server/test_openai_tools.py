@@ -1,36 +1,25 @@
 """The official client, unmodified, with tools and reasoning."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import openai
 import pytest
-from server import tool_templates
 from server.conftest import MODEL, SocketServer
-from server.fake_engine import FakeEngine
-from server.test_chat_tools import ARGUMENTS, TIME, TWO_CALLS, WEATHER, make_engine
+from server.scripted import answering_engine
+from server.tool_calls import ARGUMENTS, TIME, WEATHER
 
 MESSAGES = [{"role": "user", "content": "Weather?"}]
 
 
-def calling_engine() -> FakeEngine:
-    """Calls twice; when it has a result, it speaks."""
-    engine = make_engine(tool_templates.QWEN3)
-    engine.reply = lambda prompt, sample: (
-        "<think>Hm</think>Rain." if b"<tool_response>" in bytes(prompt) else f"<think>\nHm\n</think>\n\n{TWO_CALLS}"
-    )
-    return engine
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[SocketServer]:
-    with SocketServer(calling_engine) as running:
+    with SocketServer(answering_engine) as running:
         yield running
 
 
 @pytest.fixture
-def client(server: SocketServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-        yield client
+def client(server: SocketServer, openai_client: Callable[[str], openai.OpenAI]) -> openai.OpenAI:
+    return openai_client(f"{server.url}/v1")
 
 
 def test_the_loop_of_an_agent(client: openai.OpenAI) -> None:

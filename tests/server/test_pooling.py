@@ -2,7 +2,7 @@
 
 import pytest
 from server.conftest import MODEL, InProcess
-from server.test_errors import check_envelope
+from server.envelopes import check_envelope
 
 from octavo.server.fields import POOLING_ROUTES
 

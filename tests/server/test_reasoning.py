@@ -5,7 +5,7 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server.tools.test_parser import fastest_s
+from server.tools.reading_time import fastest_s
 
 from octavo.server.answer_events import AnswerEvent, ReasoningDelta, WholeAnswer
 from octavo.server.reasoning import ReasoningParser

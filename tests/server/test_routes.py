@@ -7,8 +7,8 @@ import threading
 
 import pytest
 from server.conftest import MODEL, InProcess, chat_body
+from server.envelopes import check_envelope
 from server.fake_engine import BOS, TEMPLATE, FakeEngine
-from server.test_errors import check_envelope
 
 import octavo
 from octavo.server import chat_prompt, tokenize

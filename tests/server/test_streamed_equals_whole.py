@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from server import tool_templates
 from server.conftest import MODEL, InProcess, chat_body
-from server.test_chat_tools import (
+from server.tool_calls import (
     ONE_CALL,
     TIME,
     TWO_CALLS,

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 from server.conftest import MODEL, InProcess, chat_body, make_server_context, sse_events
+from server.envelopes import check_envelope
 from server.fake_engine import FakeEngine
-from server.test_errors import check_envelope
 
 from octavo import AsyncEngine, SamplingParams
 from octavo.config import EngineConfig

@@ -12,8 +12,8 @@ from ops.attention_bounds import (
     assert_lse_near,
     assert_near,
 )
+from ops.flash_attn.dense_case import DTYPES, Case, assert_results_near, formula, library
 from ops.flash_attn.formula import Options
-from ops.flash_attn.test_dense import DTYPES, Case, assert_results_near, formula, library
 
 OPTIONS = [Options(), Options(causal=True), Options(alibi_slopes=torch.tensor([0.3, 0.05]), window_size=(40, 9))]
 OUTPUT = {torch.float32: 1e-4, torch.float16: 3e-3, torch.bfloat16: 0.02}

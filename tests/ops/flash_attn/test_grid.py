@@ -5,8 +5,8 @@ from itertools import combinations, product
 
 import pytest
 import torch
+from ops.flash_attn.dense_case import DTYPES, Case, check
 from ops.flash_attn.formula import Options, randn
-from ops.flash_attn.test_dense import DTYPES, Case, check
 
 HEAD_SIZES = (1, 7, 32, 40, 59, 64, 80, 96, 111, 128, 160, 192, 224, 256, 512)
 OPTIONS = ("all", "causal", "local", "soft cap", "ALiBi", "ALiBi of each request")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ops.flash_attn.formula import randn
-from ops.flash_attn.test_kvcache import rotated
+from ops.flash_attn.rotation import rotated
 
 from octavo.ops import OpArgumentError
 from octavo.ops.flash_attn.rotary import apply_rotary_emb

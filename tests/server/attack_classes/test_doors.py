@@ -7,8 +7,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from cache.test_kv_cache_manager import make_request
-from cache.test_kv_cache_manager import run as run_prompt
+from cache.prompts import make_request
+from cache.prompts import run as run_prompt
 from scheduler.traffic import full
 from server.attack_classes.limits import HANG_S
 from server.conftest import InProcess, serving

@@ -16,8 +16,9 @@ from loader.conftest import ARRAY, STRING, GGUFBuilder, gguf_string
 from safetensors.torch import save_file
 from server.attack_classes.limits import HANG_S, bounded
 from server.conftest import InProcess, chat_body
+from server.envelopes import check_envelope
 from server.fake_engine import FakeEngine, FakeFrontEnd
-from server.test_errors import CHAT, check_envelope
+from server.paths import CHAT
 
 from octavo.config import EngineConfig
 from octavo.core.errors import ConfigError, ModelFileError, UnsupportedModelError

@@ -18,7 +18,7 @@ from server.bad_inputs import CHAT, COMPLETIONS, MESSAGES, RESPONSES
 from server.conftest import MODEL, InProcess, chat_body
 from server.envelopes import check_envelope, check_refusal
 from server.fake_engine import FakeEngine
-from test_architecture import imported, modules
+from source import imported, modules
 
 from octavo import AsyncEngine, SamplingParams
 from octavo.config import EngineConfig

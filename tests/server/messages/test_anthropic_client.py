@@ -3,20 +3,14 @@
 from collections.abc import Iterator
 
 import anthropic
-import pydantic
 import pytest
 from server.conftest import MODEL, SocketServer
-from server.fake_engine import REPLY, FakeEngine
-from server.messages.test_endpoint import PLACE, TIME, WEATHER
-from server.responses.test_openai_responses import answering_engine
+from server.fake_engine import REPLY
+from server.messages.requests import PLACE, TIME, WEATHER
+from server.scripted import Place, answering_engine, failing_engine
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 KEY = "sk-ant-1"
-
-
-class Place(pydantic.BaseModel):
-    name: str
-    days: list[int]
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +91,6 @@ def test_errors(client: anthropic.Anthropic, server: SocketServer) -> None:
 
 
 def test_a_failure_in_the_stream_is_raised() -> None:
-    def failing_engine() -> FakeEngine:
-        engine = FakeEngine()
-        engine.fails_after = 3
-        return engine
-
     with SocketServer(failing_engine) as server, anthropic.Anthropic(base_url=server.url, api_key="none") as client:
         stream = client.messages.create(model=MODEL, max_tokens=100, messages=MESSAGES, stream=True)
         with pytest.raises(anthropic.APIStatusError) as raised:

@@ -3,10 +3,12 @@
 from typing import Any
 
 import pytest
+from server.bad_values import case_id
 from server.conftest import InProcess
+from server.envelopes import check_error
 from server.fake_engine import FakeEngine
-from server.messages.test_endpoint import COUNT, PATH, body, check_error
-from server.test_bad_fields import case_id
+from server.messages.requests import PATH, body
+from server.paths import COUNT
 
 WRONG_FOR_ALL = ["1", True, [], {}, [1]]
 TOOL = {"name": "f", "input_schema": {"type": "object"}}

@@ -8,39 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from server import tool_templates
-from server.conftest import MODEL, InProcess
+from server.conftest import MODEL, InProcess, prompt_text
 from server.envelopes import check_error
 from server.fake_engine import REPLY, FakeEngine
-from server.responses.test_endpoint import named_events
-from server.test_chat import prompt_text
-from server.test_chat_tools import ARGUMENTS, ONE_CALL, TWO_CALLS, serving
+from server.messages.requests import PATH, PLACE, TIME, WEATHER, body, create, stream
+from server.paths import COUNT
+from server.responses.requests import named_events
+from server.tool_calls import ARGUMENTS, ONE_CALL, TWO_CALLS, serving
 
 from octavo.server.structured import guided
-
-PATH, COUNT = "/v1/messages", "/v1/messages/count_tokens"
-WEATHER = {
-    "name": "get_weather",
-    "description": "The weather of a place.",
-    "input_schema": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
-}
-TIME = {"type": "custom", "name": "get_time", "input_schema": {"type": "object"}}
-PLACE = {"place": 'Köln 🌧️ } "日本"', "days": [1, {"x": None}]}
-
-
-def body(content: Any = "Hi", **fields: Any) -> dict[str, Any]:
-    return {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": content}], **fields}
-
-
-def create(server: InProcess, content: Any = "Hi", **fields: Any) -> dict[str, Any]:
-    reply = server.post(PATH, body(content, **fields))
-    assert reply.status_code == 200, reply.text
-    return reply.json()
-
-
-def stream(server: InProcess, content: Any = "Hi", **fields: Any) -> list[dict[str, Any]]:
-    reply = server.post(PATH, body(content, stream=True, **fields))
-    assert reply.status_code == 200, reply.text
-    return named_events(reply.content)
 
 
 def put_together(events: list[dict[str, Any]]) -> dict[str, Any]:

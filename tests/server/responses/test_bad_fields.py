@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
+from server.bad_values import case_id
 from server.conftest import MODEL, InProcess
+from server.envelopes import check_envelope
 from server.fake_engine import FakeEngine
-from server.test_bad_fields import case_id
-from server.test_errors import check_envelope
 
 MESSAGE = {"role": "user", "content": "Hi"}
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}

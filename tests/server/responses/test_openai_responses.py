@@ -1,39 +1,14 @@
 """The official client, unmodified, against /v1/responses."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import openai
-import pydantic
 import pytest
-from server import tool_templates
 from server.conftest import MODEL, SocketServer
-from server.fake_engine import REPLY, FakeEngine
-from server.responses.test_endpoint import TIME, WEATHER
-from server.test_chat_tools import ARGUMENTS, TWO_CALLS, make_engine
-
-
-class Place(pydantic.BaseModel):
-    name: str
-    days: list[int]
-
-
-PLACE = '{"name": "Köln", "days": [1, 2]}'
-
-
-def answering_engine() -> FakeEngine:
-    """Calls where it is asked for weather, speaks when it has a result, writes JSON where that is wanted."""
-    engine = make_engine(tool_templates.QWEN3)
-
-    def reply(prompt: list[int], sample: int) -> str:
-        text = bytes(prompt).decode()
-        if "<tool_response>" in text:
-            return "<think>Hm</think>Rain."
-        if "<tools>" in text:
-            return f"<think>\nHm\n</think>\n\n{TWO_CALLS}"
-        return PLACE if "Place?" in text else REPLY
-
-    engine.reply = reply
-    return engine
+from server.fake_engine import REPLY
+from server.responses.requests import TIME, WEATHER
+from server.scripted import PLACE, Place, answering_engine, failing_engine
+from server.tool_calls import ARGUMENTS
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +18,8 @@ def server() -> Iterator[SocketServer]:
 
 
 @pytest.fixture
-def client(server: SocketServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-        yield client
+def client(server: SocketServer, openai_client: Callable[[str], openai.OpenAI]) -> openai.OpenAI:
+    return openai_client(f"{server.url}/v1")
 
 
 def test_create(client: openai.OpenAI) -> None:
@@ -125,13 +99,8 @@ def test_errors(client: openai.OpenAI) -> None:
     assert "web_search" in raised.value.message
 
 
-def test_a_failure_in_the_stream_is_seen() -> None:
-    def failing_engine() -> FakeEngine:
-        engine = FakeEngine()
-        engine.fails_after = 3
-        return engine
-
-    with SocketServer(failing_engine) as server, openai.OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
-        with client.responses.stream(model=MODEL, input="Hi") as stream:
+def test_a_failure_in_the_stream_is_seen(openai_client: Callable[[str], openai.OpenAI]) -> None:
+    with SocketServer(failing_engine) as server:
+        with openai_client(f"{server.url}/v1").responses.stream(model=MODEL, input="Hi") as stream:
             kinds = [event.type for event in stream]
         assert kinds[0] == "response.created" and kinds[-2:] == ["error", "response.failed"]

@@ -7,7 +7,7 @@ import llguidance
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from server.tools.test_parser import MANY, json_call, parse, plain_texts, rubble, summary, written
+from server.tools.written_calls import MANY, json_call, parse, plain_texts, rubble, summary, written
 
 from octavo.server.answer_events import WholeAnswer
 from octavo.server.answer_parser import AnswerParser

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from server.conftest import InProcess, chat_body
+from server.envelopes import check_envelope
 from server.fake_engine import FakeEngine
-from server.test_errors import CHAT, check_envelope
+from server.paths import CHAT
 
 from octavo.server.tools.tool_use import MAX_TOOLS_BYTES
 
