@@ -247,7 +247,7 @@ def test_prompts_are_rendered_and_tokenised_off_the_event_loop(tiny_with_tokeniz
     run(scenario)
 
 
-def spy(owner: Any, name: str, called: Callable[[], None]) -> None:
+def spy(owner: Any, name: str, called: Callable[[], object]) -> None:
     """Have `called` called with each call of a method, in its thread."""
     method = getattr(owner, name)
 
@@ -263,10 +263,11 @@ def test_who_waits_for_a_thread_when_the_engine_ends_is_told_so(tiny_with_tokeni
         config = EngineConfig(model=str(tiny_with_tokenizer), kv_cache_memory="1M", max_model_len=128, threads=1)
         started = await AsyncEngine.start(config)
         may_go_on = threading.Event()
-        spy(started.front_end.tokenizer, "encode", lambda: may_go_on.wait(10))
+        begun: list[None] = []
+        spy(started.front_end.tokenizer, "encode", lambda: (begun.append(None), may_go_on.wait(10)))
         waiting = [asyncio.create_task(started.tokenize("Hello")) for _ in range(TOKENIZER_THREADS + 5)]
         generating = asyncio.create_task(collect(started.generate([5], LONG, request_id="waits too")))
-        await until(lambda: started.num_tokenizer_jobs == len(waiting) + 1)
+        await until(lambda: started.num_tokenizer_jobs == len(waiting) + 1 and len(begun) == TOKENIZER_THREADS)
         await started.shutdown()
         may_go_on.set()
         results = await asyncio.gather(*waiting, generating, return_exceptions=True)
