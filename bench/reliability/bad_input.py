@@ -26,7 +26,7 @@ def measure(effort: Effort) -> Finding:
                 times_s.append(time.monotonic() - start_s)
                 statuses[str(reply.status_code)] += 1
                 try:
-                    check_refusal(reply, bad.path)
+                    check_refusal(reply, bad.path, bad.place)
                 except AssertionError:
                     faults.append(f"{bad.path} {bad.content[-200:]!r}: {reply.status_code} {reply.text[:200]}")
         return Finding(

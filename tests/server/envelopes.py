@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+from server.paths import MESSAGES
 
 
 def check_envelope(reply: Any, status: int, param: str | None = None, code: str | None = None) -> dict[str, Any]:
@@ -33,8 +34,10 @@ def check_error(reply: Any, status: int, kind: str | None = None, words: str = "
     assert found["request_id"] == reply.headers["request-id"] == reply.headers["x-request-id"]
 
 
-def check_refusal(reply: httpx.Response, path: str) -> None:
-    """4xx, in the form of the path's clients."""
+def check_refusal(reply: httpx.Response, path: str, place: str | None = None) -> None:
+    """4xx, in the form of the path's clients; where a field is to blame, 4xx names the place in it."""
     assert 400 <= reply.status_code < 500, f"{reply.status_code} {reply.text[:200]}"
-    check = check_error if path.startswith("/v1/messages") else check_envelope
-    check(reply, reply.status_code)
+    if path.startswith(MESSAGES):
+        check_error(reply, reply.status_code, words=place or "")
+    else:
+        check_envelope(reply, reply.status_code, place)

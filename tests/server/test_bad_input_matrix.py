@@ -1,4 +1,4 @@
-"""Figure 10: whatever is wrong with a request, the answer is 4xx in the error envelope, and nothing reaches the engine."""
+"""Figure 10: whatever is wrong with a request, the answer is 4xx in the error envelope, by name, and nothing reaches the engine."""
 
 import asyncio
 
@@ -21,9 +21,9 @@ def test_every_bad_input_is_refused_in_the_envelope() -> None:
                 headers = {"content-type": bad.media_type} if bad.media_type else {}
                 reply = await client.post(bad.path, content=bad.content, headers=headers)
                 try:
-                    check_refusal(reply, bad.path)
+                    check_refusal(reply, bad.path, bad.place)
                 except AssertionError:
-                    faults.append((bad.path, bad.content[-200:], reply.status_code, reply.text[:200]))
+                    faults.append((bad.path, bad.content[-200:], reply.status_code, bad.place, reply.text[:200]))
         return len(inputs), faults
 
     count, faults = asyncio.run(main())
