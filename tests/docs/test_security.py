@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from server.conftest import MODEL, InProcess, chat_body
 from server.envelopes import check_envelope
-from server.fake_engine import FakeEngine, FakeInfo
+from server.fake_engine import FakeEngine
+from server.fake_model import FakeInfo
 from server.paths import CHAT, COMPLETIONS
 from source import SOURCE, imported, modules
 

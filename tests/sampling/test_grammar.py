@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import torch
 from sampling.random_schemas import random_schema
-from server.fake_engine import EOS, ByteTokenizer
+from server.fake_model import EOS, ByteTokenizer
 
 from octavo.core.errors import InvalidRequestError
 from octavo.core.sampling_params import SamplingParams

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from server import tool_templates
-from server.fake_engine import ByteTokenizer
+from server.fake_model import ByteTokenizer
 
 from octavo.config.server_config import ServerConfig
 from octavo.server.answer_format import AnswerFormat, read_answer_format

@@ -2,7 +2,8 @@
 
 import pytest
 from server.conftest import MODEL, InProcess
-from server.fake_engine import BOS, EOS, REPLY, FakeEngine, scripted
+from server.fake_engine import REPLY, FakeEngine, scripted
+from server.fake_model import BOS, EOS
 
 PATH = "/v1/completions"
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from server.conftest import MODEL, InProcess
-from server.fake_engine import EOS, FakeEngine
+from server.fake_engine import FakeEngine
+from server.fake_model import EOS
 
 from octavo.server import chat_prompt, field_names
 from octavo.server.messages import endpoint as messages_endpoint

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import openai
 import pytest
 from server.conftest import MODEL, SocketServer
-from server.fake_engine import BOS, REPLY, FakeEngine
+from server.fake_engine import REPLY, FakeEngine
+from server.fake_model import BOS
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 

@@ -8,7 +8,8 @@ import threading
 import pytest
 from server.conftest import MODEL, InProcess, chat_body
 from server.envelopes import check_envelope
-from server.fake_engine import BOS, TEMPLATE, FakeEngine
+from server.fake_engine import FakeEngine
+from server.fake_model import BOS, TEMPLATE
 
 import octavo
 from octavo.server import chat_prompt, tokenize

@@ -3,7 +3,8 @@
 from typing import Any
 
 from server.conftest import InProcess
-from server.fake_engine import EOS, FakeEngine, FakeFrontEnd
+from server.fake_engine import FakeEngine
+from server.fake_model import EOS, FakeFrontEnd
 
 from octavo.tokenizer.chat_template import ChatTemplate
 

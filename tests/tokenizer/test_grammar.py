@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from server.fake_engine import EOS, ByteTokenizer
+from server.fake_model import EOS, ByteTokenizer
 
 from octavo.core.errors import InvalidRequestError
 from octavo.core.structured_outputs import MAX_GRAMMAR_CHARS, StructuredOutputs

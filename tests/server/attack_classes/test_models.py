@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from server.attack_classes.limits import HANG_S, bounded
 from server.conftest import InProcess, chat_body
 from server.envelopes import check_envelope
-from server.fake_engine import FakeEngine, FakeFrontEnd
+from server.fake_engine import FakeEngine
+from server.fake_model import FakeFrontEnd
 from server.paths import CHAT
 
 from octavo.config import EngineConfig
