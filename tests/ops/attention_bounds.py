@@ -35,7 +35,8 @@ def assert_near(got: Tensor, same_precision: Tensor, exact: Tensor, bound: Bound
     error = (same_precision.double() - exact).abs().max()
     allowed = torch.maximum(bound.factor * error, bound.roundings * rounding)
     allowed += rounded * torch.finfo(torch.float32).eps / 2 * exact.abs().max()
-    assert (got.double() - exact).abs().max() <= allowed + 1e-5
+    off = (got.double() - exact).abs().max()
+    assert off <= allowed + 1e-5, f"error {off:.3g}, allowed {allowed + 1e-5:.3g}"
 
 
 def assert_lse_near(got: Tensor, exact: Tensor, precision: torch.dtype) -> None:

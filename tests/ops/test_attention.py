@@ -13,11 +13,6 @@ from octavo.ops import AttentionOptions, AttentionPlan, Dropout, OpArgumentError
 from octavo.ops.dispatch import NATIVE
 
 
-@pytest.fixture
-def backend(attention_backend):
-    return attention_backend
-
-
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One sequence's heads and the options of its attention."""
@@ -169,16 +164,16 @@ WHOLE_CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
-def test_attention_is_accurate(case, backend, assert_accurate):
+def test_attention_is_accurate(case, attention_backend, assert_accurate):
     got = Sequence(case).step(case.num_tokens)
-    assert_accurate_by(assert_accurate, got, case, backend)
+    assert_accurate_by(assert_accurate, got, case, attention_backend)
 
 
 @pytest.mark.parametrize("case", WHOLE_CASES, ids=range(len(WHOLE_CASES)))
-def test_attention_that_is_not_causal(case, backend, threads, assert_accurate):
+def test_attention_that_is_not_causal(case, attention_backend, threads, assert_accurate):
     whole = Sequence(case)
     got = whole.step(case.num_tokens)
-    assert_accurate_by(assert_accurate, got, case, backend)
+    assert_accurate_by(assert_accurate, got, case, attention_backend)
     threads(1)
     for first in {0, case.num_tokens // 2, case.num_tokens - 1}:  # the last rows alone, over all keys
         plan = whole.plan(case.num_tokens - first, case.num_tokens)
@@ -186,11 +181,11 @@ def test_attention_that_is_not_causal(case, backend, threads, assert_accurate):
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
-def test_chunks_give_the_same_bits(case, backend, threads):
+def test_chunks_give_the_same_bits(case, attention_backend, threads):
     threads(2)
     whole = Sequence(case).step(case.num_tokens)
     threads(1)
-    sizes = (7, 64) if backend == "reference" else (1, 7, 64)
+    sizes = (7, 64) if attention_backend == "reference" else (1, 7, 64)
     if case.num_tokens > 1000:
         sizes = (700,)
     for size in sizes:
@@ -203,8 +198,8 @@ def test_chunks_give_the_same_bits(case, backend, threads):
 
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_value_that_is_not_finite_is_seen_by_no_row_before_it(dtype, value, backend):
-    if backend == "reference":
+def test_a_value_that_is_not_finite_is_seen_by_no_row_before_it(dtype, value, attention_backend):
+    if attention_backend == "reference":
         pytest.skip("multiplies what it hides by 0")
     case = Case(num_tokens=150, dtype=dtype)
     want = Sequence(case).step(150)
@@ -218,8 +213,8 @@ def test_a_value_that_is_not_finite_is_seen_by_no_row_before_it(dtype, value, ba
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sizes", [(150,), (100, *[1] * 50)])
-def test_a_query_or_key_that_is_not_finite_spoils_the_rows_that_see_it(sizes, dtype, value, backend):
-    if backend == "reference":
+def test_a_query_or_key_that_is_not_finite_spoils_the_rows_that_see_it(sizes, dtype, value, attention_backend):
+    if attention_backend == "reference":
         pytest.skip("multiplies what it hides by 0")
     case = Case(num_tokens=150, dtype=dtype, key_size=32, scale=0.1)
     want = Sequence(case).steps(*sizes)
@@ -236,8 +231,8 @@ def test_a_query_or_key_that_is_not_finite_spoils_the_rows_that_see_it(sizes, dt
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("sizes", [(1500,), (700, 700, 100), (1100, 400)])
-def test_blocks_behind_the_window_are_not_read(sizes, dtype, backend):
-    if backend == "reference":
+def test_blocks_behind_the_window_are_not_read(sizes, dtype, attention_backend):
+    if attention_backend == "reference":
         pytest.skip("multiplies what it hides by 0")
     case = Case(num_tokens=1500, dtype=dtype, window=200, num_heads=2, num_kv_heads=1)
     got = Sequence(case).steps(*sizes)  # the null block is NaN
@@ -249,7 +244,7 @@ def test_blocks_behind_the_window_are_not_read(sizes, dtype, backend):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("scale", [1e3, 1e6, 1e8, 1e10])
-def test_scores_of_any_size(scale, dtype, backend):
+def test_scores_of_any_size(scale, dtype, attention_backend):
     case = Case(num_tokens=500, dtype=dtype, scale=scale)
     want = formula(case, torch.float64)
     for sizes in ((500,), (400, *[1] * 100)):
@@ -260,7 +255,7 @@ def test_scores_of_any_size(scale, dtype, backend):
         assert got.isfinite().all()
 
 
-def test_the_layout_of_blocks_changes_no_bit(backend):
+def test_the_layout_of_blocks_changes_no_bit(attention_backend):
     case = Case(num_tokens=70, key_size=32, value_size=32, dtype=torch.bfloat16)
     want = Sequence(case).steps(66, 1, 1, 1, 1)
     head_major = Sequence(case)
@@ -270,7 +265,7 @@ def test_the_layout_of_blocks_changes_no_bit(backend):
     assert torch.equal(head_major.steps(66, 1, 1, 1, 1), want)
 
 
-def test_requests_do_not_see_each_other(backend):
+def test_requests_do_not_see_each_other(attention_backend):
     """Four requests (one with no rows) in one plan and one cache give the bits each gives alone."""
     cases = [Case(num_tokens=n, seed=n, window=40, has_sinks=False) for n in (1, 100, 17, 70)]
     alone = [Sequence(case, spare_blocks=20) for case in cases]
@@ -306,7 +301,7 @@ def test_requests_do_not_see_each_other(backend):
     assert torch.equal(got, torch.cat(want))
 
 
-def test_no_requests(backend):
+def test_no_requests(attention_backend):
     cache = torch.zeros(2, 4, 1, 8)
     empty = torch.zeros(0, dtype=torch.int32)
     plan = AttentionPlan(
@@ -355,7 +350,7 @@ def test_any_shape(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("head_size", [1, 16, 59])
-def test_stored_values_are_rounded_to_nearest_even(dtype, head_size, backend):
+def test_stored_values_are_rounded_to_nearest_even(dtype, head_size, attention_backend):
     generator = torch.Generator().manual_seed(0)
     k = torch.randn(40, 3, head_size, generator=generator)
     k *= 10.0 ** torch.randint(-9, 6, k.shape, generator=generator)

@@ -30,11 +30,6 @@ CASES = [
 ]
 
 
-@pytest.fixture
-def backend(attention_backend):
-    return attention_backend
-
-
 def gradients(built: Built) -> tuple[torch.Tensor, ...]:
     o, lse = built.outputs()
     q, k_cache, v_cache, plan, options = built.q, built.k_cache, built.v_cache, built.plan, built.options
@@ -64,13 +59,13 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
-def test_gradients_are_accurate(case, dtype, backend):
+def test_gradients_are_accurate(case, dtype, attention_backend):
     assert_close(replace(case, dtype=dtype))
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problem=problems(), dtype=st.sampled_from(DTYPES))
-def test_any_gradient(backend, problem, dtype):
+def test_any_gradient(attention_backend, problem, dtype):
     """Heads of 8 at least and another request, for the error of autograd not to be luck: where all rows see one key, it is 0."""
     assume(problem.options.get("window_left") != 0)
     sizes = {"key_size": max(8, problem.key_size), "value_size": max(8, problem.value_size)}
@@ -78,7 +73,7 @@ def test_any_gradient(backend, problem, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_threads_and_companions_change_no_bit(dtype, backend, threads):
+def test_threads_and_companions_change_no_bit(dtype, attention_backend, threads):
     """Whole requests, or keys and rows apart: the same sums in the same order."""
     requests = ((70, 1200), (600, 650))
     together = Problem(requests=requests, num_kv_heads=1, layout=Layout.VARLEN, dtype=dtype, options=CAUSAL).build()
@@ -95,7 +90,7 @@ def test_threads_and_companions_change_no_bit(dtype, backend, threads):
         assert torch.equal(got.flatten(0, 1)[keys], one.flatten(0, 1)[keys])
 
 
-def test_the_default_device_is_not_asked(backend):
+def test_the_default_device_is_not_asked(attention_backend):
     built = Problem(requests=((20, 50),)).build()
     want, (o, lse) = gradients(built), built.outputs()
     arguments = built.k_cache, built.v_cache, built.plan, built.options
@@ -107,8 +102,8 @@ def test_the_default_device_is_not_asked(backend):
         assert torch.equal(mine, one)
 
 
-def test_a_value_that_no_row_sees_spoils_nothing(backend):
-    if backend == "reference":
+def test_a_value_that_no_row_sees_spoils_nothing(attention_backend):
+    if attention_backend == "reference":
         pytest.skip("multiplies what it hides by 0")
     built = Problem(requests=((50, 100),), options={"window_left": 20, "window_right": 0}).build()
     want = gradients(built)
@@ -205,9 +200,9 @@ def first_rows_weights(num_keys, num_rows, left, slope):
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.5])
-def test_positions_are_exact_where_fp32_does_not_count(slope, backend):
+def test_positions_are_exact_where_fp32_does_not_count(slope, attention_backend):
     """From 2²⁴ on, fp32 has only even numbers."""
-    if backend == "reference":
+    if attention_backend == "reference":
         pytest.skip("stores the matrix of all rows and keys")
     num_keys, num_rows, left = 2**24 + 64, 8, 4
     weights = first_rows_weights(num_keys, num_rows, left, slope)

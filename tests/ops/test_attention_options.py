@@ -31,11 +31,6 @@ CASES = [
 ]
 
 
-@pytest.fixture
-def backend(attention_backend):
-    return attention_backend
-
-
 def attend(built: Built) -> tuple[torch.Tensor, torch.Tensor]:
     o, lse = built.outputs()
     ops.paged_attention(built.q, built.k_cache, built.v_cache, built.plan, built.options, out=o, lse_HT=lse)
@@ -65,20 +60,20 @@ def assert_close(problem: Problem, backend: str) -> None:
 
 @pytest.mark.parametrize("types", TYPES, ids=lambda types: " ".join(str(t).removeprefix("torch.") for t in types))
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
-def test_options_are_accurate(case, types, backend):
-    if backend == "reference" and types != TYPES[0] and types[1].itemsize > 1:
+def test_options_are_accurate(case, types, attention_backend):
+    if attention_backend == "reference" and types != TYPES[0] and types[1].itemsize > 1:
         pytest.skip("the reference computes in fp32 whatever the types")
-    assert_close(with_types(case, *types), backend)
+    assert_close(with_types(case, *types), attention_backend)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problem=problems(), types=st.sampled_from(TYPES))
-def test_any_problem(backend, problem, types):
-    assert_close(with_types(problem, *types), backend)
+def test_any_problem(attention_backend, problem, types):
+    assert_close(with_types(problem, *types), attention_backend)
 
 
 @pytest.mark.parametrize("types", TYPES[:3], ids=str)
-def test_a_request_has_the_same_bits_alone(types, backend):
+def test_a_request_has_the_same_bits_alone(types, attention_backend):
     requests, window = ((5, 20), (70, 300), (1, 130)), {"window_left": 100, "window_right": 3}
     problem = Problem(requests=requests, key_size=40, layout=Layout.VARLEN, options=window)
     together = with_types(problem, *types).build()
@@ -88,7 +83,7 @@ def test_a_request_has_the_same_bits_alone(types, backend):
     assert torch.equal(torch.cat([part for _, part in parts], 1), lse)
 
 
-def test_outputs_go_where_they_are_asked(backend):
+def test_outputs_go_where_they_are_asked(attention_backend):
     built = Problem(requests=((20, 50),), dtype=torch.bfloat16).build()
     want, want_lse = attend(built)
     for out in (
@@ -111,7 +106,7 @@ def test_philox_is_the_generator_of_its_paper():
     assert [int(x) for x in philox((ones,) * 4, 2**64 - 1)] == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
 
 
-def test_dropout_drops_its_share(backend):
+def test_dropout_drops_its_share(attention_backend):
     """Of values of one, an output is the share that stays, made up for."""
     options = {"dropout": Dropout(probability=0.3, seed=0)}
     built = Problem(requests=((64, 300),), group=1, key_size=1, scale=0.0, options=options).build()

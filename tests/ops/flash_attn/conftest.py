@@ -6,11 +6,6 @@ import pytest
 import torch
 
 
-@pytest.fixture
-def backend(attention_backend: str) -> str:
-    return attention_backend
-
-
 @pytest.fixture(autouse=True)
 def one_thread_of_torch() -> Iterator[None]:
     """Its threads cost more than they save on tensors as small as these."""

@@ -46,12 +46,12 @@ HEADS = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
-def test_semantics(case, backend):
+def test_semantics(case, attention_backend):
     check(case)
 
 
 @pytest.mark.parametrize("case", HEADS, ids=range(len(HEADS)))
-def test_head_sizes_and_groups(case, backend):
+def test_head_sizes_and_groups(case, attention_backend):
     check(case)
 
 
@@ -59,15 +59,15 @@ def test_head_sizes_and_groups(case, backend):
 @pytest.mark.parametrize(
     "num_keys, options", [(1, Options()), (20, Options(window_size=(0, 0)))], ids=["one there is", "one in the window"]
 )
-def test_one_key(num_keys, options, dtype, backend, request):
+def test_one_key(num_keys, options, dtype, attention_backend, request):
     """Nothing depends on q and k then: their gradients are 0, and so near it as 1e-5."""
-    if backend.endswith("amx") and dtype == torch.float16:
+    if attention_backend.endswith("amx") and dtype == torch.float16:
         reason = "dP and δ, which cancel, are each 2⁻¹⁸ off: so much may be left of their products, summed in two ways"
         request.applymarker(pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True))
     check(Case(num_rows=20, num_keys=num_keys, key_size=64, value_size=64, dtype=dtype, options=options))
 
 
-def test_log_sum_exp_of_a_key_behind_the_first_tile(backend):
+def test_log_sum_exp_of_a_key_behind_the_first_tile(attention_backend):
     """It outweighs all keys of the first 128, from which tiles take their maximum."""
     k = torch.full((1, 129, 1, 1), -20.0, dtype=torch.bfloat16)
     k[0, 0], k[0, 128] = -5.0, -0.13
@@ -145,7 +145,7 @@ def test_packed_forms_give_the_same_bits(dtype):
         assert torch.equal(gradients(got, do, [qkv])[0], want_grad)
 
 
-def test_strides_change_no_bit(backend):
+def test_strides_change_no_bit(attention_backend):
     q, k, v = Case(num_rows=21, num_keys=40, num_heads=4, num_kv_heads=2).inputs()
     do = randn(*q.shape, seed=4)
     options = {"causal": True, "return_attn_probs": True}
@@ -185,7 +185,7 @@ def test_expanded_keys_and_a_summed_result():
         torch.testing.assert_close(mine.grad.double(), want.grad, atol=1e-5, rtol=1e-5)
 
 
-def test_a_batch_gives_the_bits_of_each_request_alone(backend):
+def test_a_batch_gives_the_bits_of_each_request_alone(attention_backend):
     case = Case(batch=3, num_rows=18, num_keys=75, num_heads=4, num_kv_heads=2, dtype=torch.bfloat16)
     inputs = [x.requires_grad_() for x in case.inputs()]
     do = randn(3, 18, 4, 16, seed=4, dtype=case.dtype)
@@ -200,7 +200,7 @@ def test_a_batch_gives_the_bits_of_each_request_alone(backend):
             assert torch.equal(mine[0], want[i])
 
 
-def test_the_same_call_gives_the_same_gradients(backend):
+def test_the_same_call_gives_the_same_gradients(attention_backend):
     case = Case(num_rows=40, num_keys=65, dtype=torch.float16, num_heads=4, num_kv_heads=2)
     inputs = [x.requires_grad_() for x in case.inputs()]
     do = randn(2, 40, 4, 16, seed=4, dtype=case.dtype)
@@ -209,7 +209,7 @@ def test_the_same_call_gives_the_same_gradients(backend):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_log_sum_exp_has_a_gradient(dtype, backend):
+def test_log_sum_exp_has_a_gradient(dtype, attention_backend):
     case = Case(num_rows=7, num_keys=12, dtype=dtype, options=Options(window_size=(6, -1)))
     inputs = [x.requires_grad_() for x in case.inputs()]
     exact_inputs = [x.detach().double().requires_grad_() for x in inputs]
@@ -231,7 +231,7 @@ def test_log_sum_exp_has_a_gradient(dtype, backend):
 @pytest.mark.parametrize(
     "batch, num_rows, num_keys", [(0, 4, 5), (2, 0, 5), (2, 4, 0), (0, 0, 0)], ids=["batch", "rows", "keys", "all"]
 )
-def test_nothing_to_do(batch, num_rows, num_keys, backend):
+def test_nothing_to_do(batch, num_rows, num_keys, attention_backend):
     case = Case(batch=batch, num_rows=num_rows, num_keys=num_keys, value_size=5)
     inputs = [x.requires_grad_() for x in case.inputs()]
     got = flash_attn_func(*inputs, return_attn_probs=True)
@@ -243,7 +243,7 @@ def test_nothing_to_do(batch, num_rows, num_keys, backend):
     assert all(x.grad is not None and not x.grad.any() for x in inputs)
 
 
-def test_rows_that_see_nothing_are_zero_and_have_no_gradient(backend):
+def test_rows_that_see_nothing_are_zero_and_have_no_gradient(attention_backend):
     q, k, v = (x.requires_grad_() for x in Case(num_rows=9, num_keys=3).inputs())
     got = flash_attn_func(q, k, v, causal=True, return_attn_probs=True)
     assert not got.out[:, :6].any()
@@ -255,7 +255,7 @@ def test_rows_that_see_nothing_are_zero_and_have_no_gradient(backend):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_gradients_of_huge_scores_are_finite(dtype, backend):
+def test_gradients_of_huge_scores_are_finite(dtype, attention_backend):
     """Their log-sum-exp is rounded by more than a probability can be off by."""
     q, k, v = (randn(1, 150, 2, 64, seed=seed, dtype=dtype).mul(1e3).requires_grad_() for seed in range(3))
     out = flash_attn_func(q, k, v, softmax_scale=1e4)

@@ -24,7 +24,7 @@ def inputs(batch=2, num_rows=20, num_keys=30, dtype=torch.float32):
     [Options(), Options(causal=True, softcap=2.0), Options(window_size=(9, 4))],
     ids=["all", "causal", "local"],
 )
-def test_output_and_gradients_are_those_of_the_mask(options, dtype, backend):
+def test_output_and_gradients_are_those_of_the_mask(options, dtype, attention_backend):
     """S_dmask tells what was dropped; the formula with that mask has the same output and gradients."""
     leaves = inputs(dtype=dtype)
     exact_leaves = [x.detach().double().requires_grad_() for x in leaves]
@@ -72,7 +72,7 @@ def test_the_expected_output_is_that_without_dropout():
     assert ((draws.mean(0) - want).abs() < 5 * draws.std(0) / math.sqrt(120) + 1e-6).all()
 
 
-def test_the_generator_of_torch_decides(backend):
+def test_the_generator_of_torch_decides(attention_backend):
     leaves = inputs()
     do = randn(2, 20, 4, 16, seed=4)
 
@@ -100,7 +100,7 @@ def test_the_seed_is_drawn_on_the_cpu():
     assert torch.equal(got, want)
 
 
-def test_requests_of_different_lengths(backend):
+def test_requests_of_different_lengths(attention_backend):
     row_lens, key_lens = (7, 0, 20), (9, 4, 30)
     cu_q, cu_k = (torch.tensor([0, *lens]).cumsum(0).int() for lens in (row_lens, key_lens))
     q = randn(30, 4, 16, seed=0).requires_grad_()

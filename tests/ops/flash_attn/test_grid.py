@@ -78,8 +78,8 @@ def test_all_pairs_occur():
 
 
 @pytest.mark.parametrize("point", grid(), ids=str)
-def test_points(point, backend):
-    if backend == "reference" and point.dtype != torch.float32:
+def test_points(point, attention_backend):
+    if attention_backend == "reference" and point.dtype != torch.float32:
         pytest.skip("the reference computes in fp32 whatever the types")
     check(point.case())
 

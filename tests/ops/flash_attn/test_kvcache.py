@@ -136,7 +136,7 @@ CASES = [
 
 @pytest.mark.parametrize("block_size", [None, 16, 7])
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
-def test_semantics(case, block_size, backend):
+def test_semantics(case, block_size, attention_backend):
     check(**case, block_size=block_size)
 
 
@@ -176,7 +176,7 @@ def test_any_shape(lens, num_rows, num_new, block_size, causal, left, rotary, in
     )
 
 
-def test_the_whole_cache_by_default(backend):
+def test_the_whole_cache_by_default(attention_backend):
     q, k, v = randn(2, 3, 4, 16, seed=0), randn(3, 20, 2, 16, seed=1), randn(3, 20, 2, 16, seed=2)
     want = flash_attn_func(q, k[:2], v[:2], causal=True)
     assert torch.equal(flash_attn_with_kvcache(q, k, v, causal=True), want)
@@ -186,7 +186,7 @@ def test_the_whole_cache_by_default(backend):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_steps_give_the_bits_of_the_whole(dtype, backend):
+def test_steps_give_the_bits_of_the_whole(dtype, attention_backend):
     """A prompt at once, in chunks, and token by token: rows depend on their keys alone."""
     num_tokens = 40
     q, k, v = (randn(2, num_tokens, heads, 16, seed=heads, dtype=dtype) for heads in (4, 2, 2))
@@ -206,7 +206,7 @@ def test_steps_give_the_bits_of_the_whole(dtype, backend):
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8])
 @pytest.mark.parametrize("per_request", [False, True])
-def test_caches_of_bytes(dtype, per_request, backend):
+def test_caches_of_bytes(dtype, per_request, attention_backend):
     """What is stored is x / scale, rounded; what is attended to is what is stored, times scale."""
     generator = torch.Generator().manual_seed(0)
     shape = (2, KV_HEADS) if per_request else (KV_HEADS,)
@@ -247,7 +247,7 @@ def test_caches_of_bytes(dtype, per_request, backend):
     torch.testing.assert_close(row, stored[0][0])
 
 
-def test_blocks_of_the_padding_may_be_anything(backend):
+def test_blocks_of_the_padding_may_be_anything(attention_backend):
     """Behind the padding on the left, request 0 has blocks 1 and 2; before it, its table names what request 1 writes to."""
     k_cache, v_cache = randn(4, 4, 2, 16, seed=0), randn(4, 4, 2, 16, seed=1)
     q, k, v = randn(2, 1, 4, 16, seed=2), randn(2, 1, 2, 16, seed=3), randn(2, 1, 2, 16, seed=4)
@@ -261,7 +261,7 @@ def test_blocks_of_the_padding_may_be_anything(backend):
         assert torch.equal(got, want)
 
 
-def test_nothing_to_do(backend):
+def test_nothing_to_do(attention_backend):
     for batch, num_rows, num_heads, capacity in ((0, 2, 2, 5), (2, 0, 2, 5), (2, 3, 0, 5), (2, 3, 2, 0)):
         q, k, v = (
             randn(batch, num_rows, num_heads, 8, seed=0),
@@ -276,7 +276,7 @@ def test_nothing_to_do(backend):
             assert (lse == -torch.inf).all()
 
 
-def test_new_rows_without_new_keys_and_the_reverse(backend):
+def test_new_rows_without_new_keys_and_the_reverse(attention_backend):
     k_cache, v_cache = torch.zeros(2, 8, 2, 16), torch.zeros(2, 8, 2, 16)
     k, v = randn(2, 3, 2, 16, seed=1), randn(2, 3, 2, 16, seed=2)
     no_rows = flash_attn_with_kvcache(torch.zeros(2, 0, 4, 16), k_cache, v_cache, k, v, cache_seqlens=2)

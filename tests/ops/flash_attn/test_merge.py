@@ -13,7 +13,7 @@ def attend(q, k, v, **options):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_two_parts_are_the_whole(dtype, backend):
+def test_two_parts_are_the_whole(dtype, attention_backend):
     q, k, v = (randn(2, n, 4, 16, seed=n, dtype=dtype) for n in (9, 40, 41))
     v = v[:, :40]
     whole = attend(q, k, v)

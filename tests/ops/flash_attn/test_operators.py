@@ -239,7 +239,7 @@ def test_fake_tensors_have_the_shapes_and_strides():
 
 
 @pytest.mark.parametrize("dropout_p", [0.0, 0.3])
-def test_no_query_heads(dropout_p, backend):
+def test_no_query_heads(dropout_p, attention_backend):
     q, k, v = (randn(2, 5, h, n, seed=n).requires_grad_() for h, n in ((0, 8), (2, 8), (2, 6)))
     got = flash_attn_func(q, k, v, dropout_p, return_attn_probs=True)
     assert got.out.shape == (2, 5, 0, 6)

@@ -88,7 +88,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
-def test_semantics(case, backend):
+def test_semantics(case, attention_backend):
     check(*case)
 
 
@@ -97,7 +97,7 @@ def test_rows_and_keys_of_nobody(case):
     check(*case, spare=(3, 5))
 
 
-def test_only_some_of_the_keys_are_used(backend):
+def test_only_some_of_the_keys_are_used(attention_backend):
     check((5, 2, 9), (20, 6, 30), torch.float32, Options(causal=True), used=(11, 6, 0), spare=(0, 4))
 
 
@@ -121,7 +121,7 @@ def test_any_lengths(lens, dtype, causal, left, right, num_kv_heads, sizes):
     check([a for a, _ in lens], [b for _, b in lens], dtype, options, num_kv_heads=num_kv_heads, sizes=sizes)
 
 
-def test_requests_have_the_bits_that_each_has_alone(backend):
+def test_requests_have_the_bits_that_each_has_alone(attention_backend):
     row_lens, key_lens = (20, 1, 33), (20, 50, 80)
     q, k, v = (randn(sum(lens), 4, 16, seed=i) for i, lens in enumerate((row_lens, key_lens, key_lens)))
     row_starts, key_starts = starts(row_lens), starts(key_lens)
@@ -136,7 +136,7 @@ def test_requests_have_the_bits_that_each_has_alone(backend):
 
 @pytest.mark.parametrize("block_size", [1, 8, 16, 256])
 @pytest.mark.parametrize("lengths", ["cu_seqlens_k", "seqused_k", "both"])
-def test_blocks_give_the_bits_of_keys_end_to_end(block_size, lengths, backend):
+def test_blocks_give_the_bits_of_keys_end_to_end(block_size, lengths, attention_backend):
     row_lens, key_lens = (20, 1, 5, 0), (20, 50, 0, 3)
     q, k, v = (randn(sum(lens), 4, 16, seed=i) for i, lens in enumerate((row_lens, key_lens, key_lens)))
     want = flash_attn_varlen_func(
@@ -176,7 +176,7 @@ def test_blocks_give_the_bits_of_keys_end_to_end(block_size, lengths, backend):
     assert torch.equal(got.softmax_lse, want.softmax_lse)
 
 
-def test_a_result_that_is_given(backend):
+def test_a_result_that_is_given(attention_backend):
     q, k, v = randn(9, 4, 16, seed=0), randn(12, 2, 16, seed=1), randn(12, 2, 8, seed=2)
     arguments = (q, k, v, starts((4, 3)), starts((5, 6)), 4, 6)
     want = flash_attn_varlen_func(*arguments, return_softmax_lse=True)
@@ -202,7 +202,7 @@ def test_packed_forms_give_the_same_bits():
         assert torch.equal(gradients(got, do, [qkv])[0], want_grad)
 
 
-def test_strided_rows_and_keys(backend):
+def test_strided_rows_and_keys(attention_backend):
     q, k, v = randn(4, 16, 13, seed=0), randn(2, 16, 20, seed=1), randn(2, 16, 20, seed=2)
     dense = [x.permute(2, 0, 1).contiguous() for x in (q, k, v)]
     strided = [x.permute(2, 0, 1) for x in (q, k, v)]

@@ -5,20 +5,21 @@ from dataclasses import replace
 from itertools import pairwise
 
 import torch
+from ops.attention_bounds import Bound, assert_near
 from ops.attention_problem import Built, Layout
 
 Attend = Callable[..., None]
 Differentiate = Callable[..., tuple[torch.Tensor, ...]]
 
 
-def check_forward(built: Built, attend: Attend, factor: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
+def check_forward(built: Built, attend: Attend, factor: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     """o within `factor` times plain torch's error at the same precision, plus 1e-5; lse within 1e-5 of its size at fp32."""
     exact_dtype = torch.float64 if built.q.dtype == torch.float32 else torch.float32
     exact_o, exact_lse = built.formula(exact_dtype)
     plain_o, plain_lse = built.formula(built.q.dtype)
     o, lse = built.outputs()
     attend(built.q, built.k_cache, built.v_cache, built.plan, built.options, o, lse)
-    assert_within(o, plain_o, exact_o, factor)
+    assert_near(o, plain_o, exact_o, Bound(factor, roundings=0))
     assert torch.equal(lse == -torch.inf, exact_lse == -torch.inf)
     is_seen = exact_lse > -torch.inf
     if is_seen.any():
@@ -37,7 +38,7 @@ def check_backward(built: Built, attend: Attend, differentiate: Differentiate, r
     got = differentiate(do, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options)
     exact, plain = built.gradients(do, exact_dtype), built.gradients(do, built.q.dtype)
     for gradient, plain_gradient, exact_gradient in zip(got, plain, exact, strict=True):
-        assert_within(gradient, plain_gradient, exact_gradient, 3.0)
+        assert_near(gradient, plain_gradient, exact_gradient, Bound(3, roundings=0))
     for _ in range(repeats):
         again = differentiate(do, built.q, built.k_cache, built.v_cache, o, lse, built.plan, built.options)
         assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True))
@@ -97,12 +98,3 @@ def check_chunks(built: Built, rows: tuple[int, ...], attend: Attend) -> None:
         attend(built.q[start : start + count], built.k_cache, built.v_cache, plan, built.options, o, None)
         assert torch.equal(o, want[start : start + count])
         start += count
-
-
-def assert_within(got: torch.Tensor, plain: torch.Tensor, exact: torch.Tensor, factor: float) -> None:
-    assert got.shape == exact.shape
-    if exact.numel() == 0:
-        return
-    allowed = factor * (plain.to(exact.dtype) - exact).abs().max() + 1e-5
-    error = (got.to(exact.dtype) - exact).abs().max()
-    assert error <= allowed, f"error {error:.3g}, allowed {allowed:.3g}"

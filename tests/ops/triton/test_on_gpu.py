@@ -93,7 +93,7 @@ def test_a_paged_cache(dtype, block_size):
     requests = ((1, 1), (1, 2100), (5, 900), (0, 40), (60, 60), (300, 1000))
     for name in ("causal", "local", "softcap", "alibi", "sinks"):
         case = sized(128, requests=requests, layout=Layout.PAGED, block_size=block_size, group=4, dtype=dtype)
-        check_forward(replace(case, options=OPTIONS[name]).build(), attend, factor=5.0 if name == "alibi" else 3.0)
+        check_forward(replace(case, options=OPTIONS[name]).build(), attend, factor=5 if name == "alibi" else 3)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
@@ -101,12 +101,12 @@ def test_a_paged_cache(dtype, block_size):
 def test_a_scaled_cache(cache_dtype, dtype):
     options = {"k_scales": request_scales, "v_scales": head_scales, "window_right": 0}
     case = sized(128, requests=((1, 1300), (3, 900), (200, 400)), layout=Layout.PAGED, group=4, dtype=dtype)
-    check_forward(replace(case, cache_dtype=cache_dtype, options=options).build(), attend, factor=3.0)
+    check_forward(replace(case, cache_dtype=cache_dtype, options=options).build(), attend, factor=3)
 
 
 def test_one_row_over_128k_keys():
     case = sized(128, requests=((1, 128 * 1024),), group=4, layout=Layout.PAGED, options=CAUSAL)
-    check_forward(case.build(), attend, factor=3.0)
+    check_forward(case.build(), attend, factor=3)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
