@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from server.conftest import serving, soon
 from server.fake_engine import FakeEngine
-from server.test_send_timeout import ask
+from server.raw_requests import ask
 
 from octavo.server.answer import PIECE_BYTES, JsonResponse
 

@@ -1,41 +1,18 @@
 """The server's life from its options to its end, around an engine that needs no loading."""
 
 import logging
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from server.fake_engine import FakeEngine
+from server.run_in_process import nothing_of_this_process_is_changed, run, serve
 
 from octavo.config import EngineConfig
-from octavo.config.server_config import ServerConfig
 from octavo.core.errors import ConfigError, EngineDeadError, ModelNotFoundError, OctavoError
 
-run = import_module("octavo.server.run")  # the package has a function of that name
-
-
-@pytest.fixture(autouse=True)
-def nothing_of_this_process_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("set_up_logging", "raise_file_limit"):
-        monkeypatch.setattr(run, name, lambda *args: None)
-    monkeypatch.setattr(run.gc, "freeze", lambda: None)
-
-
-def serve(
-    monkeypatch: pytest.MonkeyPatch,
-    loaded: Any,
-    serve_until_stopped: Any,
-    config: EngineConfig = EngineConfig(),  # noqa: B008  (frozen)
-    **options: Any,
-) -> None:
-    async def start_engine(*args: Any) -> Any:
-        return loaded()
-
-    monkeypatch.setattr(run, "_start_engine", start_engine)
-    monkeypatch.setattr(run, "serve_until_stopped", serve_until_stopped)
-    run.serve_forever(config, ServerConfig(port=0, **options))
+__all__ = ["nothing_of_this_process_is_changed"]
 
 
 def test_keys_are_those_that_were_read_when_the_server_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,29 +1,15 @@
 """Replies that are not read, on a real socket whose client has little room."""
 
 import asyncio
-import json
 import socket
 from typing import Any
 
 import pytest
-from server.conftest import MODEL, serving, soon
+from server.conftest import serving, soon
 from server.fake_engine import FakeEngine
+from server.raw_requests import ask
 
 from octavo.server.send_timeout import SendTimeoutProtocol
-
-BODY = json.dumps({"model": MODEL, "tokens": [255] * 900_000}).encode()
-HEAD = b"POST /detokenize HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-
-
-async def ask(url: str) -> socket.socket:
-    """Ask for 5 MB; the connection, of which nothing has been read."""
-    asking = socket.socket()
-    asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    asking.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(asking, ("127.0.0.1", int(url.rpartition(":")[2])))
-    await loop.sock_sendall(asking, HEAD % len(BODY) + BODY)
-    return asking
 
 
 async def read_all(asking: socket.socket, num_bytes: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from server.conftest import serving
 from server.fake_engine import FakeEngine
-from server.test_run import nothing_of_this_process_is_changed, serve
+from server.run_in_process import nothing_of_this_process_is_changed, serve
 
 from octavo.server.systemd import tell_systemd
 
