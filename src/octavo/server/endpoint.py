@@ -50,6 +50,7 @@ async def answer(
     request = await read_request(http, context.config, schema)
     check_model(context, request.model)
     visit.limit_time(context.config, request.timeout)
+    names = (*names, *_own_names(request))
     try:
         return await until_disconnect(http.receive, _answer(context, request, visit, prepare, names))
     except OctavoError as error:
@@ -69,6 +70,13 @@ async def in_turn(context: ServerContext, http: Request, work: Callable[[str], A
         return await until_disconnect(http.receive, visit.in_time(work(visit.client)))
     finally:
         visit.leave()  # who reads the answer slowly keeps nobody out
+
+
+def _own_names(request: Asked) -> FieldNames:
+    """The length has two names; errors say the one that was sent."""
+    if isinstance(request, GenerationRequest) and request.max_tokens is None:
+        return () if request.max_completion_tokens is None else (("max_tokens", "max_completion_tokens"),)
+    return ()
 
 
 async def _answer(

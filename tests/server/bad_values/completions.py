@@ -5,10 +5,8 @@ from typing import Any
 from server.bad_values.fields import (
     BEYOND_VOCABULARY,
     EVERYWHERE,
-    NO_LENGTHS,
     NOT_BOOLEANS,
     NOT_IDS,
-    NOT_INT64,
     NOT_INTEGERS,
     NOT_LENGTHS,
     NOT_LISTS_OF_IDS,
@@ -16,9 +14,7 @@ from server.bad_values.fields import (
     NOT_NUMBERS,
     NOT_TEXTS,
     NOT_UNICODE,
-    NOT_WHOLE,
     Places,
-    Written,
 )
 
 
@@ -40,7 +36,7 @@ BOTH: Places = {
     "n": [*NOT_INTEGERS, 0, -1, 129, 1 << 63, -(1 << 63)],
     "seed": [*NOT_INTEGERS, -(1 << 63) - 1],
     "max_tokens": NOT_LENGTHS,
-    "max_completion_tokens": [*NOT_WHOLE, *(Written(str(no), "max_tokens") for no in (*NOT_INT64, *NO_LENGTHS))],
+    "max_completion_tokens": NOT_LENGTHS,
     "min_tokens": [*NOT_INTEGERS, -1, 1 << 62, 1 << 63],
     "prompt_logprobs": [*NOT_INTEGERS, -1, 21, 1 << 63],
     **dict.fromkeys(("ignore_eos", "skip_special_tokens", "include_stop_str_in_output"), NOT_BOOLEANS),
