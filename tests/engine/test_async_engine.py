@@ -17,7 +17,7 @@ from octavo.core.errors import (
     QueueFullError,
     ShuttingDownError,
 )
-from octavo.engine.async_engine import LONG_TEXT_LEN, TOKENIZER_THREADS
+from octavo.engine.text_work import LONG_TEXT_LEN, SHORT_TEXT_THREADS
 
 
 def test_streams_are_the_same_tokens_as_llm_gives(tiny: Callable[[str], Path]) -> None:
@@ -98,8 +98,8 @@ def test_prompts_are_rendered_and_tokenised_off_the_event_loop(tiny_with_tokeniz
             assert template is not None and tokenizer is not None
             for work, owner, name in (("render", template, "render"), ("tokenize", tokenizer, "encode")):
                 spy(owner, name, lambda work=work: threads.__setitem__(work, threading.get_ident()))
-            text = await started.render_chat([{"role": "user", "content": "Hello"}])
-            assert await started.tokenize(text)
+            text = await started.texts.render_chat([{"role": "user", "content": "Hello"}])
+            assert await started.texts.tokenize(text)
             assert set(threads) == {"render", "tokenize"}
             assert threading.get_ident() not in threads.values()
         finally:
@@ -115,18 +115,18 @@ def test_who_has_a_short_text_never_waits_behind_long_ones(tiny_with_tokenizer: 
         has_begun, may_go_on = threading.Event(), threading.Event()
         spy(started.front_end.tokenizer, "count", lambda: (has_begun.set(), may_go_on.wait(10)))
         long_text = "x" * LONG_TEXT_LEN
-        waiting = [asyncio.create_task(started.count_tokens(long_text)) for _ in range(TOKENIZER_THREADS + 5)]
+        waiting = [asyncio.create_task(started.texts.count_tokens(long_text)) for _ in range(SHORT_TEXT_THREADS + 5)]
         await until(has_begun.is_set)
-        assert started.num_tokenizer_jobs == len(waiting)
-        assert await started.tokenize("Hello")
+        assert started.texts.num_jobs == len(waiting)
+        assert await started.texts.tokenize("Hello")
         with pytest.raises(ContextLengthError):  # a long one, so that it has to wait
             may_go_on.set()
-            await started.tokenize(long_text)
+            await started.texts.tokenize(long_text)
         counts = await asyncio.gather(*waiting)
         assert set(counts) == {started.front_end.tokenizer.count(long_text)}
         await started.shutdown()
         with pytest.raises(ShuttingDownError):
-            await started.count_tokens(long_text)
+            await started.texts.count_tokens(long_text)
 
     run(scenario)
 

@@ -16,8 +16,8 @@ from octavo.core.errors import (
     EngineStalledError,
     ShuttingDownError,
 )
-from octavo.engine.async_engine import TOKENIZER_THREADS
 from octavo.engine.liveness import EngineState
+from octavo.engine.text_work import SHORT_TEXT_THREADS
 
 
 def test_a_dead_engine_is_reported_and_nobody_hangs(tiny: Callable[[str], Path]) -> None:
@@ -112,13 +112,13 @@ def test_who_waits_for_a_thread_when_the_engine_ends_is_told_so(tiny_with_tokeni
         may_go_on = threading.Event()
         begun: list[None] = []
         spy(started.front_end.tokenizer, "encode", lambda: (begun.append(None), may_go_on.wait(10)))
-        waiting = [asyncio.create_task(started.tokenize("Hello")) for _ in range(TOKENIZER_THREADS + 5)]
+        waiting = [asyncio.create_task(started.texts.tokenize("Hello")) for _ in range(SHORT_TEXT_THREADS + 5)]
         generating = asyncio.create_task(collect(started.generate([5], LONG, request_id="waits too")))
-        await until(lambda: started.num_tokenizer_jobs == len(waiting) + 1 and len(begun) == TOKENIZER_THREADS)
+        await until(lambda: started.texts.num_jobs == len(waiting) + 1 and len(begun) == SHORT_TEXT_THREADS)
         await started.shutdown()
         may_go_on.set()
         results = await asyncio.gather(*waiting, generating, return_exceptions=True)
-        assert [type(result) for result in results] == [list] * TOKENIZER_THREADS + [ShuttingDownError] * 6
+        assert [type(result) for result in results] == [list] * SHORT_TEXT_THREADS + [ShuttingDownError] * 6
 
     run(scenario)
 

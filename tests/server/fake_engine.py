@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from server.fake_model import EOS, TEMPLATE, ByteTokenizer, FakeFrontEnd, FakeInfo
+from server.fake_texts import FakeTexts
 
 from octavo.core.errors import EngineDeadError, EngineStalledError
 from octavo.core.messages import EngineStats, OutputBatch, SequenceEvent, TokenLogprobs
@@ -45,7 +46,6 @@ class FakeEngine:
         self.stats: EngineStats | None = None
         self.state = EngineState.RUNNING
         self.pulse = Pulse(60.0)
-        self.num_tokenizer_jobs = 0
         self.pid = os.getpid()
         self.reply: Callable[[list[int], int], str] = lambda prompt, sample: REPLY
         self.tokens_per_step = 1
@@ -57,8 +57,6 @@ class FakeEngine:
         self.num_cached_tokens = 0
         self.calls: list[tuple[list[int], SamplingParams, int, str]] = []
         self.clients: list[str] = []
-        self.tokenizer_clients: list[str] = []
-        """For whom a thread was asked."""
         self.admission = Admission(
             max_num_seqs=self.info.max_num_seqs,
             max_num_queued_reqs=self.info.max_num_queued_reqs,
@@ -79,22 +77,7 @@ class FakeEngine:
             has_priorities=self.info.has_priorities,
             seed=self.info.seed,
         )
-
-    async def tokenize(self, prompt: Any, *, add_special_tokens: bool = True, client: str = "") -> list[int]:
-        self.tokenizer_clients.append(client)
-        return self._input.tokenize(prompt, add_special_tokens=add_special_tokens)
-
-    async def list_tokens(self, text: str, *, add_special_tokens: bool = True, client: str = "") -> list[int]:
-        self.tokenizer_clients.append(client)
-        return self._input.list_tokens(text, add_special_tokens=add_special_tokens)
-
-    async def count_tokens(self, text: str, *, add_special_tokens: bool = True, client: str = "") -> int:
-        self.tokenizer_clients.append(client)
-        return self._input.count_tokens(text, add_special_tokens=add_special_tokens)
-
-    async def render_chat(self, messages: Any, *, client: str = "", **options: Any) -> str:
-        self.tokenizer_clients.append(client)
-        return await asyncio.to_thread(lambda: self.front_end.render_chat(messages, **options))
+        self.texts = FakeTexts(lambda: self.front_end, self._input)
 
     def subscribe(self, observer: Any) -> None:
         self._observers.append(observer)

@@ -34,7 +34,7 @@ def test_a_large_reply_is_handed_over_in_pieces(length: int) -> None:
 def test_who_reads_an_answer_slowly_holds_no_place_in_the_queue() -> None:
     async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
         with await ask(url):
-            await soon(lambda: engine.tokenizer_clients and not engine.admission.num_taken)
+            await soon(lambda: engine.texts.clients and not engine.admission.num_taken)
             assert context.gate.num_inside == 1
 
     serving(test)

@@ -245,13 +245,13 @@ def test_turns_alternate_where_tools_are_told_in_words() -> None:
 def test_tools_in_words_are_written_off_the_event_loop() -> None:
     """By who renders: a long conversation's writing is no short work."""
     server = serving(tool_templates.PLAIN)
-    render, given = server.engine.render_chat, []
+    render, given = server.engine.texts.render_chat, []
 
     async def record(messages: Any, **options: Any) -> str:
         given.append([message["role"] for message in messages])
         return await render(messages, **options)
 
-    server.engine.render_chat = record  # type: ignore[method-assign]
+    server.engine.texts.render_chat = record  # type: ignore[method-assign]
     assert server.post(CHAT, {**chat_body(), "messages": CONVERSATION, "tools": [WEATHER]}).status_code == 200
     assert given == [["user", "assistant", "tool"]] and "tool_results" in prompt_text(server)
 

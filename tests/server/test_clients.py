@@ -66,7 +66,7 @@ def test_the_engine_is_told() -> None:
 def test_the_tokenizers_threads_know_whose_text_it_is(path: str, body: dict[str, Any]) -> None:
     server = InProcess(FakeEngine(), api_key=("a", "b"))
     assert server.post(path, body, headers={"authorization": "Bearer b"}).status_code == 200
-    assert set(server.engine.tokenizer_clients) == {"key 1"}
+    assert set(server.engine.texts.clients) == {"key 1"}
 
 
 def test_a_client_that_floods_the_queue_leaves_places_to_others() -> None:

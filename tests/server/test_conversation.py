@@ -112,7 +112,7 @@ def test_a_shape_and_tools_are_refused_before_a_place_is_taken(path: str) -> Non
         },
     }
     server = InProcess(FakeEngine())
-    server.engine.render_chat = None  # type: ignore[assignment, method-assign]
+    server.engine.texts.render_chat = None  # type: ignore[assignment, method-assign]
     server.engine.admission.take = None  # type: ignore[assignment, method-assign]
     reply = server.post(path, ENDPOINTS[path](**fields[path]))
     assert reply.status_code == 400 and "cannot call tools" in reply.json()["error"]["message"]
@@ -129,7 +129,7 @@ def test_a_full_queue_refuses_before_the_body_is_read(
         monkeypatch.setattr(Visit, "knock", lambda *_: None)
     else:
         monkeypatch.setattr(endpoint, "read_request", None)
-    server.engine.render_chat = None  # type: ignore[assignment, method-assign]
+    server.engine.texts.render_chat = None  # type: ignore[assignment, method-assign]
     reply = server.post(path, ENDPOINTS[path]())
     assert reply.status_code == 503 and int(reply.headers["retry-after"]) >= 1
     assert server.engine.admission.num_taken == 2

@@ -280,7 +280,7 @@ def test_an_error_nobody_foresaw_has_an_id_that_is_in_the_log(
     async def broken(*args: Any, **options: Any) -> str:
         raise ZeroDivisionError("secret detail")
 
-    server.engine.render_chat = broken  # type: ignore[method-assign]
+    server.engine.texts.render_chat = broken  # type: ignore[method-assign]
     reply = server.post(CHAT, chat_body())
     error = check_envelope(reply, 500, code="internal_error")
     assert "secret" not in reply.text

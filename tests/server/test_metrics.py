@@ -113,7 +113,7 @@ def test_the_engine_is_up_until_it_is_not(server: InProcess) -> None:
     for state in (EngineState.STALLED, EngineState.DEAD):
         server.engine.state = state
         assert value(server, "octavo:engine_up") == 0
-    server.engine.num_tokenizer_jobs = 3
+    server.engine.texts.num_jobs = 3
     assert value(server, "octavo:tokenizer_queue") == 3
 
 

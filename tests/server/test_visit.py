@@ -103,7 +103,7 @@ def test_tokenising_counts(path: str) -> None:
     async def never(*args: Any, **options: Any) -> Any:
         await asyncio.Event().wait()
 
-    server.engine.tokenize = never  # type: ignore[method-assign]
+    server.engine.texts.tokenize = never  # type: ignore[method-assign]
     body = chat_body() if path == CHAT else {"model": MODEL, "prompt": "Hi"}
     check_envelope(server.post(path, body), 504, code="timeout")
     assert server.engine.admission.num_taken == 0 and not server.engine.calls
@@ -130,7 +130,7 @@ def test_what_generates_nothing_has_a_deadline_and_a_place_too(path: str) -> Non
         await asyncio.Event().wait()
 
     server = InProcess(FakeEngine(), request_timeout=0.05)
-    server.engine.tokenize = server.engine.list_tokens = server.engine.count_tokens = never  # type: ignore[method-assign]
+    server.engine.texts.tokenize = server.engine.texts.list_tokens = server.engine.texts.count_tokens = never  # type: ignore[method-assign]
     assert server.post(path, COUNTING[path]).status_code == 504
     assert server.engine.admission.num_taken == 0
 
@@ -250,7 +250,7 @@ def test_what_cannot_be_answered_is_refused_before_any_work_is_done_for_it(path:
         raise AssertionError("the prompt was rendered or tokenised")
 
     server = InProcess(FakeEngine())
-    server.engine.tokenize = server.engine.render_chat = worked  # type: ignore[method-assign]
+    server.engine.texts.tokenize = server.engine.texts.render_chat = worked  # type: ignore[method-assign]
     server.engine.state = EngineState.STALLED
     body = chat_body() if path == CHAT else {"model": MODEL, "prompt": "a"}
     check_envelope(server.post(path, body), 503)
@@ -294,14 +294,14 @@ def test_those_that_are_tokenised_have_places() -> None:
     async def main() -> None:
         engine = FakeEngine(max_num_seqs=1, max_num_queued_reqs=1)
         may_go_on, renders = threading.Event(), []
-        render = engine.render_chat
+        render = engine.texts.render_chat
 
         async def slow_render(messages: Any, **options: Any) -> str:
             renders.append(messages)
             await asyncio.to_thread(may_go_on.wait, 5)
             return await render(messages, **options)
 
-        engine.render_chat = slow_render  # type: ignore[method-assign]
+        engine.texts.render_chat = slow_render  # type: ignore[method-assign]
         transport = httpx.ASGITransport(build_app(make_server_context(engine)), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             accepted = [asyncio.create_task(client.post(CHAT, json=chat_body())) for _ in range(2)]

@@ -5,11 +5,9 @@ import contextlib
 import itertools
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import zmq
 import zmq.asyncio
@@ -26,12 +24,12 @@ from octavo.engine.admission import Admission, Places
 from octavo.engine.front_end import FrontEnd, check_chat_template, load_front_end
 from octavo.engine.grammar_check import GrammarChecker
 from octavo.engine.info import EngineInfo, OnPhase
-from octavo.engine.input_processor import Prompt, check_text
+from octavo.engine.input_processor import check_text
 from octavo.engine.liveness import EngineState, Pulse, log_stalls
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.spawn import give_options, socket_directory, spawn_engine, until_ready
 from octavo.engine.streams import Streams
-from octavo.engine.turn_threads import TurnThreads
+from octavo.engine.text_work import TextWork
 from octavo.engine.wire import (
     Abort,
     Add,
@@ -48,11 +46,6 @@ logger = logging.getLogger(__name__)
 Observer = Callable[[OutputBatch, list[RequestDelta]], None]
 """Told of each step: what the engine published, and what became of it under the callers' ids."""
 
-TOKENIZER_THREADS = 2
-LONG_TEXT_THREADS = 1
-"""Beside those: whoever has a short text never waits behind long ones."""
-LONG_TEXT_LEN = 1 << 17
-"""Characters, or token ids, from which on a text is long."""
 SAY_GOODBYE_S = 1.0
 """For the engine's socket to take the word that it is to end."""
 STOP_TIMEOUT_S = 10.0
@@ -67,6 +60,7 @@ class AsyncEngine:
 
     info: EngineInfo
     front_end: FrontEnd
+    texts: TextWork
     admission: Admission
 
     def __init__(
@@ -84,8 +78,6 @@ class AsyncEngine:
         self._outbox: zmq.asyncio.Socket = self._context.socket(zmq.PUSH)
         self._process: asyncio.subprocess.Process
         self._observers: list[Observer] = []
-        self._threads = TurnThreads(TOKENIZER_THREADS, "octavo-tokenizer")
-        self._long_text_threads = TurnThreads(LONG_TEXT_THREADS, "octavo-long-texts")
         self._tasks: list[asyncio.Task[None]] = []
         self._numbers = itertools.count()
         self._grammar_checker = GrammarChecker()
@@ -132,7 +124,7 @@ class AsyncEngine:
             max_num_queued_reqs=self.info.max_num_queued_reqs,
             is_fair=self.info.options["scheduling_policy"] == "fair",
         )
-        self._input = self.front_end.input_processor(self.info)
+        self.texts = TextWork(self.front_end, self.info, self._check_alive)
         self._streams = Streams(OutputProcessor(self.front_end.tokenizer))
         self._state = EngineState.RUNNING
         self.pulse.beat(is_busy=False)
@@ -143,9 +135,7 @@ class AsyncEngine:
         found: asyncio.Future[Path] = asyncio.get_running_loop().create_future()
 
         async def load_beside() -> FrontEnd:
-            work = partial(load_front_end, self.config, await found, cache_directory())
-            front_end: FrontEnd = await self._threads.run("", work)
-            return front_end
+            return await asyncio.to_thread(load_front_end, self.config, await found, cache_directory())
 
         starting = asyncio.create_task(until_ready(self._process, self._inbox, on_phase, found.set_result))
         loading = asyncio.create_task(load_beside())
@@ -179,8 +169,8 @@ class AsyncEngine:
                 process.kill()
                 await process.wait()
         await self._grammar_checker.close()
-        self._threads.close()
-        self._long_text_threads.close()
+        if has_started:
+            self.texts.close()
         self._context.destroy(linger=0)
         self._directory.cleanup()
 
@@ -203,30 +193,6 @@ class AsyncEngine:
         self._observers.append(observer)
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def num_tokenizer_jobs(self) -> int:
-        """Tokenisations and renderings that run or wait for a thread."""
-        return self._threads.num_jobs + self._long_text_threads.num_jobs
-
-    async def tokenize(self, prompt: Prompt, *, add_special_tokens: bool = True, client: str = "") -> list[int]:
-        """The prompt's token ids, off the event loop; clients take turns. Raises `InvalidRequestError`."""
-        work = partial(self._input.tokenize, prompt, add_special_tokens=add_special_tokens)
-        return await self._off_loop(client, work, is_long=_is_long(prompt))
-
-    async def list_tokens(self, text: str, *, add_special_tokens: bool = True, client: str = "") -> list[int]:
-        """As `tokenize`, of a text that may be longer than any prompt."""
-        work = partial(self._input.list_tokens, text, add_special_tokens=add_special_tokens)
-        return await self._off_loop(client, work, is_long=_is_long(text))
-
-    async def count_tokens(self, text: str, *, add_special_tokens: bool = True, client: str = "") -> int:
-        """How many they are."""
-        work = partial(self._input.count_tokens, text, add_special_tokens=add_special_tokens)
-        return await self._off_loop(client, work, is_long=_is_long(text))
-
-    async def render_chat(self, messages: Any, *, client: str = "", **options: Any) -> str:
-        """The conversation as a prompt, off the event loop; clients take turns. Raises `InvalidRequestError`."""
-        return await self._off_loop(client, partial(self.front_end.render_chat, messages, **options))
 
     async def generate(
         self,
@@ -256,10 +222,9 @@ class AsyncEngine:
             if params.structured_outputs is not None:
                 shape = await self._grammar_checker.check(params.structured_outputs, client)
                 if shape is not params.structured_outputs:
-                    params = await self._off_loop(client, partial(replace, params, structured_outputs=shape))
-            process = partial(self._input.process, engine_id, prompt_token_ids, params)
-            request = await self._off_loop(
-                client, partial(process, priority=priority, cache_salt=cache_salt, client=client)
+                    params = await asyncio.to_thread(replace, params, structured_outputs=shape)
+            request = await self.texts.process(
+                engine_id, prompt_token_ids, params, priority=priority, cache_salt=cache_salt, client=client
             )
             self.check_open()
             message = encoder.encode(Add.of(request))
@@ -330,17 +295,3 @@ class AsyncEngine:
 
     async def _send(self, message: ToEngine) -> None:
         await self._outbox.send(encoder.encode(message))
-
-    async def _off_loop(self, client: str, work: Callable[[], Any], *, is_long: bool = False) -> Any:
-        """Its result, from a thread. Who waits for one while the engine ends is told so."""
-
-        def unless_ended() -> Any:
-            self._check_alive()
-            return work()
-
-        threads = self._long_text_threads if is_long else self._threads
-        return await threads.run(client, unless_ended)
-
-
-def _is_long(prompt: Prompt) -> bool:
-    return isinstance(prompt, Sequence) and len(prompt) >= LONG_TEXT_LEN

@@ -35,7 +35,7 @@ async def chat_prompt(
 ) -> str:
     """The conversation as the model reads it; special tokens are in it. Raises `InvalidRequestError`."""
     known = await asyncio.to_thread(_known_messages, messages)
-    return await context.engine.render_chat(
+    return await context.engine.texts.render_chat(
         known,
         add_generation_prompt=add_generation_prompt,
         chat_template_kwargs=template_kwargs,

@@ -40,7 +40,7 @@ async def ask_conversation(
     priority, salt = priority_and_salt(request)
     visit.enter(context.engine, params.n)
     text = await _prompt(context, request, use, visit.client)
-    token_ids = await of_messages(context.engine.tokenize(text, add_special_tokens=False, client=visit.client))
+    token_ids = await of_messages(context.engine.texts.tokenize(text, add_special_tokens=False, client=visit.client))
     check_prompt_length(context, len(token_ids), "messages")
     is_open = params.structured_outputs is None and context.answer_format.is_reasoning_open(text)
     params = _with_calls_held(context, params, use, is_reasoning_open=is_open)
@@ -66,7 +66,7 @@ async def count_prompt_tokens(context: ServerContext, request: ChatCompletionReq
     """How many tokens its prompt has, fit it the context or not. Raises `InvalidRequestError`."""
     use = read_tool_use(request.tools, request.tool_choice, request.parallel_tool_calls)
     text = await _prompt(context, request, use, client)
-    return await of_messages(context.engine.count_tokens(text, add_special_tokens=False, client=client))
+    return await of_messages(context.engine.texts.count_tokens(text, add_special_tokens=False, client=client))
 
 
 async def _prompt(context: ServerContext, request: ChatCompletionRequest, use: ToolUse | None, client: str) -> str:

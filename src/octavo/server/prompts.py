@@ -38,7 +38,7 @@ async def tokenize_all(context: ServerContext, prompts: Sequence[Prompt], client
     """Raises `InvalidRequestError` or `ContextLengthError`."""
     token_ids = []
     for prompt in prompts:  # one by one: the first bad one ends it, and other requests get their turn
-        ids = await context.engine.tokenize(prompt, client=client)
+        ids = await context.engine.texts.tokenize(prompt, client=client)
         check_prompt_length(context, len(ids), "prompt")
         token_ids.append(ids)
     return token_ids

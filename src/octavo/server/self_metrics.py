@@ -48,7 +48,7 @@ class SelfMetrics:
             probe.take_max_s
         )
         self._gauge("octavo:tokenizer_queue", "Tokenisations and renderings that run or wait.").set_function(
-            lambda: engine.num_tokenizer_jobs
+            lambda: engine.texts.num_jobs
         )
         self._gauge("octavo:engine_silence_seconds", "Since the step loop's last sign of life.").set_function(
             lambda: engine.pulse.silence_s

@@ -54,7 +54,7 @@ async def _detokenized(context: ServerContext, token_ids: list[int], client: str
     if not token_ids:
         return json_response(DetokenizeReply(prompt=""))
     try:
-        checked = await context.engine.tokenize(token_ids, client=client)
+        checked = await context.engine.texts.tokenize(token_ids, client=client)
     except InvalidRequestError as error:
         rename_field(error, (("prompt", "tokens"),))
         raise
@@ -95,11 +95,11 @@ async def _token_ids(context: ServerContext, request: TokenizeRequest, client: s
             client=client,
         )
         has_special = bool(request.add_special_tokens)
-        return await of_messages(context.engine.list_tokens(text, add_special_tokens=has_special, client=client))
+        return await of_messages(context.engine.texts.list_tokens(text, add_special_tokens=has_special, client=client))
     for name in ("add_generation_prompt", "chat_template_kwargs"):
         if getattr(request, name) is not None:
             raise InvalidRequestError(f"{name} goes with messages, not with prompt; leave it out", param=name)
     assert request.prompt is not None
-    return await context.engine.list_tokens(
+    return await context.engine.texts.list_tokens(
         request.prompt, add_special_tokens=request.add_special_tokens is not False, client=client
     )
