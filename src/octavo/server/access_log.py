@@ -9,11 +9,14 @@ logger = logging.getLogger(__name__)
 
 PROBED_PATHS = frozenset(("/health", "/health/ready", "/metrics"))
 """Asked every few seconds by machines: logged at DEBUG."""
+WEB_PREFIX = "/web/"
+"""The files that a page loads, also logged at DEBUG: the page itself says who came."""
 
 
 def log_access(record: RequestRecord) -> None:
-    """INFO; DEBUG for probes."""
-    level = logging.DEBUG if record.path in PROBED_PATHS else logging.INFO
+    """INFO; DEBUG for probes and pages' files."""
+    is_quiet = record.path in PROBED_PATHS or record.path.startswith(WEB_PREFIX)
+    level = logging.DEBUG if is_quiet else logging.INFO
     if not logger.isEnabledFor(level):
         return
     outcome = "the client went away" if record.is_disconnected else str(record.status)
