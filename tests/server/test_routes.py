@@ -63,7 +63,8 @@ WRONG_KEYS = [
 
 
 def test_models() -> None:
-    server = InProcess(FakeEngine(), served_model_name=("small", "org/small"))
+    engine = FakeEngine(sampling_defaults={"temperature": 0.6, "top_k": 20})
+    server = InProcess(engine, served_model_name=("small", "org/small"))
     listed = server.get("/v1/models").json()
     assert listed["object"] == "list"
     assert [card["id"] for card in listed["data"]] == ["small", "org/small"]
@@ -77,6 +78,15 @@ def test_models() -> None:
         "root": "fake-model",
         "parent": None,
         "max_model_len": 512,
+        "sampling_defaults": {
+            "temperature": 0.6,
+            "top_p": 1.0,
+            "top_k": 20,
+            "min_p": 0.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "repetition_penalty": 1.0,
+        },
     }
     check_envelope(server.get("/v1/models/fake-model"), 404, "model", "model_not_found")
     assert server.post("/v1/chat/completions", {**chat_body(), "model": "org/small"}).json()["model"] == "org/small"
