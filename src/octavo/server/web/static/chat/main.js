@@ -62,6 +62,7 @@ function start(model) {
 
   byId("new-chat").onclick = () => open("");
   byId("delete-all").onclick = () => {
+    if (!confirm("Delete all chats that this browser keeps?")) return;
     store.clear();
     open("");
   };
@@ -84,7 +85,7 @@ function whenValid(settings, act) {
 /** What stands for a setting that is left empty. */
 function defaultsOf(model) {
   const numbers = Object.entries(model.samplingDefaults).map(([name, value]) => [name, String(value)]);
-  const maxTokens = model.hasChatTemplate ? "what the context leaves" : String(CONTINUED_TOKENS);
+  const maxTokens = model.hasChatTemplate ? "what is left" : String(CONTINUED_TOKENS);
   return { ...Object.fromEntries(numbers), max_tokens: maxTokens, seed: "random" };
 }
 

@@ -4,15 +4,15 @@ import { element } from "../dom.js";
 
 const KEY = "octavo.settings";
 const FIELDS = [
-  { name: "temperature", label: "Temperature", min: 0, max: 100, hint: "0 takes the likeliest token" },
-  { name: "top_p", label: "Top-p", min: 0, max: 1, hint: "keep the likeliest that sum to it" },
-  { name: "top_k", label: "Top-k", min: 0, max: 2147483648, step: 1, hint: "keep so many; 0: all" },
-  { name: "min_p", label: "Min-p", min: 0, max: 1, hint: "drop what is less likely than this part of the top" },
+  { name: "temperature", label: "Temperature", min: 0, max: 100, hint: "0: the likeliest" },
+  { name: "top_p", label: "Top-p", min: 0, max: 1, hint: "keep the likeliest part" },
+  { name: "top_k", label: "Top-k", min: 0, max: 2147483648, step: 1, hint: "0 keeps all" },
+  { name: "min_p", label: "Min-p", min: 0, max: 1, hint: "drop the unlikely" },
   { name: "max_tokens", label: "Max tokens", min: 1, max: 1073741824, step: 1, hint: "of the answer" },
   { name: "seed", label: "Seed", min: -9007199254740991, max: 9007199254740991, step: 1, hint: "repeats an answer" },
-  { name: "repetition_penalty", label: "Repetition penalty", min: 0.01, max: 100, hint: "above 1: fewer repeats" },
-  { name: "presence_penalty", label: "Presence penalty", min: -2, max: 2, hint: "for what was said at all" },
-  { name: "frequency_penalty", label: "Frequency penalty", min: -2, max: 2, hint: "for each time it was said" },
+  { name: "repetition_penalty", label: "Repetition penalty", min: 0.01, max: 100, hint: "above 1: fewer" },
+  { name: "presence_penalty", label: "Presence penalty", min: -2, max: 2, hint: "said at all" },
+  { name: "frequency_penalty", label: "Frequency penalty", min: -2, max: 2, hint: "each time said" },
 ];
 
 export class Settings {
