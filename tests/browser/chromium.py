@@ -66,7 +66,6 @@ class Browser:
         ):
             self.driver.execute_cdp_cmd(name, {})
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-        self.go_offline(False)
         self._read_logs()
         self._messages.clear()
         self._errors.clear()
@@ -86,11 +85,6 @@ class Browser:
         """Media features: `prefers_color_scheme="dark"`."""
         named = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": named})
-
-    def go_offline(self, is_offline: bool = True) -> None:
-        """As when the cable is pulled: what is under way breaks too."""
-        conditions = {"offline": is_offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-        self.driver.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
 
     def run(self, script: str, *arguments: Any) -> Any:
         """The value that `script` returns."""

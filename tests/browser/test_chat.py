@@ -1,6 +1,7 @@
 """The chat page against the real server and a small model."""
 
 import re
+from urllib.parse import urlsplit
 
 import pytest
 from browser.chat_page import ChatPage
@@ -120,6 +121,33 @@ def test_by_keyboard_alone(page: ChatPage, browser: Browser) -> None:
     browser.press(Keys.CONTROL + "a", Keys.NULL, "Say hello.", Keys.ENTER)
     page.wait()
     assert page.said == ["Say hello."]
+
+
+def test_a_server_that_dies_and_comes_back(browser: Browser, served: Served) -> None:
+    """`served`, for the model to be there."""
+    browser.resize(1440)
+    dying = Served()
+    port = str(urlsplit(dying.url).port)
+    try:
+        page = ChatPage(browser, dying.url)
+        page.set(temperature=0, max_tokens=300)
+        page.begin(LONG)
+    finally:
+        dying.process.kill()
+        dying.process.wait()
+    part = page.wait()
+    assert part != "" and page.fault.startswith("The connection was lost What had come is kept.")
+    page.click(RETRY)
+    page.wait()
+    assert page.fault.startswith("The server cannot be reached")
+    assert browser.take_errors()
+    page.set(max_tokens=20)
+    again = Served("--port", port)
+    try:
+        page.click(RETRY)
+        assert page.wait() != "" and not browser.find(".answer .banner").is_displayed()
+    finally:
+        again.end()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

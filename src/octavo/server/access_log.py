@@ -4,18 +4,17 @@ import logging
 
 from octavo.core.logs import fields
 from octavo.server.request_record import RequestRecord
+from octavo.server.web.paths import FILE_PREFIX
 
 logger = logging.getLogger(__name__)
 
 PROBED_PATHS = frozenset(("/health", "/health/ready", "/metrics"))
 """Asked every few seconds by machines: logged at DEBUG."""
-WEB_PREFIX = "/web/"
-"""The files that a page loads, also logged at DEBUG: the page itself says who came."""
 
 
 def log_access(record: RequestRecord) -> None:
-    """INFO; DEBUG for probes and pages' files."""
-    is_quiet = record.path in PROBED_PATHS or record.path.startswith(WEB_PREFIX)
+    """INFO; DEBUG for probes, and for the files that a page loads: the page itself says who came."""
+    is_quiet = record.path in PROBED_PATHS or record.path.startswith(FILE_PREFIX)
     level = logging.DEBUG if is_quiet else logging.INFO
     if not logger.isEnabledFor(level):
         return

@@ -18,7 +18,7 @@ from octavo.server.messages.errors import error_response
 from octavo.server.request_record import Reporter, RequestRecord, current_record
 from octavo.server.unread_body import BodyWatch
 from octavo.server.visit import Visit, attach_visit
-from octavo.server.web.page_header import PAGE_PATHS
+from octavo.server.web.paths import is_for_browsers
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class _Reply:
 
 def _challenge(scope: Scope) -> str:
     """How whoever lacks the key is asked for it: people by their browser, programs as OpenAI's API does."""
-    return BASIC if scope["method"] == "GET" and scope["path"] in PAGE_PATHS else BEARER
+    return BASIC if is_for_browsers(scope["method"], scope["path"]) else BEARER
 
 
 def _crowded() -> ApiError:

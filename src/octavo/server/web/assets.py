@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from octavo.server.errors import ApiError
 from octavo.server.web.headers import ACTIVE_HEADERS
+from octavo.server.web.paths import FILE_PREFIX
 
 _STATIC = Path(__file__).parent / "static"
 _MEDIA_TYPES = {
@@ -54,4 +55,4 @@ def find_asset(assets: Mapping[str, Asset], path: str) -> Asset:
     try:
         return assets[path]
     except KeyError:
-        raise ApiError(404, f"there is no file /web/{path[:200]}; reload the page", code="not_found") from None
+        raise ApiError(404, f"there is no file {FILE_PREFIX}{path[:200]}; reload the page", code="not_found") from None

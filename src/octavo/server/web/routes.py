@@ -5,6 +5,7 @@ from fastapi.responses import Response
 
 from octavo.server.web.assets import find_asset, make_asset, read_static
 from octavo.server.web.page_header import page_head, page_header
+from octavo.server.web.paths import FILE_PREFIX
 
 _PAGES = {"/": ("chat.html", "Octavo", "chat.css")}
 """Path → its file in `static/`, its title and its stylesheet."""
@@ -27,7 +28,7 @@ def add_pages(app: FastAPI) -> None:
 
     for path in _PAGES:
         app.add_api_route(path, page, methods=["GET"], include_in_schema=False)
-    app.add_api_route("/web/{path:path}", asset, methods=["GET"], include_in_schema=False)
+    app.add_api_route(f"{FILE_PREFIX}{{path:path}}", asset, methods=["GET"], include_in_schema=False)
 
 
 def _whole(template: str, path: str, title: str, style: str) -> str:
