@@ -1,6 +1,6 @@
 /** Copying to the clipboard, also where the browser has no API for it: over plain HTTP from another machine. */
 
-import { element } from "./dom.js";
+import { element, quietButton } from "./dom.js";
 
 const SHOWN_MS = 1500;
 
@@ -10,7 +10,7 @@ const SHOWN_MS = 1500;
  * @returns {HTMLButtonElement}
  */
 export function copyButton(label, text) {
-  const button = element("button", { type: "button", className: "quiet", textContent: "Copy", ariaLabel: label });
+  const button = quietButton("Copy", { ariaLabel: label });
   button.onclick = async () => {
     button.textContent = (await copy(text())) ? "Copied" : "Not allowed";
     setTimeout(() => (button.textContent = "Copy"), SHOWN_MS);

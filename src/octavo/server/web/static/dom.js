@@ -13,6 +13,15 @@ export function element(tag, properties = {}, ...children) {
   return node;
 }
 
+/**
+ * @param {string} label
+ * @param {object} [properties] beyond those of a button that does not stand out
+ * @returns {HTMLButtonElement}
+ */
+export function quietButton(label, properties = {}) {
+  return element("button", { type: "button", className: "quiet", textContent: label, ...properties });
+}
+
 /** @param {string} id @returns {HTMLElement} which the page has */
 export function byId(id) {
   return document.getElementById(id);

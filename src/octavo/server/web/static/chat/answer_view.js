@@ -1,7 +1,7 @@
 /** An answer on the page, drawn at most once a frame however fast its tokens come. */
 
 import { copyButton } from "../clipboard.js";
-import { element } from "../dom.js";
+import { element, quietButton } from "../dom.js";
 import { MarkdownStream } from "../markdown/stream.js";
 import { describe } from "./answer.js";
 
@@ -80,9 +80,8 @@ export class AnswerView {
   }
 
   #buttons() {
-    const retry = element("button", { type: "button", className: "quiet", textContent: "Retry", ariaLabel: "Retry answer" });
+    const retry = quietButton("Retry", { ariaLabel: "Retry answer", onclick: this.#hooks.onRetry });
     retry.dataset.change = "";
-    retry.onclick = this.#hooks.onRetry;
     return element("div", { className: "actions" }, copyButton("Copy answer", () => this.#answer.text), retry);
   }
 }

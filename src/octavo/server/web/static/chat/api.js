@@ -65,7 +65,7 @@ async function getJson(path) {
   return (await ask(path, {})).json();
 }
 
-/** The address is made from the origin: a page that was opened with a key in its address has it in relative ones too. */
+/** Addresses are made from the origin: a page opened with a key in its address has it in relative ones, which fail. */
 async function ask(path, options) {
   const response = await fetch(new URL(path, location.origin), options).catch((error) => {
     throw lostUnlessKnown(error);

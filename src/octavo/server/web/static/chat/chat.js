@@ -28,7 +28,7 @@ export class Chat {
     return this.#stopper !== null;
   }
 
-  /** Show another conversation; an answer that still comes to this one is stopped. @param {Conversation} conversation */
+  /** Show another one; an answer that still comes to this one is stopped. @param {Conversation} conversation */
   open(conversation) {
     this.stop();
     this.conversation = conversation;

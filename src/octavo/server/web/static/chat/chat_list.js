@@ -1,6 +1,6 @@
 /** The list of kept chats. */
 
-import { element } from "../dom.js";
+import { element, quietButton } from "../dom.js";
 
 /**
  * @param {HTMLElement} list
@@ -10,11 +10,10 @@ import { element } from "../dom.js";
  */
 export function showChats(list, chats, currentId, { onOpen, onDelete }) {
   list.replaceChildren(...chats.map(({ id, title }) => {
-    const open = element("button", { type: "button", className: "quiet open", textContent: title });
+    const open = quietButton(title, { className: "quiet open", onclick: () => onOpen(id) });
     if (id === currentId) open.setAttribute("aria-current", "true");
-    open.onclick = () => onOpen(id);
-    const drop = element("button", { type: "button", className: "quiet drop", textContent: "×", ariaLabel: `Delete «${title}»` });
-    drop.onclick = () => onDelete(id);
+    const label = `Delete «${title}»`;
+    const drop = quietButton("×", { className: "quiet drop", ariaLabel: label, onclick: () => onDelete(id) });
     return element("li", {}, open, drop);
   }));
 }

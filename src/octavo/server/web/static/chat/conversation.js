@@ -1,9 +1,8 @@
 /** A conversation: its messages, and the request that has them answered. */
 
-const TITLE_CHARS = 60;
-const CONTINUED_TOKENS = 256;
 /** What a completion is asked for where the person has set nothing: the API's own default is 16. */
-export { CONTINUED_TOKENS };
+export const CONTINUED_TOKENS = 256;
+const TITLE_CHARS = 60;
 
 export class Conversation {
   /** @param {{id?: string, messages?: object[]}} [stored] */

@@ -92,7 +92,8 @@ function defaultsOf(model) {
 /** Say what is served, and what to do with it. */
 function introduce(model, send) {
   const context = `${model.maxModelLen.toLocaleString("en")} tokens of context`;
-  byId("model").replaceChildren(element("strong", { textContent: model.name }), element("span", { textContent: context }));
+  const name = element("strong", { textContent: model.name });
+  byId("model").replaceChildren(name, element("span", { textContent: context }));
   byId("greeting").textContent = model.hasChatTemplate ? `Ask ${model.name} something` : `Let ${model.name} go on`;
   byId("base-note").hidden = model.hasChatTemplate;
   byId("system-field").hidden = !model.hasChatTemplate;

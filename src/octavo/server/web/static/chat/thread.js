@@ -26,6 +26,7 @@ export class Thread {
     this.#list = list;
     this.#hooks = hooks;
     scroller.addEventListener("scroll", () => this.#noteScroll(), { passive: true });
+    new ResizeObserver(() => this.#follow()).observe(scroller);
   }
 
   /** Show these messages alone. @param {object[]} messages */

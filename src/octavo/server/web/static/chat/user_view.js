@@ -1,7 +1,7 @@
 /** A message of the person's: as it was written, with buttons to copy it, and to change it and go on from there. */
 
 import { copyButton } from "../clipboard.js";
-import { element } from "../dom.js";
+import { element, quietButton } from "../dom.js";
 
 export class UserView {
   #text;
@@ -19,21 +19,22 @@ export class UserView {
   }
 
   #showText() {
-    const edit = element("button", { type: "button", className: "quiet", textContent: "Edit", ariaLabel: "Edit message" });
+    const edit = quietButton("Edit", { ariaLabel: "Edit message", onclick: () => this.#showForm() });
     edit.dataset.change = "";
-    edit.onclick = () => this.#showForm();
     const said = element("div", { className: "said", textContent: this.#text });
     const buttons = element("div", { className: "actions" }, copyButton("Copy message", () => this.#text), edit);
     this.node.replaceChildren(said, buttons);
   }
 
   #showForm() {
-    const field = element("textarea", { value: this.#text, ariaLabel: "Message", rows: Math.min(8, this.#text.split("\n").length + 1) });
+    const rows = Math.min(8, this.#text.split("\n").length + 1);
+    const field = element("textarea", { value: this.#text, ariaLabel: "Message", rows });
     const send = element("button", { type: "submit", className: "primary", textContent: "Send again" });
     send.dataset.change = "";
     const cancel = element("button", { type: "button", textContent: "Cancel" });
     const note = element("small", { textContent: "What follows is replaced." });
-    const form = element("form", { className: "editor" }, field, element("div", { className: "actions" }, note, cancel, send));
+    const buttons = element("div", { className: "actions" }, note, cancel, send);
+    const form = element("form", { className: "editor" }, field, buttons);
     const leave = () => {
       this.#showText();
       this.node.querySelector("[data-change]").focus();

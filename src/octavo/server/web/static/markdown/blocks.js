@@ -89,7 +89,7 @@ function beginsItemOf(line, first) {
     && /\d/.test(own[2]) === /\d/.test(other[2]);
 }
 
-/** The line behind the item that begins at `at`: what is indented, and what follows without a blank line, is the item's. */
+/** The line behind the item that begins at `at`: what is indented, or follows without a blank line, is the item's. */
 function itemEnd(lines, at) {
   const indent = indentOf(lines[at]) + 2;
   let end = at + 1;

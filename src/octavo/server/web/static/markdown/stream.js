@@ -5,7 +5,9 @@
 
 import { closesFence, renderBlocks } from "./blocks.js";
 import { CodeBlock } from "./code_block.js";
-import { FENCE, HEADING, ITEM, QUOTE, RULE, indentOf, interruptsParagraph, isBlank, isTableRule, untabbed } from "./patterns.js";
+import {
+  FENCE, HEADING, ITEM, QUOTE, RULE, indentOf, interruptsParagraph, isBlank, isTableRule, untabbed,
+} from "./patterns.js";
 
 const ONLY_MARKS = /^[\s`~#>*_|+-]*$/;
 
