@@ -128,10 +128,31 @@ def test_another_chat_stops_the_answer(page: ChatPage, browser: Browser, scripte
     page.begin("First chat")
     browser.find("#new-chat").click()
     browser.until(lambda: not page.is_busy)
-    assert page.answers == []
+    assert page.answers == [] and browser.find("#greeting").is_displayed()
     browser.until(lambda: scripted.engine.open_ids == set(), "the request goes on")
     page.click(".chat-list .open")
     assert page.answers == ["All of"] and page.stats[-1] == "stopped"
+
+
+def test_a_chat_that_is_deleted_while_it_is_answered_is_gone(
+    page: ChatPage, browser: Browser, scripted: SocketServer
+) -> None:
+    say(scripted, "All of the answer.", tokens_per_step=1)
+    scripted.engine.is_held, scripted.engine.hold_after = True, 6
+    page.begin("Go")
+    page.click(".chat-list .drop")
+    browser.until(lambda: not page.is_busy)
+    assert browser.find_all(".chat-list li") == [] and page.said == []
+
+
+def test_all_chats_are_deleted_when_that_is_meant(page: ChatPage, browser: Browser) -> None:
+    page.send("Go")
+    for answer in ("dismiss", "accept"):
+        assert browser.find_all(".chat-list li")
+        browser.find("#delete-all").click()
+        getattr(browser.driver.switch_to.alert, answer)()
+    assert browser.find_all(".chat-list li") == [] and page.said == []
+    assert browser.run("return localStorage.getItem('octavo.chats')") is None
 
 
 def test_the_store_is_bounded(browser: Browser, scripted: SocketServer) -> None:

@@ -10,8 +10,8 @@ from server.served import Served
 
 SIZES = {"chat-light": (1280, 800, "light"), "chat-dark": (1280, 800, "dark"), "chat-phone": (390, 844, "light")}
 ASKED = (
-    "What is the capital of France?",
-    "Write a Python function that adds two numbers.",
+    "Give me three tips for writing clear emails, as a numbered list.",
+    "Write a Python function that returns the square of a number.",
 )
 
 

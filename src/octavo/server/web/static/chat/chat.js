@@ -78,7 +78,7 @@ export class Chat {
       else answer.error = explain(error, answer.text !== "");
     }
     view.finish();
-    this.#end(conversation, answer);
+    this.#end(conversation, answer, stopper);
   }
 
   #begin(conversation, answer) {
@@ -90,9 +90,11 @@ export class Chat {
     return stopper;
   }
 
-  #end(conversation, answer) {
-    this.#stopper = null;
-    this.onBusy(false);
+  #end(conversation, answer, stopper) {
+    if (this.#stopper === stopper) {
+      this.#stopper = null;
+      this.onBusy(false);
+    }
     this.onChange(conversation);
     const { completionTokens } = answer.stats;
     const { error } = answer;

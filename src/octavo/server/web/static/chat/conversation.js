@@ -5,6 +5,9 @@ export const CONTINUED_TOKENS = 256;
 const TITLE_CHARS = 60;
 
 export class Conversation {
+  /** Whether the person has deleted it: then it is not kept again, though its answer may just end. */
+  isDeleted = false;
+
   /** @param {{id?: string, messages?: object[]}} [stored] */
   constructor(stored = {}) {
     this.id = stored.id ?? Math.random().toString(36).slice(2, 12);

@@ -40,14 +40,17 @@ function start(model) {
 
   const list = () => showChats(byId("chat-list"), store.list(), chat.conversation.id, { onOpen: open, onDelete: drop });
   function keep(conversation) {
-    const isKept = store.save(conversation);
-    byId("not-kept").hidden = isKept;
-    byId("welcome").hidden = true;
+    if (!conversation.isDeleted) byId("not-kept").hidden = store.save(conversation);
+    showWelcome();
     list();
+  }
+  function showWelcome() {
+    byId("welcome").hidden = chat.conversation.messages.length > 0;
   }
   function open(id) {
     chat.open(new Conversation(store.find(id)));
-    byId("welcome").hidden = chat.conversation.messages.length > 0;
+    byId("not-kept").hidden = true;
+    showWelcome();
     history.replaceState(null, "", `#${chat.conversation.id}`);
     if (byId("chats").matches(":popover-open")) byId("chats").hidePopover();
     list();
@@ -55,16 +58,20 @@ function start(model) {
   }
   function drop(id) {
     store.remove(id);
-    if (id === chat.conversation.id) open("");
+    if (id === chat.conversation.id) leaveDeleted();
     else list();
     byId("new-chat").focus();
+  }
+  function leaveDeleted() {
+    chat.conversation.isDeleted = true;
+    open("");
   }
 
   byId("new-chat").onclick = () => open("");
   byId("delete-all").onclick = () => {
     if (!confirm("Delete all chats that this browser keeps?")) return;
     store.clear();
-    open("");
+    leaveDeleted();
   };
   byId("reset-settings").onclick = () => byId("settings-form").reset();
   addEventListener("pagehide", () => chat.isBusy && store.save(chat.conversation));
