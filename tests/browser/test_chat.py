@@ -168,9 +168,9 @@ def test_a_chat_fits_any_width(browser: Browser, served: Served, width: int, sch
         assert 0 <= left < right <= width
     assert browser.run(inside, "#send")[2] <= 780
     if width == 360:
-        browser.find("[popovertarget=chats]").click()
+        browser.find(".bar [popovertarget=chats]").click()
         assert browser.find("#new-chat").is_displayed()
         browser.press(Keys.ESCAPE)
         assert not browser.find("#new-chat").is_displayed()
-        browser.find("[popovertarget=settings]").click()
+        browser.find(".bar [popovertarget=settings]").click()
         assert browser.find("#setting-seed").is_displayed() and not browser.scrolls_sideways

@@ -13,9 +13,12 @@ import { openStorage } from "./storage.js";
 import { ChatStore } from "./store.js";
 import { Thread } from "./thread.js";
 
+const OPEN_CHAT = "octavo.open-chat";
+
 /** @param {import("./api.js").ServedModel} model */
 function start(model) {
-  const storage = openStorage();
+  const storage = openStorage("localStorage");
+  const tab = openStorage("sessionStorage");
   const store = new ChatStore(storage);
   const announcer = new Announcer(byId("announcer"));
   const settings = new Settings(byId("settings-form"), storage, defaultsOf(model));
@@ -51,7 +54,7 @@ function start(model) {
     chat.open(new Conversation(store.find(id)));
     byId("not-kept").hidden = true;
     showWelcome();
-    history.replaceState(null, "", `#${chat.conversation.id}`);
+    tab.setItem(OPEN_CHAT, chat.conversation.id);
     if (byId("chats").matches(":popover-open")) byId("chats").hidePopover();
     list();
     composer.focus();
@@ -76,7 +79,7 @@ function start(model) {
   byId("reset-settings").onclick = () => byId("settings-form").reset();
   addEventListener("pagehide", () => chat.isBusy && store.save(chat.conversation));
   introduce(model, send);
-  open(location.hash.slice(1));
+  open(tab.getItem(OPEN_CHAT));
 }
 
 /** Run `act`, unless a setting cannot be sent: then go there. */

@@ -1,10 +1,12 @@
 /** The browser's storage, or where it is forbidden one that lasts as long as the page. */
 
-/** @returns {Storage | MemoryStorage} */
-export function openStorage() {
+/**
+ * @param {"localStorage" | "sessionStorage"} kind the latter is the tab's own
+ * @returns {Storage | MemoryStorage}
+ */
+export function openStorage(kind) {
   try {
-    localStorage.getItem("octavo");
-    return localStorage;
+    return window[kind];
   } catch {
     return new MemoryStorage();
   }
