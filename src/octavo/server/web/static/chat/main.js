@@ -4,22 +4,18 @@ import { byId, element } from "../dom.js";
 import { Announcer } from "./announcer.js";
 import { fetchModel } from "./api.js";
 import { Chat } from "./chat.js";
-import { showChats } from "./chat_list.js";
+import { ChatList } from "./chat_list.js";
 import { Composer } from "./composer.js";
-import { CONTINUED_TOKENS, Conversation } from "./conversation.js";
+import { CONTINUED_TOKENS } from "./conversation.js";
 import { explain } from "./explain.js";
 import { Settings } from "./settings.js";
 import { openStorage } from "./storage.js";
 import { ChatStore } from "./store.js";
 import { Thread } from "./thread.js";
 
-const OPEN_CHAT = "octavo.open-chat";
-
 /** @param {import("./api.js").ServedModel} model */
 function start(model) {
   const storage = openStorage("localStorage");
-  const tab = openStorage("sessionStorage");
-  const store = new ChatStore(storage);
   const announcer = new Announcer(byId("announcer"));
   const settings = new Settings(byId("settings-form"), storage, defaultsOf(model));
   const thread = new Thread(byId("thread"), byId("messages"), {
@@ -38,48 +34,12 @@ function start(model) {
       composer.isBusy = isBusy;
       document.body.classList.toggle("busy", isBusy);
     },
-    onChange: (conversation) => keep(conversation),
+    onChange: (conversation) => chats.keep(conversation),
   });
-
-  const list = () => showChats(byId("chat-list"), store.list(), chat.conversation.id, { onOpen: open, onDelete: drop });
-  function keep(conversation) {
-    if (!conversation.isDeleted) byId("not-kept").hidden = store.save(conversation);
-    showWelcome();
-    list();
-  }
-  function showWelcome() {
-    byId("welcome").hidden = chat.conversation.messages.length > 0;
-  }
-  function open(id) {
-    chat.open(new Conversation(store.find(id)));
-    byId("not-kept").hidden = true;
-    showWelcome();
-    tab.setItem(OPEN_CHAT, chat.conversation.id);
-    if (byId("chats").matches(":popover-open")) byId("chats").hidePopover();
-    list();
-    composer.focus();
-  }
-  function drop(id) {
-    store.remove(id);
-    if (id === chat.conversation.id) leaveDeleted();
-    else list();
-    byId("new-chat").focus();
-  }
-  function leaveDeleted() {
-    chat.conversation.isDeleted = true;
-    open("");
-  }
-
-  byId("new-chat").onclick = () => open("");
-  byId("delete-all").onclick = () => {
-    if (!confirm("Delete all chats that this browser keeps?")) return;
-    store.clear();
-    leaveDeleted();
-  };
   byId("reset-settings").onclick = () => byId("settings-form").reset();
-  addEventListener("pagehide", () => chat.isBusy && store.save(chat.conversation));
   introduce(model, send);
-  open(tab.getItem(OPEN_CHAT));
+  const tab = openStorage("sessionStorage");
+  const chats = new ChatList(chat, new ChatStore(storage), tab, () => composer.focus());
 }
 
 /** Run `act`, unless a setting cannot be sent: then go there. */
