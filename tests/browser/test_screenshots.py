@@ -8,7 +8,7 @@ from browser.chat_page import ChatPage
 from browser.chromium import Browser
 from server.served import Served
 
-SIZES = {"chat-light": (1280, 800, "light"), "chat-dark": (1280, 800, "dark"), "chat-phone": (390, 844, "light")}
+SIZES = {"chat-light": (1280, 840, "light"), "chat-dark": (1280, 840, "dark"), "chat-phone": (390, 844, "light")}
 ASKED = (
     "Give me three tips for writing clear emails, as a numbered list.",
     "Write a Python function that returns the square of a number.",
@@ -16,7 +16,7 @@ ASKED = (
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_a_chat(browser: Browser, served: Served, picture: Callable[[str], Path], name: str) -> None:
+def test_a_chat(picture: Callable[[str], Path], browser: Browser, served: Served, name: str) -> None:
     width, height, scheme = SIZES[name]
     browser.resize(1440)
     browser.emulate(prefers_color_scheme=scheme)

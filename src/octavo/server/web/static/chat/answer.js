@@ -79,7 +79,7 @@ export class Answer {
 export function describe(stats, finish) {
   const parts = [];
   if (stats.ttftMs !== null) parts.push(`TTFT ${duration(stats.ttftMs)}`);
-  if (stats.tokensPerS !== null) parts.push(`${stats.tokensPerS.toFixed(1)} tokens/s`);
+  if (stats.tokensPerS !== null) parts.push(`${rate(stats.tokensPerS)} tokens/s`);
   if (stats.promptTokens > 0) {
     parts.push(`${count(stats.promptTokens)} in, ${count(stats.cachedTokens)} cached`);
     parts.push(`${count(stats.completionTokens)} out`);
@@ -87,6 +87,10 @@ export function describe(stats, finish) {
   if (finish === "length") parts.push("cut off at its token limit");
   if (finish === "stopped") parts.push("stopped");
   return parts;
+}
+
+function rate(perS) {
+  return perS < 1000 ? perS.toFixed(1) : count(Math.round(perS));
 }
 
 function duration(ms) {

@@ -2,9 +2,9 @@
 
 import { readEvents } from "../sse.js";
 
-/** The server said no: its status, and the message, which names the remedy. */
+/** The server said no, with a status, or within a stream that had begun well: the message names the remedy. */
 export class ServerError extends Error {
-  constructor(message, { status = 0, code = "", retryAfterS = 0 } = {}) {
+  constructor(message, { status = 500, code = "", retryAfterS = 0 } = {}) {
     super(message);
     Object.assign(this, { status, code, retryAfterS });
   }

@@ -33,7 +33,7 @@ export function explain(error, hasPart) {
   const wait = error.retryAfterS > 0 ? `Retry in ${error.retryAfterS} s.` : "";
   const remedy = REMEDIES[error.code] ?? wait;
   return {
-    title: TITLES[error.code] ?? "The server refused this",
+    title: TITLES[error.code] ?? (error.status < 500 ? "The server refused this" : "The server failed"),
     message: `${sentence(error.message)} ${remedy}`.trim(),
   };
 }
