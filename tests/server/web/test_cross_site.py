@@ -5,8 +5,8 @@ import json
 
 import pytest
 from server.conftest import InProcess, chat_body
+from server.envelopes import check_envelope
 from server.fake_engine import FakeEngine
-from server.test_errors import check_envelope
 
 KEY = "sk-octavo-123"
 AMBIENT = {

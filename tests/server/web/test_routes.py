@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import pytest
 from server.conftest import InProcess
-from server.test_errors import check_envelope
+from server.envelopes import check_envelope
 
 from octavo.server.web.assets import read_static
 
