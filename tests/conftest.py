@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 settings.register_profile("octavo", derandomize=True, deadline=None)
 settings.load_profile("octavo")  # each run has the same examples, as many as its test asks for
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", action="store_true", help="make the pictures of docs/images anew")
+
+
 __all__ = ["real_model", "tiny", "tiny_with_tokenizer"]
 
 

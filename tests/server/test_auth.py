@@ -38,6 +38,14 @@ def test_one_key_may_be_sent_both_ways() -> None:
             check.require(Headers({"authorization": f"Bearer {bearer_key}", "x-api-key": "second-key"}))
 
 
+@pytest.mark.parametrize("credentials", ["", "é", "%", "Zmlyc3Qta2V5", "Zmlyc3Qta2V5Og==", "OmZpcnN0LWtleQ", "/w=="])
+def test_a_password_that_is_none(credentials: str) -> None:
+    """Not base64, or without a colon, or with the key before it, or unfinished."""
+    raw = [(b"authorization", f"Basic {credentials}".encode("latin-1"))]
+    with pytest.raises(ApiError, match="the API key is"):
+        KeyCheck(("first-key",)).require(Headers(raw=raw))
+
+
 def test_every_key_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time does not tell which key was right."""
     compared = []

@@ -4,6 +4,7 @@ import logging
 
 from octavo.core.logs import fields
 from octavo.server.request_record import RequestRecord
+from octavo.server.web.paths import FILE_PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -12,8 +13,9 @@ PROBED_PATHS = frozenset(("/health", "/health/ready", "/metrics"))
 
 
 def log_access(record: RequestRecord) -> None:
-    """INFO; DEBUG for probes."""
-    level = logging.DEBUG if record.path in PROBED_PATHS else logging.INFO
+    """INFO; DEBUG for probes, and for the files that a page loads: the page itself says who came."""
+    is_quiet = record.path in PROBED_PATHS or record.path.startswith(FILE_PREFIX)
+    level = logging.DEBUG if is_quiet else logging.INFO
     if not logger.isEnabledFor(level):
         return
     outcome = "the client went away" if record.is_disconnected else str(record.status)

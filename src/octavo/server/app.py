@@ -49,6 +49,7 @@ from octavo.server.responses.replies import ModelResponse, ResponseDeleted, Resp
 from octavo.server.responses.schema import ResponsesRequest
 from octavo.server.schemas import ChatCompletionRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from octavo.server.tokenize import detokenize, tokenize, tokenizer_info
+from octavo.server.web.routes import add_pages
 
 _ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _BODY_ERRORS = (400, 401, 404, 408, 413, 415)
@@ -72,6 +73,7 @@ def build_app(context: ServerContext) -> FastAPI:
     _add_models(app, context)
     _add_status(app, context)
     _add_documentation(app)
+    add_pages(app)
     _add_refused(app, context)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_middleware(FrontDoor, **front_door_options(context.config, context.gate, context.reporters))

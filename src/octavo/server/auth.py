@@ -1,5 +1,6 @@
 """The API keys."""
 
+import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from octavo.core.errors import ConfigError
 from octavo.server.errors import ApiError
 
 MAX_KEY_FILE_BYTES = 1 << 20
+BEARER = "Bearer"
+BASIC = 'Basic realm="Octavo", charset="UTF-8"'
+"""A browser that is told this asks the person for a name and a password, and sends them with all that follows."""
 
 
 def load_keys(config: ServerConfig) -> tuple[str, ...]:
@@ -49,8 +53,8 @@ class KeyCheck:
     def __init__(self, keys: Sequence[str]) -> None:
         self._digests = [_digest(key.encode()) for key in keys]
 
-    def require(self, headers: Headers) -> int | None:
-        """The number of the key that was given; None where none is needed. Raises `ApiError` (401)."""
+    def require(self, headers: Headers, challenge: str = BEARER) -> int | None:
+        """The number of the key that was given; None where none is needed. Raises `ApiError` (401) with `challenge`."""
         if not self._digests:
             return None
         given = _given_keys(headers)
@@ -62,16 +66,30 @@ class KeyCheck:
                 f"the API key {_fault(given)}; send it as «Authorization: Bearer KEY» or as «x-api-key: KEY»",
                 code="invalid_api_key",
                 type="authentication_error",
-                headers={"WWW-Authenticate": "Bearer"},
+                headers={"WWW-Authenticate": challenge},
             )
         return matches[0]
 
 
 def _given_keys(headers: Headers) -> set[str]:
-    """As OpenAI's clients send a key, and as Anthropic's do, which may send it both ways; "" for what is no key."""
-    bearers = [value.partition(" ") for value in headers.getlist("authorization")]
-    keys = [key if scheme.lower() == "bearer" else "" for scheme, _, key in bearers]
+    """As OpenAI's clients send a key, as Anthropic's do, which may send it both ways, and as browsers do; "" for what is
+    no key.
+    """
+    keys = [_authorized(value) for value in headers.getlist("authorization")]
     return {key.strip() for key in (*keys, *headers.getlist("x-api-key"))}
+
+
+def _authorized(value: str) -> str:
+    """The key in an Authorization header: a bearer's, or a password, whatever the name that goes with it."""
+    scheme, _, credentials = value.partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(credentials, validate=True).decode("latin-1").partition(":")[2]
+        except ValueError:
+            return ""
+    return ""
 
 
 def _fault(given: set[str]) -> str:

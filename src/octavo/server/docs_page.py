@@ -1,7 +1,5 @@
 """/docs: the routes and their fields on one page, without a script and without anything from outside."""
 
-import base64
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -9,35 +7,24 @@ from typing import Any
 from starlette.responses import HTMLResponse, Response
 
 from octavo.server.fields import UNREAD_FIELDS
-
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-    "code{font-family:ui-monospace,monospace}h2{border-top:1px solid;padding-top:1rem}"
-    "td,th{text-align:left;padding:.1rem 1rem .1rem 0;vertical-align:top}"
-)
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-_HEADERS = {
-    "content-security-policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
+from octavo.server.web.headers import INERT_HEADERS
+from octavo.server.web.page_header import page_head, page_header
 
 Document = Mapping[str, Any]
 
 
 def docs_page(document: Document) -> Response:
     """The OpenAPI document as a page."""
-    title = f"{escape(document['info']['title'])} {escape(document['info']['version'])}"
+    title = f"{document['info']['title']} {document['info']['version']}"
     sections = "".join(_sections(document))
     passed_over = ", ".join(f"<code>{name}</code>" for name in sorted(UNREAD_FIELDS))
     return HTMLResponse(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
+        f'<!doctype html><html lang="en"><head>{page_head(title, "docs.css")}</head>'
+        f'<body>{page_header("/docs")}<main id="main" class="docs"><h1>{escape(title)}</h1>'
         '<p>For programs: <a href="/openapi.json">openapi.json</a>.</p>'
         f"<p>Every body may also have {passed_over}: the answer is the same.</p>"
-        f"{sections}</body></html>",
-        headers=_HEADERS,
+        f"{sections}</main></body></html>",
+        headers=INERT_HEADERS,
     )
 
 

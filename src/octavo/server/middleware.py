@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.core.logs import current_request_id
-from octavo.server.auth import KeyCheck
+from octavo.server.auth import BASIC, BEARER, KeyCheck
 from octavo.server.clients import ClientNames
 from octavo.server.context import Gate
 from octavo.server.disconnect import ClientDisconnectedError
@@ -18,6 +18,7 @@ from octavo.server.messages.errors import error_response
 from octavo.server.request_record import Reporter, RequestRecord, current_record
 from octavo.server.unread_body import BodyWatch
 from octavo.server.visit import Visit, attach_visit
+from octavo.server.web.paths import is_for_browsers
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class FrontDoor:
             return
         if IS_CROWDED in scope.get("state", {}):
             raise _crowded()
-        record.key_number = self._key_check.require(headers)
+        record.key_number = self._key_check.require(headers, _challenge(scope))
         if self._gate.is_closed:
             raise overloaded("the server is ending; send the request again later", code="shutting_down")
         address = (scope.get("client") or ("",))[0]
@@ -145,6 +146,11 @@ class _Reply:
         if self._is_held_open:
             await self._body.linger()
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _challenge(scope: Scope) -> str:
+    """How whoever lacks the key is asked for it: people by their browser, programs as OpenAI's API does."""
+    return BASIC if is_for_browsers(scope["method"], scope["path"]) else BEARER
 
 
 def _crowded() -> ApiError:

@@ -1,8 +1,19 @@
 """/v1/models, and whether a request means the model that is served."""
 
+from octavo.core.sampling_params import SamplingParams
 from octavo.server.context import ServerContext
 from octavo.server.errors import ApiError
 from octavo.server.replies import ModelCard, ModelList
+
+_SHOWN_DEFAULTS = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+)
 
 
 def list_models(context: ServerContext) -> ModelList:
@@ -24,4 +35,11 @@ def check_model(context: ServerContext, name: str | None) -> None:
 
 def _card(context: ServerContext, name: str) -> ModelCard:
     info = context.engine.info
-    return ModelCard(id=name, created=context.created_s, root=info.model, max_model_len=info.max_model_len)
+    defaults = SamplingParams(**context.engine.front_end.sampling_defaults)
+    return ModelCard(
+        id=name,
+        created=context.created_s,
+        root=info.model,
+        max_model_len=info.max_model_len,
+        sampling_defaults={field: getattr(defaults, field) for field in _SHOWN_DEFAULTS},
+    )

@@ -190,6 +190,8 @@ class ModelCard(msgspec.Struct, kw_only=True):
     root: str
     parent: None = None
     max_model_len: int
+    sampling_defaults: dict[str, float]
+    """What stands where a request is silent: the model's own generation_config.json, then Octavo's."""
 
 
 class ModelList(msgspec.Struct, kw_only=True):
