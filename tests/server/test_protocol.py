@@ -5,21 +5,13 @@ import json
 import logging
 from typing import Any
 
-import h11
 import httpx
 import pytest
 from server.conftest import chat_body, serving, soon
 from server.fake_engine import FakeEngine
 
-from octavo.server import unread_body
-from octavo.server.protocol import (
-    MAX_EVENTS_A_TURN,
-    MAX_HEADER_BYTES,
-    MIN_MEAN_CHUNK_BYTES,
-    NUM_FREE_CHUNKS,
-    BoundedH11Protocol,
-    StrictConnection,
-)
+from octavo.server import protocol, unread_body
+from octavo.server.protocol import MIN_MEAN_CHUNK_BYTES, NUM_FREE_CHUNKS, TURN_BYTES, BoundedHttpProtocol
 
 CHAT = "/v1/chat/completions"
 
@@ -135,43 +127,57 @@ def test_requests_that_proxies_may_read_differently_are_refused(data: bytes, rem
     serving(test)
 
 
-@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
-def test_wherever_segments_are_cut_folds_are_seen(line_end: bytes) -> None:
-    sound = line_end.join([b"GET / HTTP/1.1", b"host: localhost", b"x-a: b", b"", b""])
-    folded = sound.replace(b"x-a: b", b"x-a:" + line_end + b"\tb")
-    for cut in range(1, len(folded)):
-        connection = StrictConnection(h11.SERVER)
-        with pytest.raises(h11.RemoteProtocolError):
-            for part in (folded[:cut], folded[cut:]):
-                connection.receive_data(part)
-                connection.next_event()
-        assert connection.fault is not None
-    for cut in range(1, len(sound)):
-        connection = StrictConnection(h11.SERVER)
-        connection.receive_data(sound[:cut])
-        assert connection.next_event() is h11.NEED_DATA
-        connection.receive_data(sound[cut:])
-        assert isinstance(connection.next_event(), h11.Request)
+TWO_REQUESTS = (
+    b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: upgrade\r\nupgrade: h2c\r\n"
+    b'content-length: 18\r\n\r\n{"prompt":\r\n\r\n"a"}\r\n'
+    b"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b'transfer-encoding: chunked\r\n\r\nf;a=b\r\n{"prompt":\r\n\r\n"\r\n3\r\na"}\r\n0\r\nx: y\r\n\r\n'
+)
 
 
-def test_a_head_that_arrives_byte_by_byte_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    searched: list[int] = []
+async def in_segments(url: str, segments: list[bytes], arrived: asyncio.Queue[int]) -> bytes:
+    """What the server sends to these: each is sent when those before have been read."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    for segment in segments:
+        writer.write(segment)
+        num_bytes = len(segment)
+        while num_bytes and not reader.at_eof():
+            num_bytes -= await arrived.get()
+    try:
+        return await asyncio.wait_for(reader.read(), 5)
+    finally:
+        writer.close()
 
-    class Spy:
-        def search(self, data: bytes, begin: int, end: int | None = None) -> None:
-            searched.append((len(data) if end is None else end) - begin)
 
-    monkeypatch.setattr("octavo.server.protocol._HEAD_END", Spy())
-    monkeypatch.setattr("octavo.server.protocol._FOLD", Spy())
-    connection = StrictConnection(h11.SERVER, MAX_HEADER_BYTES)
-    connection.receive_data(b"GET / HTTP/1.1\r\nx: " + b"x" * 50_000)
-    assert connection.next_event() is h11.NEED_DATA
-    assert sum(searched) > 100_000
-    searched.clear()
-    for _ in range(1000):
-        connection.receive_data(b"x")
-        assert connection.next_event() is h11.NEED_DATA
-    assert len(searched) == 2000 and max(searched) <= 4
+@pytest.mark.parametrize(
+    ("data", "statuses"),
+    [
+        (TWO_REQUESTS, [b"200", b"200"]),
+        (b"GET /health HTTP/1.1\r\nhost: localhost\r\nx-a:\r\n\tb\r\n\r\n" + TWO_REQUESTS, [b"400"]),
+        (TWO_REQUESTS.replace(b'a"}\r\n0', b'a"}\n0') + TWO_REQUESTS, [b"200", b"400"]),
+    ],
+    ids=["sound", "folded", "bad chunk"],
+)
+def test_wherever_segments_are_cut_the_answers_are_the_same(
+    data: bytes, statuses: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived: asyncio.Queue[int] = asyncio.Queue()
+    receive = BoundedHttpProtocol.data_received
+
+    def watched(self: BoundedHttpProtocol, segment: bytes) -> None:
+        receive(self, segment)
+        arrived.put_nowait(len(segment))
+
+    monkeypatch.setattr(BoundedHttpProtocol, "data_received", watched)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        for cut in range(1, len(TWO_REQUESTS)):
+            reply = await in_segments(url, [data[:cut], data[cut:]], arrived)
+            assert [part[:3] for part in reply.split(b"HTTP/1.1 ")[1:]] == statuses, cut
+        reply = await in_segments(url, [data[at : at + 1] for at in range(len(data))], arrived)
+        assert [part[:3] for part in reply.split(b"HTTP/1.1 ")[1:]] == statuses
+
+    serving(test)
 
 
 def test_a_body_that_looks_folded_is_a_body() -> None:
@@ -237,25 +243,95 @@ def test_a_body_that_is_not_http_is_answered_once(caplog: pytest.LogCaptureFixtu
 def test_what_arrives_at_once_is_handled_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much a client sends, others come first after so much of it."""
     turns: list[int] = []
-    take_turn = BoundedH11Protocol.handle_events
+    take_turn, parse = BoundedHttpProtocol._take_turn, BoundedHttpProtocol._parse
 
-    def watched(protocol: BoundedH11Protocol) -> None:
-        take_turn(protocol)
-        turns.append(protocol.conn._num_turn_events)
-        if protocol.conn.is_turn_over:
-            assert not protocol.transport.is_reading()
+    def watched(self: BoundedHttpProtocol) -> None:
+        turns.append(0)
+        take_turn(self)
+        if self._has_work:
+            self.flow.resume_reading()  # as who wants to receive does
+            assert not self.transport.is_reading()
 
-    monkeypatch.setattr(BoundedH11Protocol, "handle_events", watched)
+    def counted(self: BoundedHttpProtocol, piece: bytearray) -> None:
+        turns[-1] += len(piece)
+        parse(self, piece)
+
+    monkeypatch.setattr(BoundedHttpProtocol, "_take_turn", watched)
+    monkeypatch.setattr(BoundedHttpProtocol, "_parse", counted)
 
     async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
         body = json.dumps({"prompt": "x" * 100}).encode().ljust(NUM_FREE_CHUNKS)
-        data = CHUNKED + b"\r\n" + chunks(body, 1) + b"0\r\n\r\n"
-        reply = await raw(url, data + data.replace(b"chunked", b"chunked\r\nconnection: close"))
+        first = CHUNKED + b"\r\n" + chunks(body, 1) + b"0\r\n\r\n"
+        last = first.replace(b"chunked", b"chunked\r\nconnection: close")
+        reply = await raw(url, first + last)
         assert reply.count(b"HTTP/1.1 200") == 2
-        assert max(turns) == MAX_EVENTS_A_TURN
-        assert sum(turns) == 2 * (NUM_FREE_CHUNKS + 2)
+        assert max(turns) < 2 * TURN_BYTES
+        assert sum(turns) == len(first + last)
 
     serving(test)
+
+
+def test_what_is_asked_next_waits_until_what_was_asked_first_is_answered() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        engine.is_held = True
+        body = json.dumps(chat_body("Hi")).encode()
+        head = b"POST %b HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        request = head % (CHAT.encode(), len(body)) + body
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(request * 50)
+        await soon(lambda: bool(engine.open_ids))
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(url + "/health")).status_code == 200
+        assert len(engine.open_ids) == 1 and context.gate.num_inside == 1
+        writer.close()
+        await soon(lambda: not engine.open_ids)  # the client has gone, and nobody asks in its name
+
+    serving(test)
+
+
+def test_what_is_behind_a_chunked_body_is_no_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: set[bytes] = set()
+    complete = BoundedHttpProtocol.on_message_complete
+
+    def watched(self: BoundedHttpProtocol) -> None:
+        names.update(name for name, _ in self.headers)
+        complete(self)
+
+    monkeypatch.setattr(BoundedHttpProtocol, "on_message_complete", watched)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        data = CHUNKED + b'connection: close\r\n\r\ne\r\n{"prompt":"a"}\r\n0\r\nx-request-id: a\r\n\r\n'
+        assert (await raw(url, data)).startswith(b"HTTP/1.1 200")
+        assert b"connection" in names and b"x-request-id" not in names
+
+    serving(test)
+
+
+def test_a_fault_of_the_servers_own_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: object) -> int:
+        raise ZeroDivisionError
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(protocol, "checked_length", fail)
+            assert await raw(url, b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n") == b""
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(url + "/health")).status_code == 200
+
+    serving(test)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_slow_body_that_nobody_waits_for_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.server.listener.LAST_WORDS_S", 0.0)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        reply = await raw(url, b"GET /health HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{")
+        assert reply.startswith(b"HTTP/1.1 200")
+
+    serving(test, body_timeout_s=0.1, keep_alive_s=60)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from octavo.config.server_config import ServerConfig
 from octavo.core.errors import ConfigError
-from octavo.server.protocol import MAX_HEADER_BYTES, bounded_protocol
+from octavo.server.protocol import bounded_protocol
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +148,5 @@ def _make_server(app: ASGIApp, config: ServerConfig) -> uvicorn.Server:
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=max(1, round(config.keep_alive_s)),
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
     )

@@ -1,15 +1,20 @@
 """HTTP/1.1 as uvicorn speaks it, for clients that may be slow, hostile or too many."""
 
 import asyncio
+import enum
 import logging
-import re
 from typing import Any
+from urllib.parse import unquote
 
-import h11
-from uvicorn.protocols.http.flow_control import FlowControl
+import httptools
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from octavo.server.errors import ApiError
+from octavo.server.held_flow import HeldFlow
+from octavo.server.http10 import Http10Cycle
+from octavo.server.http_rules import checked_length, invalid_http, worded
 from octavo.server.middleware import IS_CROWDED
+from octavo.server.pieces import PIECE_BYTES, Pieces
 from octavo.server.send_timeout import SendTimeoutProtocol
 from octavo.server.unread_body import LINGER_S
 from octavo.server.wire import to_json
@@ -17,108 +22,36 @@ from octavo.server.wire import to_json
 logger = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 1 << 16
+"""Of headers, a chunk's extensions, or trailers."""
 CROWDED_HEADER_TIMEOUT_S = 1.0
 """A connection beyond the cap may not stay open for long without asking for anything."""
-MAX_EVENTS_A_TURN = 64
-"""Of one connection; about a millisecond. Then the event loop turns to others."""
+TURN_BYTES = PIECE_BYTES
+"""Of one connection, where they are not a body of a declared length; about a millisecond. Then the event loop turns to
+others.
+"""
 NUM_FREE_CHUNKS = 1024
 MIN_MEAN_CHUNK_BYTES = 64
 """Of a body with more chunks than those: each costs as much as a kilobyte does, however small it is."""
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_FOLD = re.compile(rb"\n[ \t]")
 _TLS_HANDSHAKE = b"\x16\x03"
-_OVERLAP_BYTES = 3
-"""Of an end or a fold, so many may have been there when it was searched for last."""
+_REFUSAL = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+)
 
 
-class StrictConnection(h11.Connection):
-    """h11 without the two leniencies that a proxy in front may read differently: who disagrees on where a request
-    ends can be made to smuggle one (RFC 9112, sections 5.2 and 6.1). And without crumbs: what arrives is handled in
-    turns of `MAX_EVENTS_A_TURN`, and a body may not be cut into many small chunks.
-    """
+class Phase(enum.Enum):
+    """Where a connection is in a request."""
 
-    fault: str | None = None
-    _num_searched_bytes = 0
-    """Of the head that is arriving: each byte is looked at about once, however it comes in."""
-    _num_turn_events = 0
-    _num_chunks = 0
-    _num_chunked_bytes = 0
-
-    def begin_turn(self) -> None:
-        self._num_turn_events = 0
-
-    @property
-    def is_turn_over(self) -> bool:
-        """Whether `next_event` has nothing more to say before the next turn, whatever has arrived."""
-        return self._num_turn_events >= MAX_EVENTS_A_TURN
-
-    def next_event(self) -> Any:
-        if self.is_turn_over:
-            return h11.NEED_DATA
-        if self.their_state is h11.IDLE:
-            self._refuse_folds()
-        event = super().next_event()
-        if isinstance(event, h11.Event):
-            self._num_turn_events += 1
-        if isinstance(event, h11.Request):
-            self._num_searched_bytes = self._num_chunks = self._num_chunked_bytes = 0
-            names = {name for name, _ in event.headers}
-            if b"content-length" in names and b"transfer-encoding" in names:
-                raise self._refuse("Content-Length and Transfer-Encoding are both there; send one")
-        elif isinstance(event, h11.Data):
-            self._refuse_crumbs(event)
-        return event
-
-    def _refuse_crumbs(self, data: h11.Data) -> None:
-        self._num_chunked_bytes += len(data.data)
-        self._num_chunks += data.chunk_end
-        if self._num_chunks > NUM_FREE_CHUNKS and self._num_chunked_bytes < self._num_chunks * MIN_MEAN_CHUNK_BYTES:
-            raise self._refuse(
-                f"the body has more than {NUM_FREE_CHUNKS} chunks, of less than {MIN_MEAN_CHUNK_BYTES} bytes on average; "
-                "send fewer and larger ones"
-            )
-
-    def _refuse_folds(self) -> None:
-        waiting = self.trailing_data[0]
-        begin = max(0, self._num_searched_bytes - _OVERLAP_BYTES)
-        end = _HEAD_END.search(waiting, begin)
-        if _FOLD.search(waiting, begin, end.start() if end else len(waiting)):
-            raise self._refuse("a header is folded over two lines; write it in one")
-        self._num_searched_bytes = len(waiting)
-
-    def _refuse(self, fault: str) -> h11.RemoteProtocolError:
-        self.fault = fault
-        return h11.RemoteProtocolError(fault)
+    HEAD = enum.auto()
+    """Its headers are not there yet, and maybe nothing of it."""
+    BODY = enum.auto()
+    ANSWER = enum.auto()
+    """It is there, and its answer is not: what has arrived of the next one waits."""
 
 
-class HeldFlow(FlowControl):
-    """Reading stays paused while what has arrived is still being handled, whoever would have it resumed."""
-
-    _is_held = False
-    _is_full = False
-
-    def pause_reading(self) -> None:
-        self._is_full = True
-        super().pause_reading()
-
-    def resume_reading(self) -> None:
-        self._is_full = False
-        if not self._is_held:
-            super().resume_reading()
-
-    def hold(self) -> None:
-        self._is_held = True
-        super().pause_reading()
-
-    def release(self) -> None:
-        self._is_held = False
-        if not self._is_full:
-            super().resume_reading()
-
-
-class BoundedH11Protocol(SendTimeoutProtocol):
-    """Cuts connections that stay idle, and those whose headers or body do not arrive in time, marks requests on
-    connections beyond `max_connections`, and words its own errors as the API does.
+class BoundedHttpProtocol(SendTimeoutProtocol):
+    """Cuts connections that stay idle, and those whose headers or body do not arrive in time, refuses what is not
+    HTTP/1.1 and bodies of crumbs, marks requests on connections beyond `max_connections`, and words its own errors as
+    the API does. One request at a time, and what arrives at once is handled in turns of `TURN_BYTES`.
 
     A body that is too slow is first refused by whoever reads it; here is where one ends that nobody
     reads any more. Limits are set by `bounded_protocol`.
@@ -132,10 +65,16 @@ class BoundedH11Protocol(SendTimeoutProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn: StrictConnection = StrictConnection(h11.SERVER, MAX_HEADER_BYTES)
+        self.parser = httptools.HttpRequestParser(self)  # without the leniency that uvicorn sets
+        self._pieces = Pieces()
+        self._phase = Phase.HEAD
+        self._num_line_bytes = 0
+        """Since headers, a chunk's first line or bytes of a body were there last."""
+        self._num_chunks = 0
+        self._num_chunked_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
-        self._deadline_state: object = None
-        self._next_turn: asyncio.Handle | None = None
+        self._deadline_phase: Phase | None = None
+        self._is_turn_due = False
         self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -147,74 +86,187 @@ class BoundedH11Protocol(SendTimeoutProtocol):
             self.header_timeout_s = min(self.header_timeout_s, CROWDED_HEADER_TIMEOUT_S)
         self._deadline = self.loop.call_later(self.keep_alive_s, self._cut)
 
-    def data_received(self, data: bytes) -> None:
-        if not self._is_refused:
-            super().data_received(data)
-            self._set_deadline()
-
-    def handle_events(self) -> None:
-        """One turn; what is left has to wait until the event loop has been round."""
-        self.conn.begin_turn()
-        super().handle_events()
-        if self._is_refused or not self.conn.is_turn_over:
-            self.flow.release()
-        elif self._next_turn is None:
-            self.flow.hold()
-            self._next_turn = self.loop.call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        self._next_turn = None
-        if not self.transport.is_closing():
-            self.handle_events()
-            self._set_deadline()
-
     def connection_lost(self, exc: Exception | None) -> None:
         self._clear_deadline()
         super().connection_lost(exc)
 
-    def send_400_response(self, msg: str) -> None:
-        """A request that is not HTTP."""
-        hint = "; it speaks TLS, which this port does not" if self.conn.trailing_data[0][:2] == _TLS_HANDSHAKE else ""
-        address, fault = (self.client or ("",))[0], self.conn.fault or msg
-        logger.debug("400 invalid_http to a connection from %s: %s%s", address, fault.rstrip("."), hint)
-        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+    # ── what arrives, in turns ───────────────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        self._pieces.add(data)
+        if self._phase is Phase.ANSWER:
+            self.flow.pause_reading()
+        elif not self._is_turn_due:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Handle some of what waits; what is left has to wait until the event loop has been round."""
+        self._is_turn_due = False
+        if self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        num_bytes = 0
+        while self._has_work and num_bytes < TURN_BYTES:
+            piece = self._pieces.take()
+            num_bytes += len(piece)
+            self._parse(piece)
+        if not self._is_refused:
+            self._set_deadline()
+        if self._has_work:
+            self._take_turn_later()
+        else:
+            self.flow.release()
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._pieces) and self._phase is not Phase.ANSWER and not self._is_refused
+
+    def _take_turn_later(self) -> None:
+        self.flow.hold()
+        self._is_turn_due = True
+        self.loop.call_soon(self._take_turn)
+
+    def _parse(self, piece: bytearray) -> None:
+        self._num_line_bytes += len(piece)
+        try:
+            self._feed(piece)
+            if self._num_line_bytes > MAX_HEADER_BYTES:
+                what = "headers" if self._phase is Phase.HEAD else "a chunk's extensions, or trailers,"
+                raise invalid_http(f"{what} of more than {MAX_HEADER_BYTES} bytes are there; send fewer")
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, ApiError):
+                self.transport.abort()
+                raise
+            self._refuse(error.__context__, piece)
+        except httptools.HttpParserError as error:
+            self._refuse(worded(str(error)), piece)
+        except ApiError as error:
+            self._refuse(error, piece)
+
+    def _feed(self, piece: bytearray) -> None:
+        """To a parser of its own where a request asks for another protocol beside its answer: whoever asks may be
+        answered in this one, and llhttp would take what follows for the other.
+        """
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            line = b"%b %b HTTP/%b" % (
+                self.parser.get_method(),
+                self.url,
+                self.parser.get_http_version().encode("ascii"),
+            )
+            headers = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.feed_data(b"\r\n".join((line, *headers, b"", b"")))
+
+    # ── what the parser says ─────────────────────────────────────────────────────────────────────
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase is Phase.HEAD:  # what a chunked body has behind it is nobody's
+            super().on_header(name, value.rstrip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        assert self._phase is Phase.HEAD
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
+            raise invalid_http("CONNECT asks for a tunnel, which this server does not open; use GET or POST")
+        self._pieces.expect_body(checked_length(version, self.url, self.headers))
+        if self.parser.should_upgrade():
+            return  # and read it again: see `_feed`
+        self._num_line_bytes = self._num_chunks = self._num_chunked_bytes = 0
+        self._phase = Phase.BODY
+        raw_path, _, query = self.url.partition(b"?")
+        self.scope["method"] = method.decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["raw_path"] = raw_path
+        self.scope["path"] = unquote(raw_path.decode("ascii"))
+        self.scope["query_string"] = query
+        self._answer(version)
+
+    def _answer(self, version: str) -> None:
+        kind = Http10Cycle if version == "1.0" else RequestResponseCycle
+        self.cycle = kind(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue and version != "1.0",
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        task = self.loop.create_task(self.cycle.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def on_chunk_header(self) -> None:
+        if self._num_chunks > NUM_FREE_CHUNKS and self._num_chunked_bytes < self._num_chunks * MIN_MEAN_CHUNK_BYTES:
+            raise invalid_http(
+                f"the body has more than {NUM_FREE_CHUNKS} chunks, of less than {MIN_MEAN_CHUNK_BYTES} bytes on average; "
+                "send fewer and larger ones"
+            )
+        self._num_chunks += 1
+        self._num_line_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._num_chunked_bytes += len(body)
+        self._num_line_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._phase is Phase.HEAD:
+            return  # it is read again: see `_feed`
+        super().on_message_complete()
+        self._num_line_bytes = 0
+        self._phase = Phase.HEAD if self.cycle.response_complete else Phase.ANSWER
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._phase is Phase.ANSWER:
+            self._phase = Phase.HEAD
+            if self._has_work:
+                self._take_turn_later()
+
+    # ── what is refused ──────────────────────────────────────────────────────────────────────────
+
+    def _refuse(self, error: ApiError, piece: bytearray) -> None:
+        """Look at no more of what arrives, but let the client finish: closed while it sends, it might never see why."""
+        hint = "; it speaks TLS, which this port does not" if piece.startswith(_TLS_HANDSHAKE) else ""
+        address = (self.client or ("",))[0]
+        logger.debug("400 invalid_http to a connection from %s: %s%s", address, error.message, hint)
+        self._is_refused = True
+        if self._phase is Phase.BODY and self.cycle.response_started:
             self.transport.close()  # an answer is on its way already
             return
-        body = to_json(ApiError(400, self.conn.fault or msg, code="invalid_http").body())
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        for event in (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(data=body)):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
-        self._refuse_the_rest()
-
-    def _refuse_the_rest(self) -> None:
-        """Look at no more of what arrives, but let the client finish: closed while it sends, it might never see why."""
-        self._is_refused = True
         if self.cycle is not None:
             self.cycle.disconnected = True  # whoever was to answer need not any more
             self.cycle.message_event.set()
+        body = to_json(error.body())
+        self.transport.write(_REFUSAL % (len(body), body))
         self.transport.write_eof()
         self.flow.resume_reading()
         self._clear_deadline()
         self._deadline = self.loop.call_later(LINGER_S, self._cut)
 
+    # ── deadlines ────────────────────────────────────────────────────────────────────────────────
+
     def _set_deadline(self) -> None:
         """One deadline for each phase of a request: it does not move while data trickles in."""
-        state = self.conn.their_state
-        if state is self._deadline_state or self._is_refused:
+        if self._phase is self._deadline_phase:
             return
         self._clear_deadline()
-        seconds = {h11.IDLE: self.header_timeout_s, h11.SEND_BODY: self.body_timeout_s}.get(state)
-        if seconds is not None:
-            self._deadline_state = state
+        if self._phase is not Phase.ANSWER:
+            seconds = self.header_timeout_s if self._phase is Phase.HEAD else self.body_timeout_s
+            self._deadline_phase = self._phase
             self._deadline = self.loop.call_later(seconds, self._cut)
 
     def _clear_deadline(self) -> None:
-        self._deadline_state = None
+        self._deadline_phase = None
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -226,7 +278,7 @@ class BoundedH11Protocol(SendTimeoutProtocol):
 
 def bounded_protocol(
     *, keep_alive_s: float, header_timeout_s: float, body_timeout_s: float, max_connections: int
-) -> type[BoundedH11Protocol]:
+) -> type[BoundedHttpProtocol]:
     """The protocol class with these limits: uvicorn makes its instances itself."""
     limits = {
         "keep_alive_s": keep_alive_s,
@@ -234,4 +286,4 @@ def bounded_protocol(
         "body_timeout_s": body_timeout_s,
         "max_connections": max_connections,
     }
-    return type("BoundedH11Protocol", (BoundedH11Protocol,), limits)
+    return type("BoundedHttpProtocol", (BoundedHttpProtocol,), limits)

@@ -2,12 +2,12 @@
 
 import asyncio
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 SEND_TIMEOUT_S = 30.0
 
 
-class SendTimeoutProtocol(H11Protocol):
+class SendTimeoutProtocol(HttpToolsProtocol):
     """Ends a connection whose client has taken nothing of what waits for it for `send_timeout_s`."""
 
     send_timeout_s = SEND_TIMEOUT_S
