@@ -249,6 +249,8 @@ class FakeEngine:
             num_preemptions=0,
             prefix_cache_queries=10 * self._step,
             prefix_cache_hits=self._step,
-            num_step_tokens=len(events),
+            num_step_requests=len(events),
+            num_decode_tokens=len(events),
+            num_prefill_tokens=0,
         )
         return OutputBatch(list(events), stats)

@@ -82,6 +82,7 @@ class FakeInfo:
     max_model_len: int = 512
     max_num_seqs: int = 8
     max_num_queued_reqs: int = 8
+    max_num_batched_tokens: int = 512
     num_blocks: int = 64
     block_size: int = 16
     seed: int | None = 0

@@ -6,14 +6,17 @@ A block is in exactly one of three states, which always add up to the pool (law 
     cached   nobody reads it, but it holds a prefix that a later request may reuse; evicted oldest first
     held     `ref_count` > 0 requests read it
 
-Every operation is O(1) a block (Kwon et al. 2023, arXiv:2309.06180, §4.2–4.3).
+Held blocks are private, with one reader, or shared. Every operation is O(1) a block (Kwon et al. 2023, arXiv:2309.06180, §4.2–4.3).
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+from octavo.core.messages import BlockState
+
 NULL_BLOCK = 0
 """Stands in a block table where a block was given back or never needed. Never allocated, never read."""
+_FREE, _CACHED, _PRIVATE, _SHARED = map(int, BlockState)
 
 
 class BlockPool:
@@ -21,6 +24,8 @@ class BlockPool:
 
     def __init__(self, num_blocks: int) -> None:
         self.num_blocks = num_blocks
+        self.states = bytearray(num_blocks + 1)
+        """Block id → `BlockState`, for views; written here alone."""
         self._ref_counts = [0] * (num_blocks + 1)
         self._free = list(range(num_blocks, 0, -1))
         self._cached: OrderedDict[int, None] = OrderedDict()
@@ -57,9 +62,10 @@ class BlockPool:
             block, _ = self._cached.popitem(last=False)
             del self._block_of_key[self._key_of_block.pop(block)]
             blocks.append(block)
-        ref_counts = self._ref_counts
+        ref_counts, states = self._ref_counts, self.states
         for block in blocks:
             ref_counts[block] = 1
+            states[block] = _PRIVATE
         return blocks
 
     def hold(self, blocks: Iterable[int]) -> None:
@@ -69,22 +75,28 @@ class BlockPool:
                 continue
             if self._ref_counts[block] == 0:
                 del self._cached[block]
+            self.states[block] = _SHARED if self._ref_counts[block] else _PRIVATE
             self._ref_counts[block] += 1
 
     def release(self, blocks: Iterable[int]) -> None:
         """One reference less for each block, in order: of those that become cached, the first is evicted first."""
         ref_counts, key_of_block, cached, free = self._ref_counts, self._key_of_block, self._cached, self._free
+        states = self.states
         for block in blocks:
             if block == NULL_BLOCK:
                 continue
             count = ref_counts[block] - 1
             assert count >= 0, f"block {block} released more often than held"
             ref_counts[block] = count
-            if count == 0:
+            if count == 1:
+                states[block] = _PRIVATE
+            elif count == 0:
                 if block in key_of_block:
                     cached[block] = None
+                    states[block] = _CACHED
                 else:
                     free.append(block)
+                    states[block] = _FREE
 
     def set_keys(self, blocks: Sequence[int], keys: Sequence[bytes]) -> None:
         """Let later requests find these held, full blocks by their keys; a key already taken keeps its block."""
@@ -114,4 +126,7 @@ class BlockPool:
         assert free | cached | held == set(range(1, self.num_blocks + 1)), "a block is lost"
         assert cached <= set(self._key_of_block), "a cached block has no key"
         assert not free & set(self._key_of_block), "a free block has a key"
+        private = {block for block in held if self._ref_counts[block] == 1}
+        for state, blocks in zip(BlockState, (free, cached, private, held - private), strict=True):
+            assert blocks == {b for b, shown in enumerate(self.states) if b != NULL_BLOCK and shown == state}
         assert {block: key for key, block in self._block_of_key.items()} == self._key_of_block

@@ -4,6 +4,8 @@ front end ──EngineRequest, AbortRequest──▶ engine core ──OutputBat
 scheduler ──SchedulerOutput──▶ worker ──ModelOutput──▶ scheduler
 """
 
+from enum import IntEnum
+
 import msgspec
 
 from octavo.core.request import FinishReason, RequestFailure
@@ -164,7 +166,40 @@ class EngineStats(_Message, frozen=True):
     """Prompt tokens looked up."""
     prefix_cache_hits: int
     """Prompt tokens found."""
-    num_step_tokens: int
+    num_step_requests: int
+    """Sequences that the step computed tokens of."""
+    num_decode_tokens: int
+    """Of those tokens, the newest of a sequence that had been computed up to it: one each."""
+    num_prefill_tokens: int
+    """The others: of prompts, and of what is computed again after a preemption."""
+
+    @property
+    def num_step_tokens(self) -> int:
+        return self.num_decode_tokens + self.num_prefill_tokens
+
+
+class BlockState(IntEnum):
+    """Who reads a KV block; law 3's held blocks are private or shared."""
+
+    FREE = 0
+    CACHED = 1
+    """Nobody, but it holds a prefix that a later request may reuse; evicted where blocks run out."""
+    PRIVATE = 2
+    """One sequence."""
+    SHARED = 3
+    """Several sequences: a prefix that they have in common."""
+
+
+class BlockMap(_Message, frozen=True):
+    """The KV blocks by state, and a picture of them that is never larger than a screen can show."""
+
+    num_free: int
+    num_cached: int
+    num_private: int
+    num_shared: int
+    blocks_per_cell: int
+    cells: bytes
+    """In the order of block ids: the `BlockState` of most blocks of each cell, the busier where two are as many."""
 
 
 class OutputBatch(_Message, frozen=True):
@@ -174,6 +209,8 @@ class OutputBatch(_Message, frozen=True):
     stats: EngineStats
     step_s: float = 0.0
     """How long the step took."""
+    block_map: BlockMap | None = None
+    """With some steps: see `octavo.engine.block_maps`."""
 
 
 def sequence_id(request_id: str, index: int) -> str:

@@ -28,6 +28,7 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_model_len: int
     max_num_seqs: int
     max_num_queued_reqs: int
+    max_num_batched_tokens: int
     num_blocks: int
     block_size: int
     has_priorities: bool

@@ -24,7 +24,7 @@ from octavo.scheduler.followers import Followers
 from octavo.scheduler.limits import SchedulerLimits
 from octavo.scheduler.policy import Lane, SchedulingPolicy
 from octavo.scheduler.running import Running
-from octavo.scheduler.step import Step, share
+from octavo.scheduler.step import Step, StepWork, share
 from octavo.scheduler.turns import take_turns
 from octavo.scheduler.waiting_queue import WaitingQueue
 
@@ -49,7 +49,7 @@ class Scheduler:
         self._failures: list[SequenceEvent] = []
         self._num_arrivals = 0
         self._step = 0
-        self._num_step_tokens = 0
+        self._work = StepWork()
 
     # ── arrivals and departures ──────────────────────────────────────────────────────────────────
 
@@ -81,7 +81,7 @@ class Scheduler:
         self._schedule_prefills(step)
         self.policy.charge(step.num_tokens)
         self._step += 1
-        self._num_step_tokens = sum(step.num_tokens.values())
+        self._work = step.work()
         finished, self._finished_ids = self._finished_ids, []
         new_requests, scheduled = [], []
         for request, num_tokens in step.num_tokens.items():
@@ -120,7 +120,9 @@ class Scheduler:
             num_preemptions=self.running.num_preemptions,
             prefix_cache_queries=self.cache.prefix_queries,
             prefix_cache_hits=self.cache.prefix_hits,
-            num_step_tokens=self._num_step_tokens,
+            num_step_requests=self._work.num_requests,
+            num_decode_tokens=self._work.num_decode_tokens,
+            num_prefill_tokens=self._work.num_prefill_tokens,
         )
 
     # ── scheduling ───────────────────────────────────────────────────────────────────────────────

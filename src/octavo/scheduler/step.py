@@ -9,6 +9,15 @@ MIN_SHARE_TOKENS = 64
 MAX_PASSED_OVER = 16
 
 
+@dataclass(frozen=True, slots=True)
+class StepWork:
+    """What a step computes."""
+
+    num_requests: int = 0
+    num_decode_tokens: int = 0
+    num_prefill_tokens: int = 0
+
+
 @dataclass(slots=True)
 class Step:
     """How many tokens each request gets, in serving order, and the budget that is left."""
@@ -34,6 +43,14 @@ class Step:
         """It was preempted."""
         self.is_admitting = False
         self.budget += self.num_tokens.pop(request, 0)
+
+    def work(self) -> StepWork:
+        """A token is decode where it alone is computed of a request whose prompt is; all others are prefill."""
+        num_decode_tokens = 0
+        for request, num_tokens in self.num_tokens.items():
+            num_decode_tokens += num_tokens == 1 and request.num_computed_tokens >= request.num_prompt_tokens
+        num_all_tokens = sum(self.num_tokens.values())
+        return StepWork(len(self.num_tokens), num_decode_tokens, num_all_tokens - num_decode_tokens)
 
 
 def share(budget: int, rank: int, num_claims: int) -> int:

@@ -21,7 +21,9 @@ STATS = EngineStats(
     num_preemptions=0,
     prefix_cache_queries=0,
     prefix_cache_hits=0,
-    num_step_tokens=5,
+    num_step_requests=5,
+    num_decode_tokens=5,
+    num_prefill_tokens=0,
 )
 
 
