@@ -35,6 +35,8 @@ ROUTES = [
     ("GET", "/web/base.css"),
     ("POST", "/"),
     ("GET", "/docs"),
+    ("GET", "/dashboard"),
+    ("GET", "/dashboard/snapshot"),
     ("GET", "/openapi.json"),
     ("GET", "/nowhere"),
     ("GET", "/health/"),
@@ -221,6 +223,8 @@ def test_openapi_document_describes_every_route(server: InProcess) -> None:
         "/health/ready",
         "/version",
         "/metrics",
+        "/dashboard/snapshot",
+        "/dashboard/events",
     }
     schemas = document["components"]["schemas"]
     assert schemas["ChatCompletionRequest"]["required"] == ["model", "messages"]

@@ -18,6 +18,8 @@ from octavo.server.chat import chat
 from octavo.server.clients import ClientNames
 from octavo.server.completions import complete
 from octavo.server.context import Gate, ServerContext
+from octavo.server.dashboard.endpoint import newest_snapshot, watch
+from octavo.server.dashboard.schema import Snapshot
 from octavo.server.docs_page import docs_page
 from octavo.server.errors import ApiError, not_built
 from octavo.server.fields import NOT_BUILT_ROUTES, POOLING_ROUTES
@@ -28,7 +30,7 @@ from octavo.server.messages.replies import MessageEndEvent, MessagesErrorReply, 
 from octavo.server.messages.schema import CountTokensRequest, MessagesRequest
 from octavo.server.middleware import FrontDoor
 from octavo.server.models import find_model, list_models
-from octavo.server.openapi import describe, request_body, responses
+from octavo.server.openapi import describe, endless_events, request_body, responses
 from octavo.server.pooling import no_pooling
 from octavo.server.replies import (
     ChatCompletion,
@@ -72,6 +74,7 @@ def build_app(context: ServerContext) -> FastAPI:
     _add_tokens(app, context)
     _add_models(app, context)
     _add_status(app, context)
+    _add_dashboard(app, context)
     _add_documentation(app)
     add_pages(app)
     _add_refused(app, context)
@@ -221,6 +224,18 @@ def _add_status(app: FastAPI, context: ServerContext) -> None:
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(context.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_dashboard(app: FastAPI, context: ServerContext) -> None:
+    @app.get("/dashboard/snapshot", responses=responses(Snapshot, 401))
+    async def dashboard_snapshot() -> Response:
+        """What the engine does: requests, steps, KV blocks, throughput, latencies."""
+        return newest_snapshot(context)
+
+    @app.get("/dashboard/events", responses=endless_events(Snapshot, 401, 503))
+    async def dashboard_events(request: Request) -> Response:
+        """The snapshots of the last minute, or those behind the header Last-Event-ID, then each new one."""
+        return await watch(context, request)
 
 
 def _add_documentation(app: FastAPI) -> None:

@@ -11,6 +11,7 @@ from octavo.config.server_config import ServerConfig
 from octavo.core.errors import ConfigError
 from octavo.server.access_log import log_access
 from octavo.server.answer_format import AnswerFormat, read_answer_format
+from octavo.server.dashboard.live_view import LiveView
 from octavo.server.event_loop_probe import EventLoopProbe
 from octavo.server.fingerprint import system_fingerprint
 from octavo.server.metrics import ServerMetrics
@@ -45,6 +46,7 @@ class ServerContext:
     fingerprint: str
     answer_format: AnswerFormat
     metrics: ServerMetrics
+    live: LiveView
     created_s: int
     probe: EventLoopProbe
     reporters: tuple[Reporter, ...]
@@ -86,6 +88,7 @@ def make_context(engine: "AsyncEngine", config: ServerConfig, more_reporters: Se
         fingerprint=system_fingerprint(engine.info),
         answer_format=answer_format,
         metrics=metrics,
+        live=LiveView(engine, names[0], metrics.recent_ttft, metrics.recent_itl),
         created_s=int(time.time()),
         probe=probe,
         reporters=(log_access, own.observe_request, *more_reporters),

@@ -46,6 +46,7 @@ async def serve_until_stopped(context: ServerContext, http: HttpServer, stop: St
     stopping = asyncio.create_task(stop.is_asked.wait())
     dying = asyncio.create_task(context.engine.wait_until_dead())
     probing = asyncio.create_task(context.probe.run())
+    viewing = asyncio.create_task(context.live.run())
     try:
         await asyncio.wait({stopping, dying}, return_when=asyncio.FIRST_COMPLETED)
         tell_systemd(STOPPING)
@@ -56,8 +57,9 @@ async def serve_until_stopped(context: ServerContext, http: HttpServer, stop: St
     finally:
         is_dead = context.engine.state is EngineState.DEAD
         await context.engine.shutdown()  # what is still open ends with an error
+        context.live.viewers.close()
         await http.stop(last_words_s=_URGENT_LAST_WORDS_S if stop.is_urgent else LAST_WORDS_S)
-        for task in (stopping, dying, probing):
+        for task in (stopping, dying, probing, viewing):
             task.cancel()
     if is_dead:
         raise EngineDeadError("the engine has died, and the server has ended with it; see the log for why, and restart")
@@ -65,15 +67,21 @@ async def serve_until_stopped(context: ServerContext, http: HttpServer, stop: St
 
 async def _let_finish(context: ServerContext, stop: StopSignals, console: Console) -> None:
     """Refuse new requests; return when those inside have finished, or their time is over."""
-    gate, limit_s = context.gate, context.config.drain_timeout_s
-    if gate.num_inside:
-        console.say(f"Ending: {_requests(gate.num_inside)} may finish for {limit_s:g} s; Ctrl-C ends at once.")
-    gate.is_closed = True
+    limit_s = context.config.drain_timeout_s
+    if _num_open(context):
+        console.say(f"Ending: {_requests(_num_open(context))} may finish for {limit_s:g} s; Ctrl-C ends at once.")
+    context.gate.is_closed = True
+    context.live.viewers.close()
     deadline_s = time.monotonic() + limit_s
-    while gate.num_inside and not stop.is_urgent and time.monotonic() < deadline_s:
+    while _num_open(context) and not stop.is_urgent and time.monotonic() < deadline_s:
         await asyncio.sleep(_POLL_S)
-    if gate.num_inside:
-        logger.warning("cut off: %s", _requests(gate.num_inside))
+    if _num_open(context):
+        logger.warning("cut off: %s", _requests(_num_open(context)))
+
+
+def _num_open(context: ServerContext) -> int:
+    """Requests to be waited for: a dashboard is none."""
+    return context.gate.num_inside - context.live.viewers.num_open
 
 
 def _requests(count: int) -> str:

@@ -19,12 +19,15 @@ from octavo.server.metric_buckets import (
     TTFT_SECONDS,
     token_buckets,
 )
+from octavo.server.recent_times import RecentTimes
 
 if TYPE_CHECKING:
     from octavo.engine.info import EngineInfo
 
 ENGINE = "0"
 """There is one engine."""
+RECENT_REQUESTS = 512
+RECENT_TOKENS = 4096
 
 Metric = TypeVar("Metric", bound=MetricWrapperBase)
 
@@ -52,6 +55,8 @@ class ServerMetrics:
         self._labels = {"model_name": model_name, "engine": ENGINE}
         self._open: dict[str, _Times] = {}
         self._last_stats: EngineStats | None = None
+        self.recent_ttft = RecentTimes(RECENT_REQUESTS)
+        self.recent_itl = RecentTimes(RECENT_TOKENS)
         self._make_engine_series()
         self._make_request_series(info.max_model_len)
         self._describe_cache(info)
@@ -110,9 +115,11 @@ class ServerMetrics:
                 continue
             if not times.last_token_s:
                 self._ttft.observe(now - times.begin_s)
+                self.recent_ttft.add(now - times.begin_s)
                 self._prompt_tokens.inc(delta.num_prompt_tokens)
             elif piece.index in times.last_token_s:
                 self._itl.observe(now - times.last_token_s[piece.index])
+                self.recent_itl.add(now - times.last_token_s[piece.index])
             times.last_token_s[piece.index] = now
             times.num_generated_tokens += len(piece.token_ids)
             self._generation_tokens.inc(len(piece.token_ids))

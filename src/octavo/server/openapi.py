@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from octavo.core.outputs import Logprob
 from octavo.server import replies, schemas
+from octavo.server.dashboard import schema as dashboard_schema
 from octavo.server.messages import replies as messages_replies
 from octavo.server.messages import schema as messages_schema
 from octavo.server.responses import replies as responses_replies
@@ -41,6 +42,7 @@ _DOCUMENTED: tuple[type[Any], ...] = (
     replies.TokenizeReply,
     replies.DetokenizeReply,
     replies.TokenizerInfo,
+    dashboard_schema.Snapshot,
     replies.Version,
     replies.Health,
     replies.ErrorReply,
@@ -71,7 +73,18 @@ def responses(
     """The `responses` of a route: what it answers, streamed as any of `chunks` where it does, and its errors as `error`."""
     content: dict[str, Any] = {"application/json": {"schema": _reference(reply)}}
     if chunks:
-        content["text/event-stream"] = {"schema": _event(chunks)}
+        content["text/event-stream"] = {"schema": _event([{"const": "[DONE]"}, _json_text(chunks)])}
+    return _documented(content, errors, error)
+
+
+def endless_events(value: type[msgspec.Struct], *errors: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that streams values until its reader goes away, and its errors."""
+    return _documented({"text/event-stream": {"schema": _event([_json_text([value])])}}, errors, replies.ErrorReply)
+
+
+def _documented(
+    content: dict[str, Any], errors: Sequence[int], error: type[msgspec.Struct]
+) -> dict[int | str, dict[str, Any]]:
     documented: dict[int | str, dict[str, Any]] = {200: {"description": "Success", "content": content}}
     for status in errors:
         documented[status] = {
@@ -106,11 +119,15 @@ def _components() -> dict[str, Any]:
     return components
 
 
-def _event(chunks: Sequence[type[msgspec.Struct]]) -> dict[str, Any]:
-    """An event of a stream: its data is any of `chunks`, or the word that ends the stream."""
-    schema = {"anyOf": [_reference(chunk) for chunk in chunks]}
-    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
-    return {"type": "object", "properties": {"data": {"anyOf": [{"const": "[DONE]"}, text]}}, "required": ["data"]}
+def _event(data: list[dict[str, Any]]) -> dict[str, Any]:
+    """An event of a stream, whose data is any of these."""
+    return {"type": "object", "properties": {"data": {"anyOf": data}}, "required": ["data"]}
+
+
+def _json_text(values: Sequence[type[msgspec.Struct]]) -> dict[str, Any]:
+    """A text that is one of `values` in JSON."""
+    schema = {"anyOf": [_reference(value) for value in values]}
+    return {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
 
 
 def _reference(schema: type[msgspec.Struct]) -> dict[str, str]:
