@@ -6,7 +6,7 @@ from browser.chromium import Browser
 from selenium.webdriver.common.keys import Keys
 from server.conftest import SocketServer
 
-PAGES = ["/", "/docs"]
+PAGES = ["/", "/dashboard", "/docs"]
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -11,7 +11,7 @@ from octavo.server.web.assets import read_static
 
 STATIC = read_static()
 ASSETS = sorted(name for name in STATIC if not name.endswith(".html"))
-PAGES = ["/"]
+PAGES = ["/", "/dashboard"]
 
 
 @pytest.mark.parametrize("path", [*PAGES, *(f"/web/{name}" for name in ASSETS)])

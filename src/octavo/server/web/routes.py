@@ -7,7 +7,10 @@ from octavo.server.web.assets import find_asset, make_asset, read_static
 from octavo.server.web.page_header import page_head, page_header
 from octavo.server.web.paths import FILE_PREFIX
 
-_PAGES = {"/": ("chat.html", "Octavo", "chat.css")}
+_PAGES = {
+    "/": ("chat.html", "Octavo", "chat.css"),
+    "/dashboard": ("dashboard.html", "Octavo dashboard", "dashboard.css"),
+}
 """Path → its file in `static/`, its title and its stylesheet."""
 
 

@@ -1,0 +1,38 @@
+// A canvas as sharp as the screen, and the page's colours for it.
+
+/** The context of a canvas that fills its place at `height` CSS pixels, cleared, and its width. */
+export function beginDrawing(canvas, height) {
+  const scale = devicePixelRatio;
+  const width = canvas.clientWidth;
+  const [pixelWidth, pixelHeight] = [Math.round(width * scale), Math.round(height * scale)];
+  if (canvas.width !== pixelWidth || canvas.height !== pixelHeight) {
+    canvas.width = pixelWidth;
+    canvas.height = pixelHeight;
+    canvas.style.height = `${height}px`;
+  }
+  const context = canvas.getContext("2d");
+  context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.clearRect(0, 0, width, height);
+  return { context, width };
+}
+
+/** The stylesheet's custom properties as they are now, light or dark. */
+export function readColours() {
+  const style = getComputedStyle(document.documentElement);
+  const names = ["ink", "ink-soft", "line", "surface", "focus", "decode", "prefill", "time", "free", "cached", "private", "shared"];
+  return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+}
+
+export function drawText(context, text, x, y, colour, align = "left") {
+  context.font = "12px system-ui, sans-serif";
+  context.textAlign = align;
+  context.textBaseline = "middle";
+  context.fillStyle = colour;
+  context.fillText(text, x, y);
+}
+
+/** The least of 1, 2 and 5 times a power of ten that is no less than `value`. */
+export function roundUp(value) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
+  return [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= value);
+}

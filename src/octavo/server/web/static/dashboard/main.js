@@ -1,0 +1,83 @@
+// The dashboard: snapshots come in by events, and are drawn at most four times a second while somebody can see them.
+
+import { readColours } from "./canvas.js";
+import { collectFigures, formatSpan, setText } from "./figures.js";
+import { PoolGrid } from "./pool.js";
+import { StepChart } from "./steps.js";
+import { EventReader } from "./stream.js";
+import { ThroughputChart } from "./throughput.js";
+
+const DRAW_EVERY_MS = 250;
+
+const find = (id) => document.getElementById(id);
+const showFigures = collectFigures(document);
+const throughput = new ThroughputChart(find("rate"));
+const steps = new StepChart(find("steps"), find("step-said"), find("step-table").tBodies[0], () => askToDraw());
+const pool = new PoolGrid(find("pool"), find("cell-size"));
+
+const reader = new EventReader("/dashboard/events", {
+  onData: take,
+  onAlive: () => {
+    setLost(false);
+    askToDraw();
+  },
+  onLost: showLoss,
+});
+
+let newest = null; // the snapshot that came last
+let isAsked = false;
+let drawnAt = -Infinity;
+
+function take(snapshot) {
+  if (newest !== null && snapshot.boot_id !== newest.boot_id) [throughput, steps, pool].forEach((part) => part.clear());
+  newest = snapshot;
+  throughput.take(snapshot);
+}
+
+/** Draws soon, once, however often it is asked; not at all in a tab that nobody sees. */
+function askToDraw() {
+  if (isAsked || document.hidden) return;
+  isAsked = true;
+  const wait = Math.max(0, drawnAt + DRAW_EVERY_MS - performance.now());
+  setTimeout(() => requestAnimationFrame(draw), wait);
+}
+
+function draw() {
+  isAsked = false;
+  drawnAt = performance.now();
+  if (newest === null) return;
+  show(newest);
+  const colours = readColours();
+  [throughput, steps, pool].forEach((part) => part.draw(colours));
+}
+
+function show(snapshot) {
+  showFigures(snapshot);
+  steps.take(snapshot);
+  pool.take(snapshot);
+  find("state").dataset.state = snapshot.engine;
+  setText(find("uptime"), formatSpan(Math.max(snapshot.uptime_s, Date.now() / 1000 - (snapshot.time_s - snapshot.uptime_s))));
+}
+
+function showLoss(reason, waitMs) {
+  const last = newest === null ? "" : ` What you see is of ${new Date(1000 * newest.time_s).toLocaleTimeString()}.`;
+  setText(find("lost"), `${reason}${last} Trying again in ${formatSpan(Math.ceil(waitMs / 1000))}.`);
+  setLost(true);
+}
+
+function setLost(isLost) {
+  find("lost").hidden = !isLost;
+  document.body.classList.toggle("is-lost", isLost);
+}
+
+function toggleHold() {
+  if (reader.isHeld) reader.goOn();
+  else reader.hold();
+  find("hold").setAttribute("aria-pressed", String(reader.isHeld));
+}
+
+find("hold").addEventListener("click", toggleHold);
+document.addEventListener("visibilitychange", askToDraw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", askToDraw);
+new ResizeObserver(askToDraw).observe(find("main"));
+reader.run();

@@ -1,0 +1,90 @@
+// The KV blocks as a grid. States differ in shape as well as in colour: who sees no colours reads it too.
+
+import { beginDrawing } from "./canvas.js";
+import { formatCount, setText } from "./figures.js";
+
+const RUN = /([fcps])(\d+)/g;
+const LARGEST_CELL = 24;
+const SMALLEST_CELL = 3;
+const HEIGHT = 264;
+const DETAIL_CELL = 7; // below it a cell is one colour
+
+export class PoolGrid {
+  constructor(canvas, cellSize) {
+    this.canvas = canvas;
+    this.cellSize = cellSize;
+    this.clear();
+  }
+
+  clear() {
+    this.blocks = null;
+  }
+
+  take(snapshot) {
+    this.blocks = snapshot.blocks;
+  }
+
+  draw(colours) {
+    const runs = [...(this.blocks?.cells ?? "").matchAll(RUN)].map(([, state, length]) => ({ state, length: Number(length) }));
+    const count = runs.reduce((sum, run) => sum + run.length, 0);
+    const size = fitCells(count, this.canvas.clientWidth);
+    const columns = Math.max(1, Math.floor(this.canvas.clientWidth / size));
+    const { context } = beginDrawing(this.canvas, Math.max(1, Math.ceil(count / columns)) * size);
+    let cell = 0;
+    for (const { state, length } of runs) {
+      for (const end = cell + length; cell < end; cell++) {
+        drawCell[state](context, (cell % columns) * size, Math.floor(cell / columns) * size, size, colours);
+      }
+    }
+    this.describe();
+  }
+
+  describe() {
+    if (this.blocks === null) return;
+    const { free, cached, private: own, shared, blocks_per_cell: perCell } = this.blocks;
+    setText(this.cellSize, perCell === 1 ? "a block" : `${formatCount(perCell)} blocks, in the state of most of them, each`);
+    const parts = [[shared, "shared"], [own, "private"], [cached, "cached"], [free, "free"]];
+    const said = parts.map(([number, name]) => `${formatCount(number)} ${name}`).join(", ");
+    this.canvas.setAttribute("aria-label", `KV blocks: ${said}`);
+  }
+}
+
+/** The largest cells of which `count` fit the width and a bearable height. */
+function fitCells(count, width) {
+  let size = LARGEST_CELL;
+  while (size > SMALLEST_CELL && Math.ceil(count / Math.max(1, Math.floor(width / size))) * size > HEIGHT) size--;
+  return size;
+}
+
+const drawCell = {
+  f(context, x, y, size, colours) {
+    if (size < DETAIL_CELL) return fill(context, x, y, size - 1, size - 1, colours.free);
+    context.strokeStyle = colours.free;
+    context.lineWidth = 1;
+    context.strokeRect(x + 0.5, y + 0.5, size - 3, size - 3);
+  },
+  c(context, x, y, size, colours) {
+    if (size < DETAIL_CELL) return fill(context, x, y, size - 1, size - 1, colours.cached);
+    context.strokeStyle = colours.cached;
+    context.lineWidth = 1;
+    context.strokeRect(x + 0.5, y + 0.5, size - 3, size - 3);
+    const top = Math.ceil((size - 2) / 2);
+    fill(context, x, y + top, size - 2, size - 2 - top, colours.cached);
+  },
+  p(context, x, y, size, colours) {
+    fill(context, x, y, size - (size < DETAIL_CELL ? 1 : 2), size - (size < DETAIL_CELL ? 1 : 2), colours.private);
+  },
+  s(context, x, y, size, colours) {
+    const side = size - (size < DETAIL_CELL ? 1 : 2);
+    fill(context, x, y, side, side, colours.shared);
+    if (size < DETAIL_CELL) return;
+    const dot = Math.max(2, Math.round(side / 3));
+    const inset = (side - dot) / 2;
+    fill(context, x + inset, y + inset, dot, dot, colours.surface);
+  },
+};
+
+function fill(context, x, y, width, height, colour) {
+  context.fillStyle = colour;
+  context.fillRect(x, y, width, height);
+}

@@ -1,0 +1,92 @@
+// The server's events, for as long as the page is open: reads them, notices silence, and comes back after a loss.
+//
+// fetch() rather than EventSource, because it sees the server's comments (signs of life), the status of a refusal, and
+// lets this page choose when to try again.
+
+const SILENCE_MS = 6000; // the server gives a sign every two seconds
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 10000;
+
+/** Follows `path`: tells of each event's data, of signs of life, and of a loss with the time of the next try. */
+export class EventReader {
+  constructor(path, { onData, onAlive, onLost }) {
+    this.url = new URL(path, location.origin);
+    this.tell = { onData, onAlive, onLost };
+    this.lastId = "";
+    this.waitMs = FIRST_WAIT_MS;
+    this.isHeld = false;
+    this.ending = new AbortController();
+    this.goOn();
+  }
+
+  /** Reads nothing until `goOn`, which begins where this stopped, as far back as the server keeps events. */
+  hold() {
+    this.isHeld = true;
+    this.mayRead = new Promise((resolve) => {
+      this.allow = resolve;
+    });
+    this.ending.abort();
+  }
+
+  goOn() {
+    this.isHeld = false;
+    this.allow?.();
+  }
+
+  async run() {
+    for (;;) {
+      await this.mayRead;
+      const reason = await this.readOnce();
+      if (this.isHeld) continue;
+      this.tell.onLost(reason, this.waitMs);
+      await new Promise((resolve) => setTimeout(resolve, this.waitMs));
+      this.waitMs = Math.min(2 * this.waitMs, LONGEST_WAIT_MS);
+    }
+  }
+
+  /** Reads until the stream is lost; returns why. */
+  async readOnce() {
+    const ending = (this.ending = new AbortController());
+    let watch = setTimeout(() => ending.abort(), SILENCE_MS);
+    try {
+      const headers = this.lastId === "" ? {} : { "Last-Event-ID": this.lastId };
+      const reply = await fetch(this.url, { headers, signal: ending.signal, cache: "no-store" });
+      if (!reply.ok) return await readRefusal(reply);
+      const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) return "The server has ended the stream.";
+        clearTimeout(watch);
+        watch = setTimeout(() => ending.abort(), SILENCE_MS);
+        this.waitMs = FIRST_WAIT_MS;
+        const events = (rest + value).split("\n\n");
+        rest = events.pop();
+        events.forEach((event) => this.take(event));
+        this.tell.onAlive();
+      }
+    } catch {
+      return ending.signal.aborted ? "The server is silent." : "The server cannot be reached.";
+    } finally {
+      clearTimeout(watch);
+      ending.abort();
+    }
+  }
+
+  take(event) {
+    let data = "";
+    for (const line of event.split("\n")) {
+      if (line.startsWith("id: ")) this.lastId = line.slice(4);
+      if (line.startsWith("data: ")) data += line.slice(6);
+    }
+    if (data !== "") this.tell.onData(JSON.parse(data));
+  }
+}
+
+async function readRefusal(reply) {
+  try {
+    return `The server says: ${(await reply.json()).error.message}.`;
+  } catch {
+    return `The server answers with status ${reply.status}.`;
+  }
+}
