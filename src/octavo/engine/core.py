@@ -41,7 +41,7 @@ class EngineCore:
         self._open: dict[str, set[int]] = {}
         self._waiting: dict[str, _WaitsForGrammar] = {}
         self._pending: list[SequenceEvent] = []
-        self._block_maps = BlockMaps(scheduler.cache.pool)
+        self.block_maps = BlockMaps(scheduler.cache.pool)
 
     def add(self, request: EngineRequest) -> None:
         """Queue a checked request, when its grammar is compiled where it has one; its `n` samples become sequences."""
@@ -103,9 +103,7 @@ class EngineCore:
             if event.finish_reason is not None:
                 self._close(event)
         step_s = time.perf_counter() - begin_s
-        return OutputBatch(
-            events, self.scheduler.stats(), step_s, self._block_maps.after_step(has_work=self.has_work())
-        )
+        return OutputBatch(events, self.scheduler.stats(), step_s, self.block_maps.after_step(has_work=self.has_work()))
 
     def _queue(self, request: EngineRequest) -> None:
         stop_token_ids = frozenset(request.params.stop_token_ids)
