@@ -24,14 +24,13 @@ MIB = 1 << 20
 def snapshot(number: int, first: dict[str, Any]) -> dict[str, Any]:
     """Of an engine with a large pool and 40 steps a second; no two are alike."""
     rng = random.Random(number)
-    lengths = [rng.randrange(1, 40) for _ in range(200)]
     steps = range(max(1, 10 * number - 63), 10 * number + 1)
     return first | {
         "id": number,
         "step": 10 * number,
         "num_running": rng.randrange(1, 257),
         "throughput": {"generated": rng.uniform(0, 900), "prefilled": rng.uniform(0, 4000)},
-        "blocks": first["blocks"] | {"cells": "".join(f"{rng.choice('fcps')}{length}" for length in lengths)},
+        "blocks": first["blocks"] | {"cells": "".join(rng.choices("fcps", k=4096))},
         "steps": {
             "step": list(steps),
             "decode_tokens": [rng.randrange(64) for _ in steps],

@@ -74,7 +74,7 @@ def traffic(url: str, num_clients: int, model: str = "smollm2") -> Iterator[None
         with httpx.Client(base_url=url, timeout=60) as client:
             while not is_over.is_set():
                 words = "Tell me of the sea and of the ships. " * rng.randrange(1, 24)
-                body = chat_body(f"{SHARED_PROMPT}{number}: {words}", max_tokens=rng.randrange(8, 48))
+                body = chat_body(f"{SHARED_PROMPT}{rng.random()}: {words}", max_tokens=rng.randrange(8, 48))
                 client.post("/v1/chat/completions", json=body | {"model": model})
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(num_clients)]

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import jsonschema
 from server.conftest import InProcess, chat_body, serving, soon
+from server.envelopes import check_envelope
 from server.fake_engine import FakeEngine
-from server.test_errors import check_envelope
 
 from octavo.server.dashboard.viewers import MAX_VIEWERS
 

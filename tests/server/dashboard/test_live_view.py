@@ -47,7 +47,7 @@ def watched() -> Watched:
 def test_there_is_one_before_the_first_step(watched: Watched) -> None:
     first = watched.newest
     assert (first["id"], first["step"], first["model"], first["engine"]) == (1, 0, "small", "running")
-    assert first["blocks"]["cells"] == "f64" and first["blocks"]["free"] == first["blocks"]["num_blocks"] == 64
+    assert first["blocks"]["cells"] == "f" * 64 and first["blocks"]["free"] == first["blocks"]["num_blocks"] == 64
     assert first["prefix_cache"] == {"queried_tokens": 0, "hit_tokens": 0, "hit_rate": None}
     assert first["ttft"] == {"count": 0, "p50_ms": None, "p95_ms": None, "p99_ms": None}
     assert first["limits"] == {"max_num_seqs": 8, "max_num_batched_tokens": 512}
@@ -70,7 +70,7 @@ def test_it_says_what_the_engine_said(watched: Watched) -> None:
     }  # fmt: skip
     assert newest["blocks"] == {
         "step": 12, "num_blocks": 10, "block_size": 16, "free": 1, "cached": 2, "private": 3, "shared": 4,
-        "blocks_per_cell": 1, "cells": "f1c2p3s4",
+        "blocks_per_cell": 1, "cells": "fccpppssss",
     }  # fmt: skip
     watched.step(13)
     watched.advance()

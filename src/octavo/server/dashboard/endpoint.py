@@ -5,10 +5,12 @@ from starlette.responses import Response
 
 from octavo.server.context import ServerContext
 from octavo.server.sse import EventStream
+from octavo.server.web.headers import INERT_HEADERS
 
 
 def newest_snapshot(context: ServerContext) -> Response:
-    return Response(context.live.ring.newest.data, media_type="application/json", headers={"cache-control": "no-store"})
+    headers = {**INERT_HEADERS, "cache-control": "no-store"}
+    return Response(context.live.ring.newest.data, media_type="application/json", headers=headers)
 
 
 async def watch(context: ServerContext, request: Request) -> Response:

@@ -55,7 +55,7 @@ class LiveView:
             self.advance()
 
     def advance(self) -> None:
-        """Make a snapshot if there is news since the last one; half a millisecond."""
+        """Make a snapshot if there is news since the last one: 0.2 ms."""
         log = self.log
         throughput = self._meter.read(self._clock(), log.num_generated_tokens, log.num_prefilled_tokens)
         changing = self._changing(throughput)
@@ -78,7 +78,7 @@ class LiveView:
             time_s=round(time.time(), 3),
             uptime_s=round(self._clock() - self._begin_s, 3),
             model=self._model_name,
-            engine=self._engine.state.value,
+            engine=self._engine.state,
             num_running=stats.num_running,
             num_waiting=stats.num_waiting,
             num_preemptions=stats.num_preemptions,

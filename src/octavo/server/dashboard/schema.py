@@ -1,24 +1,22 @@
 """A snapshot: what `/dashboard/snapshot` answers, and what each event of `/dashboard/events` holds."""
 
-import re
 from typing import Annotated
 
 import msgspec
 
 from octavo.core.messages import BlockMap, BlockState
+from octavo.engine.liveness import EngineState
 from octavo.server.recent_times import Percentiles
 
 _TO_LETTERS = bytes.maketrans(bytes(BlockState), b"fcps")
-_RUN = re.compile(rb"(.)\1*")
 
 Cells = Annotated[
     str,
     msgspec.Meta(
-        pattern="^([fcps][0-9]+)*$",
+        pattern="^[fcps]*$",
         description=(
-            "The pool's cells in the order of block ids, in runs: f3012c45 is 3,012 free cells, then 45 cached ones. A "
-            "cell has the state of most of its blocks (f free, c cached, p private, s shared), the busier where two are "
-            "as many."
+            "One letter for each cell of the pool, in the order of block ids: f free, c cached, p private, s shared. A "
+            "cell of several blocks has the state of most of them, the busier where two are as many."
         ),
     ),
 ]
@@ -27,12 +25,12 @@ Cells = Annotated[
 class Steps(msgspec.Struct, kw_only=True):
     """Steps that computed something, oldest first: the n-th entry of each list is of the same step."""
 
-    step: list[int] = []
-    decode_tokens: list[int] = []
-    prefill_tokens: list[int] = []
-    requests: list[int] = []
+    step: list[int]
+    decode_tokens: list[int]
+    prefill_tokens: list[int]
+    requests: list[int]
     """Sequences that the step computed tokens of."""
-    step_ms: list[float] = []
+    step_ms: list[float]
 
 
 class Throughput(msgspec.Struct, kw_only=True, frozen=True):
@@ -46,9 +44,9 @@ class Throughput(msgspec.Struct, kw_only=True, frozen=True):
 class PrefixCache(msgspec.Struct, kw_only=True):
     """Prompt tokens since the start, at the admission of each request."""
 
-    queried_tokens: int = 0
-    hit_tokens: int = 0
-    hit_rate: float | None = None
+    queried_tokens: int
+    hit_tokens: int
+    hit_rate: float | None
     """hit / queried; null before the first request."""
 
 
@@ -87,8 +85,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     """When it was made, in seconds since 1970."""
     uptime_s: float
     model: str
-    engine: str
-    """running, stalled, stopping or dead."""
+    engine: EngineState
     num_running: int
     num_waiting: int
     num_preemptions: int
@@ -97,10 +94,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
     ttft: Percentiles
     itl: Percentiles
     prefix_cache: PrefixCache
-    blocks: Blocks | None
-    """null before the first step."""
+    blocks: Blocks
     steps: Steps
-    """Since the snapshot before; of very many the newest."""
+    """The newest 64."""
     limits: Limits
 
 
@@ -115,11 +111,5 @@ def describe_blocks(block_map: BlockMap, step: int, block_size: int) -> Blocks:
         private=block_map.num_private,
         shared=block_map.num_shared,
         blocks_per_cell=block_map.blocks_per_cell,
-        cells=_runs(block_map.cells),
+        cells=block_map.cells.translate(_TO_LETTERS).decode(),
     )
-
-
-def _runs(cells: bytes) -> str:
-    """«f3012c45» of one byte a cell."""
-    letters = cells.translate(_TO_LETTERS)
-    return _RUN.sub(lambda run: b"%b%d" % (run[1], len(run[0])), letters).decode()

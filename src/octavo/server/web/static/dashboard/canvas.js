@@ -31,8 +31,8 @@ export function drawText(context, text, x, y, colour, align = "left") {
   context.fillText(text, x, y);
 }
 
-/** The least of 1, 2 and 5 times a power of ten that is no less than `value`. */
+/** The least number that reads well and is no less than `value`: a digit and a half, then zeros. */
 export function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= value);
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((factor) => factor * power).find((candidate) => candidate >= value);
 }

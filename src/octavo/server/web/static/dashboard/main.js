@@ -12,7 +12,7 @@ const DRAW_EVERY_MS = 250;
 const find = (id) => document.getElementById(id);
 const showFigures = collectFigures(document);
 const throughput = new ThroughputChart(find("rate"));
-const steps = new StepChart(find("steps"), find("step-said"), find("step-table").tBodies[0], () => askToDraw());
+const steps = new StepChart(find("steps"), find("step-said"), find("step-table").tBodies[0], () => steps.draw(readColours()));
 const pool = new PoolGrid(find("pool"), find("cell-size"));
 
 const reader = new EventReader("/dashboard/events", {

@@ -3,7 +3,6 @@
 import { beginDrawing } from "./canvas.js";
 import { formatCount, setText } from "./figures.js";
 
-const RUN = /([fcps])(\d+)/g;
 const LARGEST_CELL = 24;
 const SMALLEST_CELL = 3;
 const HEIGHT = 264;
@@ -25,16 +24,12 @@ export class PoolGrid {
   }
 
   draw(colours) {
-    const runs = [...(this.blocks?.cells ?? "").matchAll(RUN)].map(([, state, length]) => ({ state, length: Number(length) }));
-    const count = runs.reduce((sum, run) => sum + run.length, 0);
-    const size = fitCells(count, this.canvas.clientWidth);
+    const cells = this.blocks?.cells ?? "";
+    const size = fitCells(cells.length, this.canvas.clientWidth);
     const columns = Math.max(1, Math.floor(this.canvas.clientWidth / size));
-    const { context } = beginDrawing(this.canvas, Math.max(1, Math.ceil(count / columns)) * size);
-    let cell = 0;
-    for (const { state, length } of runs) {
-      for (const end = cell + length; cell < end; cell++) {
-        drawCell[state](context, (cell % columns) * size, Math.floor(cell / columns) * size, size, colours);
-      }
+    const { context } = beginDrawing(this.canvas, Math.max(1, Math.ceil(cells.length / columns)) * size);
+    for (let cell = 0; cell < cells.length; cell++) {
+      drawCell[cells[cell]](context, (cell % columns) * size, Math.floor(cell / columns) * size, size, colours);
     }
     this.describe();
   }

@@ -40,7 +40,9 @@ export class StepChart {
   }
 
   choose(index) {
-    this.chosen = index === null ? null : this.steps.step[index] ?? null;
+    const chosen = index === null ? null : this.steps.step[index];
+    if (chosen === this.chosen) return;
+    this.chosen = chosen;
     this.onChange();
   }
 
