@@ -14,7 +14,7 @@ from server.served import Served
     [
         ("dashboard-light", "light", 1440, 1030),
         ("dashboard-dark", "dark", 1440, 1030),
-        ("dashboard-phone", "light", 390, 2070),
+        ("dashboard-phone", "light", 390, 2150),
     ],
 )
 def test_picture(

@@ -6,7 +6,7 @@ import { formatCount, setText } from "./figures.js";
 const LARGEST_CELL = 24;
 const SMALLEST_CELL = 3;
 const HEIGHT = 264;
-const DETAIL_CELL = 7; // below it a cell is one colour
+const DETAIL_CELL = 9; // below it a cell is one colour
 
 export class PoolGrid {
   constructor(canvas, cellSize) {
@@ -37,7 +37,7 @@ export class PoolGrid {
   describe() {
     if (this.blocks === null) return;
     const { free, cached, private: own, shared, blocks_per_cell: perCell } = this.blocks;
-    setText(this.cellSize, perCell === 1 ? "a block" : `${formatCount(perCell)} blocks, in the state of most of them, each`);
+    setText(this.cellSize, perCell === 1 ? "a block" : `${formatCount(perCell)} blocks, in the state of most of them`);
     const parts = [[shared, "shared"], [own, "private"], [cached, "cached"], [free, "free"]];
     const said = parts.map(([number, name]) => `${formatCount(number)} ${name}`).join(", ");
     this.canvas.setAttribute("aria-label", `KV blocks: ${said}`);
