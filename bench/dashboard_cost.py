@@ -4,8 +4,9 @@
 
 First the engine decodes in this process, and what is done for the dashboard is timed within the steps, by a clock around each
 of its functions: in the engine's process (what a step did, the map of the KV blocks), which steps wait for, and in the
-server's (notes of each step and token, snapshots, one viewer's events), which runs beside them. Then clients of
-`octavo bench serve` load a real server, in turn without and with a viewer. Last, the map alone, by size of the pool.
+server's (notes of each step and token, snapshots, one viewer's events), which runs beside them. The byte that the pool writes
+where a block changes hands is not seen apart. Then the map alone, by size of the pool. Last, clients of `octavo bench serve` load
+a real server, in turn without and with a viewer.
 """
 
 import argparse
