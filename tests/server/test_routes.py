@@ -243,7 +243,7 @@ def locked() -> InProcess:
 def test_without_the_key_every_route_is_401(locked: InProcess, method: str, path: str, headers: dict[str, str]) -> None:
     reply = locked.request(method, path, headers=headers)
     check_envelope(reply, 401, code="invalid_api_key")
-    is_page = method == "GET" and path in ("/", "/docs", "/web/base.css")
+    is_page = method == "GET" and path in ("/", "/dashboard", "/docs", "/web/base.css")
     assert reply.headers["www-authenticate"] == ('Basic realm="Octavo", charset="UTF-8"' if is_page else "Bearer")
     assert KEY not in reply.text
 

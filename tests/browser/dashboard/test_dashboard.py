@@ -9,7 +9,8 @@ import pytest
 from browser.chromium import Browser
 from browser.dashboard.watched import differences, kept_snapshots, newest_snapshot, shown_figures, traffic
 from selenium.webdriver.common.keys import Keys
-from server.conftest import chat_body
+from server.conftest import SocketServer, chat_body
+from server.fake_engine import FakeEngine
 from server.served import MODEL, Served
 
 
@@ -185,6 +186,14 @@ def test_a_hidden_tab_draws_nothing(browser: Browser, served: Served) -> None:
     assert browser.text("[data-figure=step]") == before
     browser.run("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
     browser.until(lambda: browser.text("[data-figure=step]") != before, "it is drawn when it is seen again")
+
+
+def test_with_the_key_as_the_browsers_password(browser: Browser) -> None:
+    with SocketServer(FakeEngine, api_key=("sk-octavo-123",)) as locked:
+        browser.driver.get(locked.url.replace("http://", "http://me:sk-octavo-123@") + "/dashboard")
+        browser.until(lambda: browser.text("[data-figure=model]") == "fake-model", "the stream is read")
+        assert not browser.find("#lost").is_displayed()
+        browser.driver.get("about:blank")
 
 
 def test_snapshots_are_small(served: Served) -> None:
