@@ -1,11 +1,9 @@
 """Measure this machine and write what `docs/performance.md` shows: the engine's latency, and the scheduler's cost.
 
-    python bench/performance.py            run everything into bench/results/, then write the page
-    python bench/performance.py --page     write the page from the results that are there
-
 Benchmarks want the machine to themselves.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -23,7 +21,9 @@ SHAPES = ((512, 64, 1), (128, 64, 8), (128, 64, 32))
 
 
 def main() -> None:
-    if "--page" not in sys.argv[1:]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", action="store_true", help="only write the page, from the results that are there")
+    if not parser.parse_args().page:
         measure()
     PAGE.write_text(page())
     print(f"wrote {PAGE.relative_to(ROOT)}")
@@ -33,6 +33,7 @@ def measure() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     run([sys.executable, "bench/scheduler.py", "--json", "bench/results/scheduler.json"])
     run([sys.executable, "bench/program.py", "--json", "bench/results/program.json"])
+    run([sys.executable, "bench/dashboard_cost.py", "--json", "bench/results/dashboard-cost.json"])
     for model in MODELS:
         for input_len, output_len, batch_size in SHAPES:
             shape = f"--input-len {input_len} --output-len {output_len} --batch-size {batch_size}"
@@ -106,8 +107,21 @@ def page() -> str:
         lines.append(
             f"| {layout} | {times['median_ms']:.2f} ms | {times['p95_ms']:.2f} ms | {times['p99_ms']:.2f} ms |"
         )
+    lines += ["", *_dashboard(read(RESULTS / "dashboard-cost.json"))]
     servers = section([read(path) for path in sorted(RESULTS.glob("serve-*.json"))])
     return "\n".join([*lines, "", *servers, (Path(__file__).parent / "learned.md").read_text().rstrip()]) + "\n"
+
+
+def _dashboard(report: Any) -> list[str]:
+    step = report["step"]
+    return [
+        "## The dashboard",
+        "",
+        f"What [the dashboard](dashboard.md) costs while {step['num_requests']} requests decode, watched or not: "
+        f"{step['engine_us_per_step']:.0f} µs of the engine's step of {step['step']['median_ms']:.1f} ms "
+        f"({step['engine_share']:.2%}), and {step['server_us_per_step']:.0f} µs in the server's process ({step['server_share']:.2%}). "
+        f"With a viewer there are {report['throughput']['ratio']:.3f} of the tokens a second that there are without.",
+    ]
 
 
 def read(path: Path) -> Any:
