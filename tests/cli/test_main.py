@@ -122,7 +122,7 @@ def test_a_server_that_no_restart_mends_ends_with_2(
     def run(*configs: object) -> None:
         raise error("why")
 
-    monkeypatch.setattr("octavo.server.run", run)
+    monkeypatch.setattr("octavo.server.serve_forever", run)
     result = octavo("serve")
     assert (result.code, result.err) == (code, "error: why\n")
 

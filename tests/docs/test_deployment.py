@@ -37,7 +37,7 @@ def read(name: str) -> str:
 def serve(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What `octavo serve` makes of its arguments."""
     taken: list[tuple[EngineConfig, ServerConfig]] = []
-    monkeypatch.setattr("octavo.server.run", lambda *configs: taken.append(configs))
+    monkeypatch.setattr("octavo.server.serve_forever", lambda *configs: taken.append(configs))
 
     def parse(arguments: list[str]) -> tuple[EngineConfig, ServerConfig]:
         assert main.run(["serve", *arguments]) == 0

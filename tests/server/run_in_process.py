@@ -1,14 +1,12 @@
 """`octavo serve` run in this process, of which nothing is changed."""
 
-from importlib import import_module
 from typing import Any
 
 import pytest
 
 from octavo.config import EngineConfig
 from octavo.config.server_config import ServerConfig
-
-run = import_module("octavo.server.run")  # the package has a function of that name
+from octavo.server import run
 
 
 @pytest.fixture(autouse=True)
@@ -30,4 +28,4 @@ def serve(
 
     monkeypatch.setattr(run, "_start_engine", start_engine)
     monkeypatch.setattr(run, "serve_until_stopped", serve_until_stopped)
-    run.serve_forever(config, ServerConfig(port=0, **options))
+    run.serve(config, ServerConfig(port=0, **options))

@@ -11,6 +11,6 @@ from octavo.config.server_config import ServerConfig
 )
 def serve(*, config: EngineConfig, server_config: ServerConfig) -> None:
     """Serve a model over the OpenAI API. MODEL may be given with or without --model."""
-    from octavo.server import run
+    from octavo.server import serve_forever
 
-    run(config, server_config)
+    serve_forever(config, server_config)

@@ -7,12 +7,12 @@ if TYPE_CHECKING:
     from octavo.config.server_config import ServerConfig
 
 
-def run(config: "EngineConfig", server_config: "ServerConfig") -> None:
+def serve_forever(config: "EngineConfig", server_config: "ServerConfig") -> None:
     """Load the model and answer requests until SIGINT or SIGTERM; returns when all of it has ended.
 
     Raises what `AsyncEngine.start` raises, and `ConfigError` where the address cannot be listened on,
     which is found out before the model is loaded.
     """
-    from octavo.server.run import serve_forever
+    from octavo.server.run import serve
 
-    serve_forever(config, server_config)
+    serve(config, server_config)

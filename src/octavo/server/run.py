@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def serve_forever(config: EngineConfig, server_config: ServerConfig) -> None:
-    """See `octavo.server.run`."""
+def serve(config: EngineConfig, server_config: ServerConfig) -> None:
+    """See `octavo.server.serve_forever`."""
     set_up_logging(server_config.log_level, server_config.log_format)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # its warnings are of connections that speak no HTTP
     raise_file_limit(server_config.max_connections)
