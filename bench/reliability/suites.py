@@ -59,7 +59,7 @@ def openapi(effort: Effort) -> Finding:
             measured={
                 "exit_code": code,
                 "cases": num_cases,
-                "answered": answered,
+                "answered": dict(answered),
                 "blocks_held_at_the_end": num_held,
             },
             is_met=code == 0 and num_cases > 0 and all(answered.get(path) for path in _ROUTES) and num_held == 0,
