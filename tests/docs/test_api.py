@@ -14,7 +14,7 @@ from octavo.core import json_limits, sampling_params, structured_outputs
 from octavo.core.errors import InvalidRequestError
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.grammar_check import TIME_LIMIT_S
-from octavo.engine.input_processor import MAX_CHARS_A_TOKEN, MAX_COUNTED_CHARS, MAX_LISTED_TOKENS
+from octavo.engine.input_processor import MAX_CHARS_A_TOKEN, MAX_COUNTED_BYTES, MAX_LISTED_TOKENS
 from octavo.server import fields, prompts, sampling
 from octavo.server.messages.schema import CountTokensRequest, MessagesRequest
 from octavo.server.responses import store
@@ -132,7 +132,7 @@ def test_limits_are_those_of_the_code() -> None:
         (MAX_TOOLS_BYTES >> 10, "of {} KiB together"),
         (prompts.MAX_CHOICES, "prompts × `n` at most {}"),
         (MAX_CHARS_A_TOKEN, "up to {} characters for each token"),
-        (MAX_COUNTED_CHARS, "take texts of up to {}\ncharacters"),
+        (MAX_COUNTED_BYTES, "take texts of up to {}\nbytes of UTF-8"),
         (MAX_LISTED_TOKENS, "lists up to {} ids"),
         (sampling.MAX_LISTED, "`bad_words`, × prompts × `n`, at most {} |"),
         (sampling.MAX_SALT_CHARS, "1 to {} characters: prefixes"),

@@ -160,7 +160,7 @@ def test_the_context_is_named_where_it_is_too_short(refusing: InProcess) -> None
 def test_a_text_that_is_far_too_long_is_not_tokenised(server: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """16 characters a token of the context for a prompt; for what is only counted, a bound of its own."""
     longest = server.engine.info.max_model_len * MAX_CHARS_A_TOKEN
-    monkeypatch.setattr(input_processor, "MAX_COUNTED_CHARS", longest + 100)
+    monkeypatch.setattr(input_processor, "MAX_COUNTED_BYTES", longest + 100)
     tokenised: list[int] = []
     encode = server.engine.tokenizer.encode
     monkeypatch.setattr(
@@ -191,7 +191,7 @@ def test_messages_quote_only_so_much(refusing: InProcess) -> None:
     assert len(error["message"]) < 3000 and len(error["param"]) < 300
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v2/models", "/health/", "/v1/models/other", "/v1/chat", "/%2e%2e/x"])  # fmt: skip
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v2/models", "/health/", "/v1/models/other", "/v1/chat", "/%2e%2e/x"])  # fmt: skip
 def test_unknown_paths(refusing: InProcess, path: str) -> None:
     check_envelope(refusing.get(path), 404)
 

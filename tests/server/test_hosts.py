@@ -10,6 +10,7 @@ from server.fake_engine import FakeEngine
 
 HOME = ["localhost", "localhost:8000", "LOCALHOST", "a.localhost", "127.0.0.1:8000", "[::1]:8000", "192.168.1.7"]
 FOREIGN = ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "", "[evil]"]
+FOREIGN += ["[::1].evil", "[127.0.0.1]evil", "localhost:80@evil", "localhost:evil", "127.0.0.1 evil"]
 
 
 @pytest.mark.parametrize("host", [*HOME, socket.gethostname()])

@@ -103,6 +103,11 @@ class Request:
         """Prompt log-probabilities need every prompt position computed, so nothing is taken from the cache."""
         return self.params.prompt_logprobs is None
 
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether log-probabilities of its prompt are asked for, and not all there yet."""
+        return self.params.prompt_logprobs is not None and self.num_output_tokens == 0
+
     def root_key(self) -> bytes:
         """The parent key of the first block: everything but tokens that changes keys and values."""
         return hashlib.sha256(b"octavo-prefix-v1\0" + self.cache_salt.encode()).digest()

@@ -21,8 +21,10 @@ Prompt = str | Sequence[int]
 MAX_PRIORITY = 1 << 31
 MAX_CHARS_A_TOKEN = 16
 """A prompt may have so many characters for each token of the context: some take a tokenizer microseconds each."""
-MAX_COUNTED_CHARS = 1 << 23
-"""A text whose tokens are only counted or listed may have so many, however short the context."""
+MAX_COUNTED_BYTES = 6 << 20
+"""Of UTF-8, in a text whose tokens are only counted or listed, however short the context: each may become a token, of which
+a tokenizer keeps some 150 bytes until all are there.
+"""
 MAX_LISTED_TOKENS = 1_250_000
 """Of a text that no request could carry: to make a list of them holds the interpreter's lock for some 30 ns each."""
 
@@ -66,12 +68,12 @@ class InputProcessor:
 
     def count_tokens(self, text: str, *, add_special_tokens: bool = True) -> int:
         """How many tokens a text has, fit it the context or not. Raises `InvalidRequestError` or `ContextLengthError`."""
-        self._check_counted_chars(text)
+        self._check_counted_bytes(text)
         return self._text_tokenizer().count(text, add_special_tokens=add_special_tokens)
 
     def list_tokens(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """The token ids of a text, fit it the context or not. Raises `InvalidRequestError` or `ContextLengthError`."""
-        self._check_counted_chars(text)
+        self._check_counted_bytes(text)
         most = max(MAX_LISTED_TOKENS, self._max_model_len)
         return self._text_tokenizer().encode(text, add_special_tokens=add_special_tokens, max_tokens=most)
 
@@ -138,11 +140,12 @@ class InputProcessor:
         """A text that is longer hardly ever fits the context, and one that would is refused as well."""
         return self._max_model_len * MAX_CHARS_A_TOKEN
 
-    def _check_counted_chars(self, text: str) -> None:
-        limit = max(MAX_COUNTED_CHARS, self._max_prompt_chars)
-        if len(text) > limit:
+    def _check_counted_bytes(self, text: str) -> None:
+        limit = max(MAX_COUNTED_BYTES, self._max_prompt_chars)
+        num_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        if num_bytes > limit:
             raise ContextLengthError(
-                f"the text has {len(text)} characters; at most {limit} are counted at a time; send it in parts",
+                f"the text has {num_bytes} bytes; at most {limit} are counted at a time; send it in parts",
                 param="prompt",
             )
 

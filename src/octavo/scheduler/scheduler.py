@@ -76,7 +76,7 @@ class Scheduler:
 
     def schedule(self) -> SchedulerOutput:
         """Decide the next step. O(running requests) plus the blocks that change hands."""
-        step = Step(self.limits.max_num_batched_tokens)
+        step = Step(self.limits.max_num_batched_tokens, self.limits.max_prompt_logprobs)
         self._schedule_decodes(step)
         self._schedule_prefills(step)
         self.policy.charge(step.num_tokens)
@@ -172,14 +172,14 @@ class Scheduler:
         """Compute up to `most_tokens` of a running request, preempting others for their blocks."""
         if request.status is not RequestStatus.RUNNING:  # preempted for one served before it
             return
-        num_tokens = self.limits.chunk(request.num_uncomputed_tokens, most_tokens, step.budget)
+        num_tokens = self.limits.chunk(request.num_uncomputed_tokens, most_tokens, step.budget_of(request))
         if num_tokens > 0 and self._make_room(request, num_tokens, step):
             step.grant(request, num_tokens)
 
     def _top_up(self, step: Step, request: Request) -> None:
         """More of what the step computes of a request, as far as budget and free blocks go."""
         granted = step.num_tokens.get(request, 0)
-        num_tokens = min(request.num_uncomputed_tokens, granted + step.budget)
+        num_tokens = min(request.num_uncomputed_tokens, granted + step.budget_of(request))
         if 0 < granted < num_tokens and self.cache.allocate(request, num_tokens):
             step.grant(request, num_tokens)
 
@@ -192,12 +192,16 @@ class Scheduler:
         if not self._batching.may_join(request):
             step.is_admitting = False
             return False
+        if step.budget_of(request) == 0:  # others have taken what there is for log-probabilities
+            self.waiting.remove(request)
+            step.pass_over(request)
+            return False
         match = self.cache.match_prefix(request)
         if any(self.cache.is_under_way(request, match, peer) for peer in peers):
             self.waiting.remove(request)
             step.pass_over(request)
             return False
-        num_tokens = self.limits.chunk(request.num_tokens - match.num_tokens, most_tokens, step.budget)
+        num_tokens = self.limits.chunk(request.num_tokens - match.num_tokens, most_tokens, step.budget_of(request))
         if num_tokens == 0 or (self.running and not self.running.has_blocks_for(request, match)):
             step.is_admitting = False
             return False

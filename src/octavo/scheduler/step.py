@@ -23,6 +23,9 @@ class Step:
     """How many tokens each request gets, in serving order, and the budget that is left."""
 
     budget: int
+    """Tokens that it may still compute."""
+    prompt_logprobs_budget: int
+    """Those of them that may be of prompts whose log-probabilities are asked for."""
     num_tokens: dict[Request, int] = field(default_factory=dict)
     is_admitting: bool = True
     """Off once a request was preempted, or one that waits could not be let in: nobody comes in before it."""
@@ -32,8 +35,12 @@ class Step:
 
     def grant(self, request: Request, num_tokens: int) -> None:
         """Compute `num_tokens` of the request: in place of what it was granted before."""
-        self.budget -= num_tokens - self.num_tokens.get(request, 0)
+        self._charge(request, num_tokens - self.num_tokens.get(request, 0))
         self.num_tokens[request] = num_tokens
+
+    def budget_of(self, request: Request) -> int:
+        """What is left for it."""
+        return min(self.budget, self.prompt_logprobs_budget) if request.wants_prompt_logprobs else self.budget
 
     def pass_over(self, request: Request) -> None:
         self.passed_over.append(request)
@@ -42,7 +49,12 @@ class Step:
     def revoke(self, request: Request) -> None:
         """It was preempted."""
         self.is_admitting = False
-        self.budget += self.num_tokens.pop(request, 0)
+        self._charge(request, -self.num_tokens.pop(request, 0))
+
+    def _charge(self, request: Request, num_tokens: int) -> None:
+        self.budget -= num_tokens
+        if request.wants_prompt_logprobs:
+            self.prompt_logprobs_budget -= num_tokens
 
     def work(self) -> StepWork:
         """A token is decode where it alone is computed of a request whose prompt is; all others are prefill."""

@@ -6,6 +6,7 @@ still says evil.example. An address in it is safe: nothing was resolved.
 """
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 
@@ -13,6 +14,8 @@ from starlette.datastructures import Headers
 
 from octavo.config.server_config import ServerConfig
 from octavo.server.errors import ApiError
+
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{0,5})?", re.ASCII)
 
 
 class HostCheck:
@@ -26,7 +29,7 @@ class HostCheck:
         given = headers.get("host")
         if given is None:
             return
-        name = _without_port(given).lower()
+        name = _name(given)
         if not (name in self._names or name.endswith(".localhost") or _is_address(name)):
             raise ApiError(
                 421,
@@ -44,10 +47,10 @@ def host_check(config: ServerConfig) -> HostCheck | None:
     return None
 
 
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+def _name(host: str) -> str:
+    """Of a Host header, which may have a port; "" for what is none."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else (found["address"] or found["name"]).lower()
 
 
 def _is_address(name: str) -> bool:
