@@ -57,9 +57,9 @@ def test_it_says_what_the_engine_said(watched: Watched) -> None:
     counts = {"num_running": 3, "num_waiting": 2, "num_preemptions": 5}
     work = {"num_decode_tokens": 2, "num_prefill_tokens": 40, "num_step_requests": 3}
     cache = {"prefix_cache_queries": 200, "prefix_cache_hits": 50}
-    block_map = BlockMap(1, 2, 3, 4, 1, bytes([0, 1, 1, 2, 2, 2, 3, 3, 3, 3]))
+    watched.engine.block_map = BlockMap(12, 1, 2, 3, 4, 1, bytes([0, 1, 1, 2, 2, 2, 3, 3, 3, 3]))
     watched.ttft.add(0.5)
-    watched.step(12, stats=counts | work | cache, step_s=0.0125, block_map=block_map)
+    watched.step(12, stats=counts | work | cache, step_s=0.0125)
     watched.advance()
     newest = watched.newest
     assert {name: newest[name] for name in counts} == counts
