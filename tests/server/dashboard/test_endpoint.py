@@ -137,6 +137,22 @@ def test_who_reads_nothing_holds_one_snapshot_and_not_for_long(monkeypatch: pyte
     serving(test)
 
 
+def test_a_dashboard_that_fails_says_so_and_the_server_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=10) as client:
+            async with client.stream("GET", "/dashboard/events") as reply:
+                events = read_events(reply)
+                await anext(events)
+                context.live.advance = lambda: 1 / 0
+                assert [event async for event in events] == []
+            check_envelope(await client.get("/dashboard/events"), 503, code="dashboard_ended")
+            assert (await client.post("/v1/chat/completions", json=chat_body())).status_code == 200
+        [failed] = [record for record in caplog.records if "the dashboard has failed" in record.getMessage()]
+        assert failed.exc_info is not None and failed.exc_info[0] is ZeroDivisionError
+
+    serving(test)
+
+
 def test_both_take_a_key() -> None:
     server = InProcess(FakeEngine(), api_key=(KEY,))
     for path in ("/dashboard/snapshot", "/dashboard/events"):

@@ -47,10 +47,13 @@ class LiveView:
         self._append(Throughput())
 
     async def run(self) -> None:
-        """Make snapshots until cancelled."""
-        while True:
-            await asyncio.sleep(PERIOD_S)
-            self.advance()
+        """Make snapshots until cancelled; the viewers' streams end with it, whatever ends it."""
+        try:
+            while True:
+                await asyncio.sleep(PERIOD_S)
+                self.advance()
+        finally:
+            self.viewers.close()
 
     def advance(self) -> None:
         """Make a snapshot if there is news since the last one: 0.2 ms."""
