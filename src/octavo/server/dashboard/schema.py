@@ -84,6 +84,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     time_s: float
     """When it was made, in seconds since 1970."""
     uptime_s: float
+    """Since the model was loaded."""
     model: str
     engine: EngineState
     num_running: int
