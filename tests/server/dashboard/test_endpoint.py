@@ -17,6 +17,7 @@ from server.fake_engine import FakeEngine
 from octavo.server.dashboard.ring import MAX_SNAPSHOTS
 from octavo.server.dashboard.viewers import MAX_VIEWERS
 from octavo.server.send_timeout import SendTimeoutProtocol
+from octavo.server.web.headers import INERT_HEADERS
 
 KEY = "sk-octavo-123"
 
@@ -54,8 +55,11 @@ def test_the_snapshot_is_as_its_schema_says() -> None:
 def test_events_bring_the_same_snapshots_and_go_on_where_a_reader_was() -> None:
     async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
         async with httpx.AsyncClient(base_url=url, timeout=10) as client:
-            async with client.stream("GET", "/dashboard/events") as reply:
+            own = {"sec-fetch-site": "same-origin"}
+            async with client.stream("GET", "/dashboard/events", headers=own) as reply:
                 assert reply.headers["content-type"].startswith("text/event-stream")
+                assert reply.headers["cache-control"] == "no-store"
+                assert INERT_HEADERS.items() <= reply.headers.items()
                 events = read_events(reply)
                 first_id, first = await anext(events)
                 assert first["id"] == 1
