@@ -3,6 +3,8 @@
 // fetch() rather than EventSource, because it sees the server's comments (signs of life), the status of a refusal, and
 // lets this page choose when to try again.
 
+import { EventParser } from "../sse.js";
+
 const SILENCE_MS = 6000; // the server gives a sign every two seconds
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10000;
@@ -44,43 +46,44 @@ export class EventReader {
     }
   }
 
-  /** Reads until the stream is lost; returns why. */
+  /** Reads until the stream is lost; returns why. What goes wrong in this page is thrown. */
   async readOnce() {
     const ending = (this.ending = new AbortController());
+    const parser = new EventParser();
     let watch = setTimeout(() => ending.abort(), SILENCE_MS);
     try {
       const headers = this.lastId === "" ? {} : { "Last-Event-ID": this.lastId };
-      const reply = await fetch(this.url, { headers, signal: ending.signal, cache: "no-store" });
+      const reply = await orLost(fetch(this.url, { headers, signal: ending.signal, cache: "no-store" }), ending.signal);
       if (!reply.ok) return await readRefusal(reply);
       const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
-      let rest = "";
       for (;;) {
-        const { value, done } = await reader.read();
+        const { value, done } = await orLost(reader.read(), ending.signal);
         if (done) return "The server has ended the stream.";
         clearTimeout(watch);
         watch = setTimeout(() => ending.abort(), SILENCE_MS);
         this.waitMs = FIRST_WAIT_MS;
-        const events = (rest + value).split("\n\n");
-        rest = events.pop();
-        events.forEach((event) => this.take(event));
+        const events = parser.push(value);
+        this.lastId = parser.lastId || this.lastId;
+        events.forEach((data) => this.tell.onData(JSON.parse(data)));
         this.tell.onAlive();
       }
-    } catch {
-      return ending.signal.aborted ? "The server is silent." : "The server cannot be reached.";
+    } catch (error) {
+      if (error instanceof StreamLost) return error.message;
+      throw error;
     } finally {
       clearTimeout(watch);
       ending.abort();
     }
   }
+}
 
-  take(event) {
-    let data = "";
-    for (const line of event.split("\n")) {
-      if (line.startsWith("id: ")) this.lastId = line.slice(4);
-      if (line.startsWith("data: ")) data += line.slice(6);
-    }
-    if (data !== "") this.tell.onData(JSON.parse(data));
-  }
+/** Its message tells the page's user why. */
+class StreamLost extends Error {}
+
+function orLost(promise, signal) {
+  return promise.catch(() => {
+    throw new StreamLost(signal.aborted ? "The server is silent." : "The server cannot be reached.");
+  });
 }
 
 async function readRefusal(reply) {
