@@ -1,4 +1,4 @@
-// The dashboard: snapshots come in by events, and are drawn at most four times a second while somebody can see them.
+/** The dashboard: snapshots come as events, and are drawn at most four times a second while somebody can see them. */
 
 import { byId } from "../dom.js";
 import { readColours } from "./canvas.js";
@@ -24,7 +24,8 @@ const reader = new EventReader("/dashboard/events", {
   onLost: showLoss,
 });
 
-let newest = null; // the snapshot that came last
+/** @type {object | null} the snapshot that came last, as /openapi.json describes it */
+let newest = null;
 let isAsked = false;
 let drawnAt = -Infinity;
 

@@ -1,7 +1,9 @@
-// The server's events, for as long as the page is open: reads them, notices silence, and comes back after a loss.
-//
-// fetch() rather than EventSource, because it sees the server's comments (signs of life), the status of a refusal, and
-// lets this page choose when to try again.
+/**
+ * The server's events, for as long as the page is open: reads them, notices silence, and comes back after a loss.
+ *
+ * fetch() rather than EventSource, because it sees the server's comments (signs of life), the status of a refusal, and
+ * lets this page choose when to try again.
+ */
 
 import { EventParser } from "../sse.js";
 
@@ -11,6 +13,14 @@ const LONGEST_WAIT_MS = 10000;
 
 /** Follows `path`: tells of each event's data, of signs of life, and of a loss with the time of the next try. */
 export class EventReader {
+  /**
+   * @param {string} path
+   * @param {{
+   *   onData: (data: any) => void,
+   *   onAlive: () => void,
+   *   onLost: (reason: string, waitMs: number) => void,
+   * }} tell
+   */
   constructor(path, { onData, onAlive, onLost }) {
     this.url = new URL(path, location.origin);
     this.tell = { onData, onAlive, onLost };
@@ -35,6 +45,7 @@ export class EventReader {
     this.allow?.();
   }
 
+  /** Never returns. @throws what went wrong in this page */
   async run() {
     for (;;) {
       await this.mayRead;
@@ -46,7 +57,7 @@ export class EventReader {
     }
   }
 
-  /** Reads until the stream is lost; returns why. What goes wrong in this page is thrown. */
+  /** @returns {Promise<string>} why the stream was lost @throws what went wrong in this page */
   async readOnce() {
     const ending = (this.ending = new AbortController());
     const parser = new EventParser();
@@ -80,12 +91,20 @@ export class EventReader {
 /** Its message tells the page's user why. */
 class StreamLost extends Error {}
 
+/**
+ * @template T
+ * @param {Promise<T>} promise of the network
+ * @param {AbortSignal} signal that ended it where the server was silent
+ * @returns {Promise<T>}
+ * @throws {StreamLost}
+ */
 function orLost(promise, signal) {
   return promise.catch(() => {
     throw new StreamLost(signal.aborted ? "The server is silent." : "The server cannot be reached.");
   });
 }
 
+/** @param {Response} reply @returns {Promise<string>} */
 async function readRefusal(reply) {
   try {
     return `The server says: ${(await reply.json()).error.message}.`;
