@@ -159,11 +159,11 @@ def test_a_long_answer_is_not_rendered_again_and_again(browser: Browser, scripte
 
 def test_events_are_parsed_however_they_are_cut(browser: Browser, scripted: SocketServer) -> None:
     browser.open(f"{scripted.url}/")
-    text = 'data: {"a": 1}\n\n: a comment\r\ndata:two\r\ndata: lines\r\n\r\nid: 3\n\ndata: [DONE]\n\ndata: unfinished'
+    text = 'data: {"a": 1}\n\n: a comment\r\ndata:two\r\ndata: lines\r\n\r\nid: 3\n\ndata: [DONE]\n\nid: 4\ndata: unfinished'
     for size in (1, 3, 1000):
         events = browser.run_async(
             'const { EventParser } = await import("/web/sse.js"); const parser = new EventParser();'
-            "return given[0].flatMap(piece => parser.push(piece))",
+            "return [given[0].flatMap(piece => parser.push(piece)), parser.lastId]",
             [text[at : at + size] for at in range(0, len(text), size)],
         )
-        assert events == ['{"a": 1}', "two\nlines", "[DONE]"]
+        assert events == [['{"a": 1}', "two\nlines", "[DONE]"], "3"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from octavo.cache import BlockPool
 from octavo.cache import block_map as block_map_module
-from octavo.cache.block_map import map_blocks
+from octavo.cache.block_map import map_blocks, map_unused
 from octavo.core.messages import BlockMap, BlockState
 
 
@@ -34,7 +34,7 @@ def naive_map(pool: BlockPool, max_cells: int) -> BlockMap:
         counts = Counter(states[start : start + size])
         cells.append(max(counts, key=lambda state: (counts[state], state)))
     totals = Counter(states)
-    return BlockMap(*(totals[state] for state in BlockState), size, bytes(cells))
+    return BlockMap(7, *(totals[state] for state in BlockState), size, bytes(cells))
 
 
 @given(
@@ -60,14 +60,15 @@ def test_the_map_is_what_counting_gives(num_blocks: int, max_cells: int, actions
         pool.check_conserved()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(block_map_module, "MAX_CELLS", max_cells)
-        assert map_blocks(pool) == naive_map(pool, max_cells)
+        assert map_blocks(pool, 7) == naive_map(pool, max_cells)
 
 
 @pytest.mark.parametrize("num_blocks", [1, 4095, 4096, 4097, 100_000])
 def test_however_large_the_pool_the_picture_is_small(num_blocks: int) -> None:
     pool = BlockPool(num_blocks)
+    assert map_unused(num_blocks) == map_blocks(pool, 0)
     pool.allocate(num_blocks // 2)
-    shown = map_blocks(pool)
+    shown = map_blocks(pool, 1)
     assert len(shown.cells) == -(-num_blocks // shown.blocks_per_cell) <= 4096
     assert (shown.num_free, shown.num_private) == (num_blocks - num_blocks // 2, num_blocks // 2)
     assert shown.num_cached == shown.num_shared == 0

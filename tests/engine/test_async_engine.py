@@ -72,6 +72,23 @@ def test_no_policy_changes_a_token(policy: str, tiny: Callable[[str], Path]) -> 
     run(scenario)
 
 
+def test_the_kv_blocks_are_shown_as_they_are_at_rest(tiny: Callable[[str], Path]) -> None:
+    params = SamplingParams(max_tokens=20, ignore_eos=True)
+
+    async def scenario() -> None:
+        async with engine(tiny("llama")) as started:
+            num_blocks = started.info.num_blocks
+            assert (started.block_map.step, started.block_map.num_free) == (0, num_blocks)
+            for _ in range(3):
+                await collect(started.generate(list(range(5, 85)), params, request_id="a"))
+                await until(lambda: started.stats is not None and started.block_map.step == started.stats.step)
+                shown = started.block_map
+                assert shown.num_private == shown.num_shared == 0 < shown.num_cached
+                assert shown.num_cached + shown.num_free == num_blocks
+
+    run(scenario)
+
+
 def test_closing_a_stream_frees_its_blocks(tiny: Callable[[str], Path]) -> None:
     async def scenario() -> None:
         async with engine(tiny("llama"), enable_prefix_caching=False) as started:

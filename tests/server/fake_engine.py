@@ -14,6 +14,7 @@ import msgspec
 from server.fake_model import EOS, TEMPLATE, ByteTokenizer, FakeFrontEnd, FakeInfo
 from server.fake_texts import FakeTexts
 
+from octavo.cache.block_map import map_unused
 from octavo.core.errors import EngineDeadError, EngineStalledError
 from octavo.core.messages import EngineStats, OutputBatch, SequenceEvent, TokenLogprobs
 from octavo.core.outputs import RequestDelta
@@ -44,6 +45,7 @@ class FakeEngine:
             self.tokenizer, ChatTemplate(TEMPLATE), frozenset((EOS,)), sampling_defaults or {}
         )
         self.stats: EngineStats | None = None
+        self.block_map = map_unused(self.info.num_blocks)
         self.state = EngineState.RUNNING
         self.pulse = Pulse(60.0)
         self.pid = os.getpid()

@@ -193,6 +193,8 @@ class BlockState(IntEnum):
 class BlockMap(_Message, frozen=True):
     """The KV blocks by state, and a picture of them that is never larger than a screen can show."""
 
+    step: int
+    """After which they were so."""
     num_free: int
     num_cached: int
     num_private: int
@@ -209,8 +211,6 @@ class OutputBatch(_Message, frozen=True):
     stats: EngineStats
     step_s: float = 0.0
     """How long the step took."""
-    block_map: BlockMap | None = None
-    """With some steps: see `octavo.engine.block_maps`."""
 
 
 def sequence_id(request_id: str, index: int) -> str:

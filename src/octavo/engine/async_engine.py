@@ -13,11 +13,12 @@ import zmq
 import zmq.asyncio
 from msgspec.structs import replace
 
+from octavo.cache.block_map import map_unused
 from octavo.config import EngineConfig
 from octavo.config.engine_config import STALL_TIMEOUT_S
 from octavo.config.env import cache_directory
 from octavo.core.errors import EngineDeadError, EngineStalledError, ShuttingDownError
-from octavo.core.messages import AbortRequest, EngineStats, OutputBatch
+from octavo.core.messages import AbortRequest, BlockMap, EngineStats, OutputBatch
 from octavo.core.outputs import RequestDelta
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.admission import Admission, Places
@@ -34,6 +35,7 @@ from octavo.engine.wire import (
     Abort,
     Add,
     Beat,
+    Blocks,
     Output,
     Shutdown,
     ToEngine,
@@ -62,6 +64,8 @@ class AsyncEngine:
     front_end: FrontEnd
     texts: TextWork
     admission: Admission
+    block_map: BlockMap
+    """The KV blocks as the engine showed them last: see `octavo.engine.block_maps`."""
 
     def __init__(
         self,
@@ -119,6 +123,7 @@ class AsyncEngine:
         options = {**asdict(self.config), "log_level": log_level, "log_format": log_format}
         await give_options(self._process, options)
         await self._load(on_phase)
+        self.block_map = map_unused(self.info.num_blocks)
         self.admission = Admission(
             max_num_seqs=self.info.max_num_seqs,
             max_num_queued_reqs=self.info.max_num_queued_reqs,
@@ -269,6 +274,9 @@ class AsyncEngine:
             message = from_engine_decoder.decode(await self._inbox.recv())
             if isinstance(message, Beat):
                 self.pulse.beat(is_busy=message.is_busy)
+                continue
+            if isinstance(message, Blocks):
+                self.block_map = message.map
                 continue
             assert isinstance(message, Output)
             self.pulse.beat(is_busy=message.is_busy)

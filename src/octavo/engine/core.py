@@ -15,7 +15,6 @@ from octavo.core.messages import (
     sequence_id,
 )
 from octavo.core.request import FinishReason, Request, RequestFailure
-from octavo.engine.block_maps import BlockMaps
 from octavo.scheduler import Scheduler
 from octavo.tokenizer.grammar import Grammars
 from octavo.worker import ModelRunner
@@ -41,7 +40,6 @@ class EngineCore:
         self._open: dict[str, set[int]] = {}
         self._waiting: dict[str, _WaitsForGrammar] = {}
         self._pending: list[SequenceEvent] = []
-        self.block_maps = BlockMaps(scheduler.cache.pool)
 
     def add(self, request: EngineRequest) -> None:
         """Queue a checked request, when its grammar is compiled where it has one; its `n` samples become sequences."""
@@ -102,8 +100,8 @@ class EngineCore:
         for event in events:
             if event.finish_reason is not None:
                 self._close(event)
-        step_s = time.perf_counter() - begin_s
-        return OutputBatch(events, self.scheduler.stats(), step_s, self.block_maps.after_step(has_work=self.has_work()))
+        stats = self.scheduler.stats()
+        return OutputBatch(events, stats, time.perf_counter() - begin_s)
 
     def _queue(self, request: EngineRequest) -> None:
         stop_token_ids = frozenset(request.params.stop_token_ids)

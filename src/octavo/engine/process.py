@@ -2,7 +2,7 @@
 
     stdin   the engine's options as one line of JSON; then held open: its end means the parent is gone
     INPUT   a ZeroMQ address; requests and aborts come in
-    OUTPUT  another; phases of the start, then a batch a step, go out
+    OUTPUT  another; phases of the start, then a batch a step and now and then a map of the KV blocks, go out
 
 HTTP work in the parent never stalls a step, and the parent sees when this process dies.
 """
@@ -19,6 +19,7 @@ import zmq
 from octavo.config import EngineConfig
 from octavo.core.errors import EngineDeadError, OctavoError
 from octavo.core.logs import of_request, set_up_logging
+from octavo.engine.block_maps import BlockMaps
 from octavo.engine.build import build_engine
 from octavo.engine.child import leave_signals_to_parent
 from octavo.engine.core import EngineCore
@@ -27,6 +28,7 @@ from octavo.engine.wire import (
     Abort,
     Add,
     Beat,
+    Blocks,
     Found,
     FromEngine,
     Output,
@@ -87,28 +89,32 @@ def _serve(options: dict[str, object], inbox: "zmq.Socket[bytes]", outbox: "zmq.
         send(StartFailed.of(EngineDeadError(f"the engine could not start: {type(error).__name__}: {error}")))
         return
     send(Ready(info))
+    maps = BlockMaps(core.scheduler.cache.pool, lambda block_map: send(Blocks(block_map)))
     is_open = True
     try:
         while is_open:
-            is_open = _step(core, inbox, send) if core.has_work() else _wait(core, inbox, send)
+            advance = _step if core.has_work() else _wait
+            is_open = advance(core, maps, inbox, send)
     finally:
         core.close()
 
 
-def _step(core: EngineCore, inbox: "zmq.Socket[bytes]", send: Send) -> bool:
+def _step(core: EngineCore, maps: BlockMaps, inbox: "zmq.Socket[bytes]", send: Send) -> bool:
     """One step; between two of them the core is handed what has arrived. False to end."""
     batch = core.step()
     is_busy = core.has_work()
     send(Output(batch, is_busy))
+    maps.after_step(batch.stats.step)
     return not is_busy or _take_in(core, inbox)
 
 
-def _wait(core: EngineCore, inbox: "zmq.Socket[bytes]", send: Send) -> bool:
+def _wait(core: EngineCore, maps: BlockMaps, inbox: "zmq.Socket[bytes]", send: Send) -> bool:
     """Wait one beat at most for a message or a compiled grammar, and tell that the loop is alive. False to end."""
     if core.is_waiting:
         core.wait_for_grammar(GRAMMAR_WAIT_S)
     else:
         inbox.poll(round(BEAT_S * 1000))
+    maps.show_if_due()
     is_open = _take_in(core, inbox)
     send(Beat(is_busy=core.has_work()))
     return is_open

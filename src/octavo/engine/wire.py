@@ -7,7 +7,7 @@ import msgspec
 
 from octavo.core import errors
 from octavo.core.errors import EngineDeadError, OctavoError
-from octavo.core.messages import AbortRequest, EngineRequest, OutputBatch
+from octavo.core.messages import AbortRequest, BlockMap, EngineRequest, OutputBatch
 from octavo.core.sampling_params import SamplingParams
 from octavo.engine.info import EngineInfo
 
@@ -82,13 +82,19 @@ class Output(msgspec.Struct, frozen=True, tag=True):
     """Whether the next step follows at once."""
 
 
+class Blocks(msgspec.Struct, frozen=True, tag=True):
+    """Now and then, for those who watch: see `octavo.engine.block_maps`."""
+
+    map: BlockMap
+
+
 class Beat(msgspec.Struct, frozen=True, tag=True):
     """The step loop is alive: about to step if `is_busy`, else waiting for requests."""
 
     is_busy: bool
 
 
-FromEngine = Phase | Found | Ready | StartFailed | Output | Beat
+FromEngine = Phase | Found | Ready | StartFailed | Output | Blocks | Beat
 
 _NO_PARAMS = SamplingParams()
 encoder = msgspec.msgpack.Encoder()

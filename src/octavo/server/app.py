@@ -232,7 +232,7 @@ def _add_dashboard(app: FastAPI, context: ServerContext) -> None:
         """What the engine does: requests, steps, KV blocks, throughput, latencies."""
         return newest_snapshot(context)
 
-    @app.get("/dashboard/events", responses=endless_events(Snapshot, 401, 503))
+    @app.get("/dashboard/events", responses=endless_events(Snapshot, 401, 403, 503))
     async def dashboard_events(request: Request) -> Response:
         """The snapshots of the last minute, or those behind the header Last-Event-ID, then each new one."""
         return await watch(context, request)

@@ -45,8 +45,12 @@ async def serve_until_stopped(context: ServerContext, http: HttpServer, stop: St
     """
     stopping = asyncio.create_task(stop.is_asked.wait())
     dying = asyncio.create_task(context.engine.wait_until_dead())
-    probing = asyncio.create_task(context.probe.run())
-    viewing = asyncio.create_task(context.live.run())
+    beside = [
+        asyncio.create_task(context.probe.run(), name="the event loop's probe"),
+        asyncio.create_task(context.live.run(), name="the dashboard"),
+    ]
+    for life in beside:
+        life.add_done_callback(_log_failure)
     try:
         await asyncio.wait({stopping, dying}, return_when=asyncio.FIRST_COMPLETED)
         tell_systemd(STOPPING)
@@ -59,10 +63,16 @@ async def serve_until_stopped(context: ServerContext, http: HttpServer, stop: St
         await context.engine.shutdown()  # what is still open ends with an error
         context.live.viewers.close()
         await http.stop(last_words_s=_URGENT_LAST_WORDS_S if stop.is_urgent else LAST_WORDS_S)
-        for task in (stopping, dying, probing, viewing):
+        for task in (stopping, dying, *beside):
             task.cancel()
     if is_dead:
         raise EngineDeadError("the engine has died, and the server has ended with it; see the log for why, and restart")
+
+
+def _log_failure(task: "asyncio.Task[None]") -> None:
+    """At once: nobody waits for what runs beside the requests, and they go on without it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("%s has failed; the server goes on without it", task.get_name(), exc_info=error)
 
 
 async def _let_finish(context: ServerContext, stop: StopSignals, console: Console) -> None:

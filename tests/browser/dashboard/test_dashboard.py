@@ -196,5 +196,14 @@ def test_with_the_key_as_the_browsers_password(browser: Browser) -> None:
         browser.driver.get("about:blank")
 
 
+def test_an_error_of_the_page_is_no_loss_of_the_server(browser: Browser, served: Served) -> None:
+    open_dashboard(browser, served.url)
+    browser.run("JSON.parse = () => { throw new Error('a defect'); }")
+    ask(served.url)
+    browser.until(lambda: "This page has failed" in browser.text("#lost"), "it is told")
+    [error] = browser.take_errors()
+    assert "a defect" in error
+
+
 def test_snapshots_are_small(served: Served) -> None:
     assert len(json.dumps(newest_snapshot(served.url))) < 8192

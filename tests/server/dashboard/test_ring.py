@@ -12,14 +12,14 @@ def make_ring(num_snapshots: int, capacity: int = 5) -> SnapshotRing:
     return ring
 
 
-@pytest.mark.parametrize(("after", "found"), [(0, [4, 5, 6, 7, 8]), (2, [4, 5, 6, 7, 8]), (6, [7, 8]), (8, [])])
-def test_a_reader_gets_what_is_still_there(after: int, found: list[int]) -> None:
-    assert [snapshot.id for snapshot in make_ring(8).after(after)] == found
+@pytest.mark.parametrize(("after", "found"), [(0, 4), (2, 4), (6, 7), (7, 8), (8, 8)])
+def test_a_reader_gets_what_is_still_there(after: int, found: int) -> None:
+    assert make_ring(8).after(after).id == found
 
 
 def test_it_never_grows() -> None:
     ring = make_ring(10_000)
-    assert len(ring.after(0)) == 5
+    assert ring.after(0).id == 9_996
     assert ring.newest == (10_000, b"10000")
 
 

@@ -43,6 +43,14 @@ def test_no_preflight_succeeds(locked: InProcess, path: str, credentials: dict[s
     assert not [name for name in reply.headers if name.startswith("access-control-")]
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_no_other_page_takes_a_viewers_place(locked: InProcess, site: str) -> None:
+    """A GET needs no preflight, and what it opens would stay open for as long as that page does."""
+    reply = locked.get("/dashboard/events", headers={**AMBIENT, "sec-fetch-site": site, "sec-fetch-mode": "no-cors"})
+    check_envelope(reply, 403, code="cross_site")
+    assert locked.context.live.viewers.num_open == 0
+
+
 def test_what_is_declared_is_answered_but_not_to_others(locked: InProcess) -> None:
     """The page's own requests look so; another site's were stopped by the preflight, and can read no answer."""
     reply = locked.post("/v1/chat/completions", chat_body(), headers=AMBIENT)

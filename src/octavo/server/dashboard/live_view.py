@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from octavo.cache import BlockPool
-from octavo.cache.block_map import map_blocks
 from octavo.server.dashboard.ring import SnapshotRing
-from octavo.server.dashboard.schema import Limits, PrefixCache, Snapshot, Throughput
+from octavo.server.dashboard.schema import Limits, PrefixCache, Snapshot, Throughput, describe_blocks
 from octavo.server.dashboard.step_log import StepLog
 from octavo.server.dashboard.throughput import ThroughputMeter
 from octavo.server.dashboard.viewers import Viewers
@@ -36,7 +34,7 @@ class LiveView:
         info = engine.info
         self.ring = SnapshotRing(secrets.token_hex(8))
         self.viewers = Viewers(self.ring)
-        self.log = StepLog(map_blocks(BlockPool(info.num_blocks)), info.block_size)
+        self.log = StepLog()
         engine.subscribe(self.log.observe)
         self._engine = engine
         self._model_name = model_name
@@ -49,10 +47,13 @@ class LiveView:
         self._append(Throughput())
 
     async def run(self) -> None:
-        """Make snapshots until cancelled."""
-        while True:
-            await asyncio.sleep(PERIOD_S)
-            self.advance()
+        """Make snapshots until cancelled; the viewers' streams end with it, whatever ends it."""
+        try:
+            while True:
+                await asyncio.sleep(PERIOD_S)
+                self.advance()
+        finally:
+            self.viewers.close()
 
     def advance(self) -> None:
         """Make a snapshot if there is news since the last one: 0.2 ms."""
@@ -66,7 +67,7 @@ class LiveView:
 
     def _changing(self, throughput: Throughput) -> tuple[object, ...]:
         """What differs where there is news."""
-        return self.log.num_batches, throughput, self._engine.state
+        return self.log.num_batches, self._engine.block_map.step, throughput, self._engine.state
 
     def _append(self, throughput: Throughput) -> None:
         stats = self.log.stats
@@ -88,7 +89,7 @@ class LiveView:
             prefix_cache=PrefixCache(
                 queried_tokens=queried, hit_tokens=hit, hit_rate=round(hit / queried, 4) if queried else None
             ),
-            blocks=self.log.blocks(),
+            blocks=describe_blocks(self._engine.block_map, self._engine.info.block_size),
             steps=self.log.steps(),
             limits=self._limits,
         )

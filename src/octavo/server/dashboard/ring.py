@@ -32,9 +32,9 @@ class SnapshotRing:
         self._snapshots.append(WrittenSnapshot(self.next_id, data))
         self.next_id += 1
 
-    def after(self, id: int) -> list[WrittenSnapshot]:
-        """Those with a larger id that are still there, oldest first. O(capacity)."""
-        return [snapshot for snapshot in self._snapshots if snapshot.id > id]
+    def after(self, id: int) -> WrittenSnapshot:
+        """The oldest with a larger id that is still there; the newest where none is larger. O(capacity)."""
+        return next((snapshot for snapshot in self._snapshots if snapshot.id > id), self.newest)
 
     def event(self, snapshot: WrittenSnapshot) -> bytes:
         """As a server-sent event; its id names the server's start too."""

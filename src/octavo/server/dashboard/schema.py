@@ -84,6 +84,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     time_s: float
     """When it was made, in seconds since 1970."""
     uptime_s: float
+    """Since the model was loaded."""
     model: str
     engine: EngineState
     num_running: int
@@ -100,10 +101,10 @@ class Snapshot(msgspec.Struct, kw_only=True):
     limits: Limits
 
 
-def describe_blocks(block_map: BlockMap, step: int, block_size: int) -> Blocks:
+def describe_blocks(block_map: BlockMap, block_size: int) -> Blocks:
     """The engine's map in words that JSON has."""
     return Blocks(
-        step=step,
+        step=block_map.step,
         num_blocks=block_map.num_free + block_map.num_cached + block_map.num_private + block_map.num_shared,
         block_size=block_size,
         free=block_map.num_free,

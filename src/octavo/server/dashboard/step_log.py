@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from octavo.core.messages import BlockMap, EngineStats, OutputBatch
+from octavo.core.messages import EngineStats, OutputBatch
 from octavo.core.outputs import RequestDelta
-from octavo.server.dashboard.schema import Blocks, Steps, describe_blocks
+from octavo.server.dashboard.schema import Steps
 
 MAX_STEPS = 64
 _NO_STEP = EngineStats(*[0] * len(EngineStats.__struct_fields__))
@@ -23,16 +23,12 @@ class _Step(NamedTuple):
 class StepLog:
     """Takes note of each step, in memory that never grows. Used on the event loop only."""
 
-    def __init__(self, block_map: BlockMap, block_size: int) -> None:
-        """`block_map` is that of an engine which has done nothing yet."""
+    def __init__(self) -> None:
         self.stats = _NO_STEP
         """After the newest step."""
         self.num_batches = 0
         self.num_generated_tokens = 0
         self.num_prefilled_tokens = 0
-        self._block_size = block_size
-        self._block_map = block_map
-        self._block_map_step = 0
         self._steps: deque[_Step] = deque(maxlen=MAX_STEPS)
 
     def observe(self, batch: OutputBatch, deltas: Sequence[RequestDelta]) -> None:
@@ -47,8 +43,6 @@ class StepLog:
                     stats.step, stats.num_decode_tokens, stats.num_prefill_tokens, stats.num_step_requests, batch.step_s
                 )
             )
-        if batch.block_map is not None:
-            self._block_map, self._block_map_step = batch.block_map, stats.step
 
     def steps(self) -> Steps:
         return Steps(
@@ -58,7 +52,3 @@ class StepLog:
             requests=[step.num_requests for step in self._steps],
             step_ms=[round(1e3 * step.step_s, 3) for step in self._steps],
         )
-
-    def blocks(self) -> Blocks:
-        """As the newest map shows them."""
-        return describe_blocks(self._block_map, self._block_map_step, self._block_size)

@@ -41,10 +41,12 @@ class Viewers:
         self.wake()
 
     async def events(self, last_event_id: str) -> AsyncGenerator[bytes, None]:
-        """Events from behind `last_event_id`, or the oldest there is; comments while there are none.
+        """A comment, then events from behind `last_event_id`, or the oldest there is; comments while there are none.
 
-        Raises `ApiError` (503) before the first where there are too many viewers.
+        Raises `ApiError` (503) before the first where there are too many viewers, or nothing more to see.
         """
+        if self._is_closed:
+            raise overloaded("nothing more is shown; the server is ending, or its log says why", code="dashboard_ended")
         if len(self._news) >= self._max_viewers:
             raise overloaded(
                 f"{self._max_viewers} dashboards are open, which is as many as this server feeds; close one, or read "
@@ -54,14 +56,15 @@ class Viewers:
         news = asyncio.Event()
         self._news.add(news)
         try:
-            missed = self._ring.after(self._ring.last_read(last_event_id))
-            last_id = self._ring.newest.id
-            yield b"".join(map(self._ring.event, missed)) or HEARTBEAT
+            last_id = self._ring.last_read(last_event_id)
+            caught_up_id = self._ring.newest.id
+            yield HEARTBEAT
             while not self._is_closed:
-                newest = self._ring.newest
-                if newest.id > last_id:
-                    last_id = newest.id
-                    yield self._ring.event(newest)
+                snapshot = self._ring.after(last_id) if last_id < caught_up_id else self._ring.newest
+                if snapshot.id > last_id:
+                    last_id = snapshot.id
+                    yield self._ring.event(snapshot)
+                    await asyncio.sleep(0)  # others have their turn between those of a whole ring
                 elif not await self._wait(news):
                     yield HEARTBEAT
         finally:

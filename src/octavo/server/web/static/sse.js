@@ -4,6 +4,9 @@ export class EventParser {
   #buffer = "";
   /** @type {string[]} */
   #data = [];
+  #id = "";
+  /** The id of the last whole event that had one. */
+  lastId = "";
 
   /** @param {string} text @returns {string[]} the data of the events that are now complete */
   push(text) {
@@ -12,8 +15,10 @@ export class EventParser {
     const events = [];
     for (const line of lines.map((raw) => raw.replace(/\r$/, ""))) {
       if (line.startsWith("data:")) this.#data.push(line.slice(line[5] === " " ? 6 : 5));
-      else if (line === "" && this.#data.length > 0) {
-        events.push(this.#data.join("\n"));
+      else if (line.startsWith("id:")) this.#id = line.slice(line[3] === " " ? 4 : 3);
+      else if (line === "") {
+        this.lastId = this.#id;
+        if (this.#data.length > 0) events.push(this.#data.join("\n"));
         this.#data = [];
       }
     }

@@ -1,6 +1,10 @@
-// A canvas as sharp as the screen, and the page's colours for it.
+/** A canvas as sharp as the screen, and the page's colours for it. */
 
-/** The context of a canvas that fills its place at `height` CSS pixels, cleared, and its width. */
+/**
+ * @param {HTMLCanvasElement} canvas that fills its place's width
+ * @param {number} height in CSS pixels
+ * @returns {{context: CanvasRenderingContext2D, width: number}} of the canvas, cleared
+ */
 export function beginDrawing(canvas, height) {
   const scale = devicePixelRatio;
   const width = canvas.clientWidth;
@@ -16,13 +20,21 @@ export function beginDrawing(canvas, height) {
   return { context, width };
 }
 
-/** The stylesheet's custom properties as they are now, light or dark. */
+/** @returns {Record<string, string>} the stylesheet's custom properties as they are now, light or dark */
 export function readColours() {
   const style = getComputedStyle(document.documentElement);
   const names = ["ink", "ink-soft", "line", "surface", "focus", "decode", "prefill", "time", "free", "cached", "private", "shared"];
   return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
+/**
+ * @param {CanvasRenderingContext2D} context
+ * @param {string} text
+ * @param {number} x
+ * @param {number} y of its middle
+ * @param {string} colour
+ * @param {CanvasTextAlign} [align]
+ */
 export function drawText(context, text, x, y, colour, align = "left") {
   context.font = "12px system-ui, sans-serif";
   context.textAlign = align;
@@ -31,7 +43,7 @@ export function drawText(context, text, x, y, colour, align = "left") {
   context.fillText(text, x, y);
 }
 
-/** The least number that reads well and is no less than `value`: a digit and a half, then zeros. */
+/** @param {number} value @returns {number} the least that is no less and reads well: a digit and a half, then zeros */
 export function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
   return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((factor) => factor * power).find((candidate) => candidate >= value);

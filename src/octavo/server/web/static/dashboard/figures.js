@@ -1,4 +1,4 @@
-// Figures as text: every element with data-figure="a.b" shows the snapshot's a.b.
+/** Figures as text: every element with data-figure="a.b" shows the snapshot's a.b. */
 
 const counts = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
@@ -8,16 +8,17 @@ const formats = {
   time: formatTime,
 };
 
-/** Milliseconds in the unit that people would say. */
+/** @param {number} ms @returns {string} in the unit that people would say */
 export function formatTime(ms) {
   if (ms >= 9950) return `${(ms / 1000).toFixed(1)} s`;
   if (ms >= 995) return `${(ms / 1000).toFixed(2)} s`;
   return ms >= 99.5 ? `${ms.toFixed(0)} ms` : `${ms.toFixed(1)} ms`;
 }
 
+/** @type {(value: number) => string} */
 export const formatCount = formats.count;
 
-/** Seconds as «3 d 4 h», the two largest units. */
+/** @param {number} seconds @returns {string} as «3 d 4 h», the two largest units */
 export function formatSpan(seconds) {
   const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
   const whole = Math.max(0, Math.floor(seconds));
@@ -33,7 +34,10 @@ export function formatSpan(seconds) {
   return said.join(" ");
 }
 
-/** Finds the page's figures once; the function it returns shows a snapshot in them. */
+/**
+ * @param {ParentNode} root whose figures are found once
+ * @returns {(snapshot: object) => void} shows a snapshot in them
+ */
 export function collectFigures(root) {
   const figures = [...root.querySelectorAll("[data-figure]")].map((element) => ({
     element,
@@ -48,7 +52,7 @@ export function collectFigures(root) {
   };
 }
 
-/** Touches the page only where the text differs. */
+/** Touches the page only where the text differs. @param {Element} element @param {string} text */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,6 +1,7 @@
-// The last figures of one kind, in an array that never grows.
+/** The last figures of one kind, in an array that never grows. */
 
 export class History {
+  /** @param {number} capacity */
   constructor(capacity) {
     this.values = new Float64Array(capacity);
     this.clear();
@@ -11,13 +12,14 @@ export class History {
     this.next = 0;
   }
 
+  /** @param {number} value */
   push(value) {
     this.values[this.next] = value;
     this.next = (this.next + 1) % this.values.length;
     this.length = Math.min(this.length + 1, this.values.length);
   }
 
-  /** The i-th, from the oldest at 0. */
+  /** @param {number} index from the oldest at 0 @returns {number} */
   at(index) {
     const capacity = this.values.length;
     return this.values[(this.next - this.length + index + capacity) % capacity];

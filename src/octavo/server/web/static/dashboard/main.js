@@ -1,5 +1,6 @@
-// The dashboard: snapshots come in by events, and are drawn at most four times a second while somebody can see them.
+/** The dashboard: snapshots come as events, and are drawn at most four times a second while somebody can see them. */
 
+import { byId } from "../dom.js";
 import { readColours } from "./canvas.js";
 import { collectFigures, formatSpan, setText } from "./figures.js";
 import { PoolGrid } from "./pool.js";
@@ -9,11 +10,10 @@ import { ThroughputChart } from "./throughput.js";
 
 const DRAW_EVERY_MS = 250;
 
-const find = (id) => document.getElementById(id);
 const showFigures = collectFigures(document);
-const throughput = new ThroughputChart(find("rate"));
-const steps = new StepChart(find("steps"), find("step-said"), find("step-table").tBodies[0], () => steps.draw(readColours()));
-const pool = new PoolGrid(find("pool"), find("cell-size"));
+const throughput = new ThroughputChart(byId("rate"));
+const steps = new StepChart(byId("steps"), byId("step-said"), byId("step-table").tBodies[0], () => steps.draw(readColours()));
+const pool = new PoolGrid(byId("pool"), byId("cell-size"));
 
 const reader = new EventReader("/dashboard/events", {
   onData: take,
@@ -24,7 +24,8 @@ const reader = new EventReader("/dashboard/events", {
   onLost: showLoss,
 });
 
-let newest = null; // the snapshot that came last
+/** @type {object | null} the snapshot that came last, as /openapi.json describes it */
+let newest = null;
 let isAsked = false;
 let drawnAt = -Infinity;
 
@@ -55,29 +56,33 @@ function show(snapshot) {
   showFigures(snapshot);
   steps.take(snapshot);
   pool.take(snapshot);
-  find("state").dataset.state = snapshot.engine;
-  setText(find("uptime"), formatSpan(Math.max(snapshot.uptime_s, Date.now() / 1000 - (snapshot.time_s - snapshot.uptime_s))));
+  byId("state").dataset.state = snapshot.engine;
+  setText(byId("uptime"), formatSpan(Math.max(snapshot.uptime_s, Date.now() / 1000 - (snapshot.time_s - snapshot.uptime_s))));
 }
 
 function showLoss(reason, waitMs) {
   const last = newest === null ? "" : ` What you see is of ${new Date(1000 * newest.time_s).toLocaleTimeString()}.`;
-  setText(find("lost"), `${reason}${last} Trying again in ${formatSpan(Math.ceil(waitMs / 1000))}.`);
+  setText(byId("lost"), `${reason}${last} Trying again in ${formatSpan(Math.ceil(waitMs / 1000))}.`);
   setLost(true);
 }
 
 function setLost(isLost) {
-  find("lost").hidden = !isLost;
+  byId("lost").hidden = !isLost;
   document.body.classList.toggle("is-lost", isLost);
 }
 
 function toggleHold() {
   if (reader.isHeld) reader.goOn();
   else reader.hold();
-  find("hold").setAttribute("aria-pressed", String(reader.isHeld));
+  byId("hold").setAttribute("aria-pressed", String(reader.isHeld));
 }
 
-find("hold").addEventListener("click", toggleHold);
+byId("hold").addEventListener("click", toggleHold);
 document.addEventListener("visibilitychange", askToDraw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", askToDraw);
-new ResizeObserver(askToDraw).observe(find("main"));
-reader.run();
+new ResizeObserver(askToDraw).observe(byId("main"));
+reader.run().catch((error) => {
+  setText(byId("lost"), "This page has failed, and shows nothing new; load it again.");
+  setLost(true);
+  throw error;
+});

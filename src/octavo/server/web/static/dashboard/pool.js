@@ -1,4 +1,4 @@
-// The KV blocks as a grid. States differ in shape as well as in colour: who sees no colours reads it too.
+/** The KV blocks as a grid. States differ in shape as well as in colour: who sees no colours reads it too. */
 
 import { beginDrawing } from "./canvas.js";
 import { formatCount, setText } from "./figures.js";
@@ -9,6 +9,7 @@ const HEIGHT = 264;
 const DETAIL_CELL = 9; // below it a cell is one colour
 
 export class PoolGrid {
+  /** @param {HTMLCanvasElement} canvas @param {HTMLElement} cellSize where it is said what a cell is */
   constructor(canvas, cellSize) {
     this.canvas = canvas;
     this.cellSize = cellSize;
@@ -19,10 +20,12 @@ export class PoolGrid {
     this.blocks = null;
   }
 
+  /** @param {object} snapshot */
   take(snapshot) {
     this.blocks = snapshot.blocks;
   }
 
+  /** @param {Record<string, string>} colours */
   draw(colours) {
     const cells = this.blocks?.cells ?? "";
     const size = fitCells(cells.length, this.canvas.clientWidth);

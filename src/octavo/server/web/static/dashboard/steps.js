@@ -1,4 +1,4 @@
-// The last steps: tokens of each as a stacked bar, its time below. One step can be chosen, by pointer or by key.
+/** The last steps: tokens of each as a stacked bar, its time below. One step can be chosen, by pointer or by key. */
 
 import { beginDrawing, drawText, roundUp } from "./canvas.js";
 import { formatCount, formatTime, setText } from "./figures.js";
@@ -12,6 +12,12 @@ const TABLE_ROWS = 12;
 const NONE = { step: [], decode_tokens: [], prefill_tokens: [], requests: [], step_ms: [] };
 
 export class StepChart {
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {HTMLElement} said where one step is put in words
+   * @param {HTMLTableSectionElement} tableBody for the newest ones
+   * @param {() => void} onChange another step was chosen
+   */
   constructor(canvas, said, tableBody, onChange) {
     Object.assign(this, { canvas, said, onChange });
     this.cells = Array.from({ length: TABLE_ROWS }, () => addRow(tableBody));
@@ -31,6 +37,7 @@ export class StepChart {
     this.chosen = null; // a step's number: it stays chosen while bars move
   }
 
+  /** @param {object} snapshot */
   take(snapshot) {
     this.steps = snapshot.steps;
   }
@@ -39,6 +46,7 @@ export class StepChart {
     return this.steps.step.length;
   }
 
+  /** @param {number | null} index */
   choose(index) {
     const chosen = index === null ? null : this.steps.step[index];
     if (chosen === this.chosen) return;
@@ -64,6 +72,7 @@ export class StepChart {
     return slot >= 0 && slot < this.count ? slot : null;
   }
 
+  /** @param {Record<string, string>} colours */
   draw(colours) {
     const { context, width } = beginDrawing(this.canvas, HEIGHT);
     const { decode_tokens: decode, prefill_tokens: prefill, step_ms: times } = this.steps;

@@ -1,7 +1,11 @@
-// The server's events, for as long as the page is open: reads them, notices silence, and comes back after a loss.
-//
-// fetch() rather than EventSource, because it sees the server's comments (signs of life), the status of a refusal, and
-// lets this page choose when to try again.
+/**
+ * The server's events, for as long as the page is open: reads them, notices silence, and comes back after a loss.
+ *
+ * fetch() rather than EventSource, because it sees the server's comments (signs of life), the status of a refusal, and
+ * lets this page choose when to try again.
+ */
+
+import { EventParser } from "../sse.js";
 
 const SILENCE_MS = 6000; // the server gives a sign every two seconds
 const FIRST_WAIT_MS = 500;
@@ -9,6 +13,14 @@ const LONGEST_WAIT_MS = 10000;
 
 /** Follows `path`: tells of each event's data, of signs of life, and of a loss with the time of the next try. */
 export class EventReader {
+  /**
+   * @param {string} path
+   * @param {{
+   *   onData: (data: any) => void,
+   *   onAlive: () => void,
+   *   onLost: (reason: string, waitMs: number) => void,
+   * }} tell
+   */
   constructor(path, { onData, onAlive, onLost }) {
     this.url = new URL(path, location.origin);
     this.tell = { onData, onAlive, onLost };
@@ -33,6 +45,7 @@ export class EventReader {
     this.allow?.();
   }
 
+  /** Never returns. @throws what went wrong in this page */
   async run() {
     for (;;) {
       await this.mayRead;
@@ -44,45 +57,54 @@ export class EventReader {
     }
   }
 
-  /** Reads until the stream is lost; returns why. */
+  /** @returns {Promise<string>} why the stream was lost @throws what went wrong in this page */
   async readOnce() {
     const ending = (this.ending = new AbortController());
+    const parser = new EventParser();
     let watch = setTimeout(() => ending.abort(), SILENCE_MS);
     try {
       const headers = this.lastId === "" ? {} : { "Last-Event-ID": this.lastId };
-      const reply = await fetch(this.url, { headers, signal: ending.signal, cache: "no-store" });
+      const reply = await orLost(fetch(this.url, { headers, signal: ending.signal, cache: "no-store" }), ending.signal);
       if (!reply.ok) return await readRefusal(reply);
       const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
-      let rest = "";
       for (;;) {
-        const { value, done } = await reader.read();
+        const { value, done } = await orLost(reader.read(), ending.signal);
         if (done) return "The server has ended the stream.";
         clearTimeout(watch);
         watch = setTimeout(() => ending.abort(), SILENCE_MS);
         this.waitMs = FIRST_WAIT_MS;
-        const events = (rest + value).split("\n\n");
-        rest = events.pop();
-        events.forEach((event) => this.take(event));
+        const events = parser.push(value);
+        this.lastId = parser.lastId || this.lastId;
+        events.forEach((data) => this.tell.onData(JSON.parse(data)));
         this.tell.onAlive();
       }
-    } catch {
-      return ending.signal.aborted ? "The server is silent." : "The server cannot be reached.";
+    } catch (error) {
+      if (error instanceof StreamLost) return error.message;
+      throw error;
     } finally {
       clearTimeout(watch);
       ending.abort();
     }
   }
-
-  take(event) {
-    let data = "";
-    for (const line of event.split("\n")) {
-      if (line.startsWith("id: ")) this.lastId = line.slice(4);
-      if (line.startsWith("data: ")) data += line.slice(6);
-    }
-    if (data !== "") this.tell.onData(JSON.parse(data));
-  }
 }
 
+/** Its message tells the page's user why. */
+class StreamLost extends Error {}
+
+/**
+ * @template T
+ * @param {Promise<T>} promise of the network
+ * @param {AbortSignal} signal that ended it where the server was silent
+ * @returns {Promise<T>}
+ * @throws {StreamLost}
+ */
+function orLost(promise, signal) {
+  return promise.catch(() => {
+    throw new StreamLost(signal.aborted ? "The server is silent." : "The server cannot be reached.");
+  });
+}
+
+/** @param {Response} reply @returns {Promise<string>} */
 async function readRefusal(reply) {
   try {
     return `The server says: ${(await reply.json()).error.message}.`;

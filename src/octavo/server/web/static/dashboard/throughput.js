@@ -1,4 +1,4 @@
-// Tokens a second over the last minute: two lines, the generated ones filled.
+/** Tokens a second over the last minute: two lines, the generated ones filled. */
 
 import { beginDrawing, drawText, roundUp } from "./canvas.js";
 import { formatCount } from "./figures.js";
@@ -9,6 +9,7 @@ const HEIGHT = 96;
 const TOP = 14;
 
 export class ThroughputChart {
+  /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
     this.generated = new History(SAMPLES);
@@ -20,11 +21,13 @@ export class ThroughputChart {
     this.prefilled.clear();
   }
 
+  /** @param {object} snapshot */
   take(snapshot) {
     this.generated.push(snapshot.throughput.generated);
     this.prefilled.push(snapshot.throughput.prefilled);
   }
 
+  /** @param {Record<string, string>} colours */
   draw(colours) {
     const { context, width } = beginDrawing(this.canvas, HEIGHT);
     const most = roundUp(Math.max(peak(this.generated), peak(this.prefilled)));
