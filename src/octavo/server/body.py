@@ -6,10 +6,11 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from octavo.config.server_config import ServerConfig
 from octavo.core.errors import InvalidRequestError
 from octavo.core.json_limits import check_json_limits
 from octavo.core.json_pieces import decode_json
+from octavo.server.arriving import ArrivingBody
+from octavo.server.context import ServerContext
 from octavo.server.disconnect import ClientDisconnectedError
 from octavo.server.errors import ApiError
 from octavo.server.field_errors import field_error, unknown_field
@@ -31,15 +32,17 @@ Schema = TypeVar("Schema", bound=BodySchema)
 Part = TypeVar("Part")
 
 
-async def read_request(request: Request, config: ServerConfig, schema: type[Schema]) -> Schema:
+async def read_request(request: Request, context: ServerContext, schema: type[Schema]) -> Schema:
     """The body as `schema`.
 
-    Raises `InvalidRequestError`, `ApiError` (408, 413, 415 or a feature not built) or
+    Raises `InvalidRequestError`, `ApiError` (408, 413, 415, 503 or a feature not built) or
     `ClientDisconnectedError`.
     """
     _check_media_type(request)
+    config = context.config
     try:
-        data = await asyncio.wait_for(_read(request, config.body_limit_bytes), config.body_timeout_s)
+        with context.arriving.begin() as body:
+            data = await asyncio.wait_for(_read(request, body, config.body_limit_bytes), config.body_timeout_s)
     except asyncio.TimeoutError as error:
         message = f"the body did not arrive within {config.body_timeout_s:g} s; send it faster"
         raise ApiError(408, message, code="request_timeout") from error
@@ -79,20 +82,19 @@ def _check_media_type(request: Request) -> None:
         raise ApiError(415, message, code="unsupported_media_type")
 
 
-async def _read(request: Request, limit_bytes: int) -> bytes:
+async def _read(request: Request, body: ArrivingBody, limit_bytes: int) -> bytes:
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared[:20]) > limit_bytes:
         raise _too_large(limit_bytes)
-    data = bytearray()
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnectedError
-        data += message.get("body", b"")
-        if len(data) > limit_bytes:
+        body.add(message.get("body", b""))
+        if len(body.data) > limit_bytes:
             raise _too_large(limit_bytes)
         if not message.get("more_body", False):
-            return bytes(data)
+            return bytes(body.data)
 
 
 def _too_large(limit_bytes: int) -> ApiError:

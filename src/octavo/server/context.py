@@ -11,6 +11,7 @@ from octavo.config.server_config import ServerConfig
 from octavo.core.errors import ConfigError
 from octavo.server.access_log import log_access
 from octavo.server.answer_format import AnswerFormat, read_answer_format
+from octavo.server.arriving import ArrivingBodies
 from octavo.server.dashboard.live_view import LiveView
 from octavo.server.event_loop_probe import EventLoopProbe
 from octavo.server.fingerprint import system_fingerprint
@@ -52,6 +53,7 @@ class ServerContext:
     reporters: tuple[Reporter, ...]
     """Told of each HTTP request at its end."""
     gate: Gate = field(default_factory=Gate)
+    arriving: ArrivingBodies = field(default_factory=ArrivingBodies)
     responses: ResponseStore = field(default_factory=ResponseStore)
 
 

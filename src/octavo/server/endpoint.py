@@ -47,7 +47,7 @@ async def answer(
     """`names` are the endpoint's own for fields. Raises `OctavoError`, or `ClientDisconnectedError`."""
     visit = visit_of(http)
     visit.knock(context.engine)
-    request = await read_request(http, context.config, schema)
+    request = await read_request(http, context, schema)
     check_model(context, request.model)
     visit.limit_time(context.config, request.timeout)
     names = (*names, *_own_names(request))

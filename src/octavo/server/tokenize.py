@@ -21,7 +21,7 @@ from octavo.server.wire import written_list
 
 async def tokenize(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
-    request = await read_request(http, context.config, TokenizeRequest)
+    request = await read_request(http, context, TokenizeRequest)
     check_model(context, request.model)
     return await in_turn(context, http, partial(_tokenized, context, request))
 
@@ -45,7 +45,7 @@ def _reply(context: ServerContext, token_ids: list[int], has_texts: bool) -> Res
 
 async def detokenize(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
-    request = await read_request(http, context.config, DetokenizeRequest)
+    request = await read_request(http, context, DetokenizeRequest)
     check_model(context, request.model)
     return await in_turn(context, http, partial(_detokenized, context, request.tokens))
 

@@ -28,7 +28,7 @@ async def create_message(context: ServerContext, http: Request) -> Response:
 
 async def count_tokens(context: ServerContext, http: Request) -> Response:
     """Raises `OctavoError`, or `ClientDisconnectedError`."""
-    request = await read_request(http, context.config, CountTokensRequest)
+    request = await read_request(http, context, CountTokensRequest)
     check_model(context, request.model)
     conversation = await asyncio.to_thread(to_conversation, context, request)
     try:
