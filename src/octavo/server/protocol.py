@@ -14,7 +14,7 @@ from octavo.server.held_flow import HeldFlow
 from octavo.server.http10 import Http10Cycle
 from octavo.server.http_rules import checked_length, invalid_http, worded
 from octavo.server.middleware import IS_CROWDED
-from octavo.server.pieces import PIECE_BYTES, Pieces
+from octavo.server.receive_buffer import PIECE_BYTES, ReceiveBuffer
 from octavo.server.send_timeout import SendTimeoutProtocol
 from octavo.server.unread_body import LINGER_S
 from octavo.server.wire import to_json
@@ -66,7 +66,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = httptools.HttpRequestParser(self)  # without the leniency that uvicorn sets
-        self._pieces = Pieces()
+        self._received = ReceiveBuffer()
         self._phase = Phase.HEAD
         self._num_line_bytes = 0
         """Since headers, a chunk's first line or bytes of a body were there last."""
@@ -95,7 +95,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
-        self._pieces.add(data)
+        self._received.add(data)
         if self._phase is Phase.ANSWER:
             self.flow.pause_reading()
         elif not self._is_turn_due:
@@ -109,7 +109,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         self._unset_keepalive_if_required()
         num_bytes = 0
         while self._has_work and num_bytes < TURN_BYTES:
-            piece = self._pieces.take()
+            piece = self._received.take()
             num_bytes += len(piece)
             self._parse(piece)
         if not self._is_refused:
@@ -121,7 +121,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._pieces) and self._phase is not Phase.ANSWER and not self._is_refused
+        return bool(self._received) and self._phase is not Phase.ANSWER and not self._is_refused
 
     def _take_turn_later(self) -> None:
         self.flow.hold()
@@ -172,7 +172,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
             raise invalid_http("CONNECT asks for a tunnel, which this server does not open; use GET or POST")
-        self._pieces.expect_body(checked_length(version, self.url, self.headers))
+        self._received.expect_body(checked_length(version, self.url, self.headers))
         if self.parser.should_upgrade():
             return  # and read it again: see `_feed`
         self._num_line_bytes = self._num_chunks = self._num_chunked_bytes = 0

@@ -4,17 +4,17 @@ import random
 
 import pytest
 
-from octavo.server.pieces import PIECE_BYTES, Pieces
+from octavo.server.receive_buffer import PIECE_BYTES, ReceiveBuffer
 
 END = b"\r\n\r\n"
 
 
 def taken(segments: list[bytes]) -> list[bytes]:
-    pieces, taken = Pieces(), []
+    buffer, taken = ReceiveBuffer(), []
     for segment in segments:
-        pieces.add(segment)
-        while pieces:
-            taken.append(bytes(pieces.take()))
+        buffer.add(segment)
+        while buffer:
+            taken.append(bytes(buffer.take()))
     return taken
 
 
@@ -35,12 +35,12 @@ def test_an_empty_line_is_the_end_of_a_piece(seed: int) -> None:
 
 
 def test_a_body_of_a_known_length_is_taken_whole_and_no_further() -> None:
-    pieces = Pieces()
+    buffer = ReceiveBuffer()
     body = END * PIECE_BYTES
-    pieces.expect_body(len(body))
-    pieces.add(body[:5])
-    assert pieces.take() == body[:5] and not pieces
-    pieces.add(body[5:] + b"GET / HTTP/1.1" + END + b"GET")
-    assert pieces.take() == body[5:]
-    assert pieces.take() == b"GET / HTTP/1.1" + END
-    assert pieces.take() == b"GET" and not pieces
+    buffer.expect_body(len(body))
+    buffer.add(body[:5])
+    assert buffer.take() == body[:5] and not buffer
+    buffer.add(body[5:] + b"GET / HTTP/1.1" + END + b"GET")
+    assert buffer.take() == body[5:]
+    assert buffer.take() == b"GET / HTTP/1.1" + END
+    assert buffer.take() == b"GET" and not buffer

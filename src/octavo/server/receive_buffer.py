@@ -5,7 +5,7 @@ _EMPTY_LINE = b"\r\n\r\n"
 """Headers end with one, and so does a chunked body. A chunk may have one too: a piece more, then."""
 
 
-class Pieces:
+class ReceiveBuffer:
     """Bytes that wait. No piece has the end of one request and the begin of another: what is asked next is not looked
     at before what was asked first is answered.
     """
