@@ -11,17 +11,21 @@ from server.conftest import chat_body, serving, soon
 from server.fake_engine import FakeEngine
 
 from octavo.server import protocol, unread_body
-from octavo.server.protocol import MIN_MEAN_CHUNK_BYTES, NUM_FREE_CHUNKS, TURN_BYTES, BoundedHttpProtocol
+from octavo.server.protocol import (
+    MAX_WAITING_BYTES,
+    MIN_MEAN_CHUNK_BYTES,
+    NUM_FREE_CHUNKS,
+    TURN_BYTES,
+    BoundedHttpProtocol,
+)
 
 CHAT = "/v1/chat/completions"
 
 
-async def raw(url: str, data: bytes, *, is_ended: bool = False) -> bytes:
+async def raw(url: str, data: bytes) -> bytes:
     """What the server sends until it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
     writer.write(data)
-    if is_ended:
-        writer.write_eof()
     try:
         return await asyncio.wait_for(reader.read(), 5)
     finally:
@@ -285,6 +289,56 @@ def test_what_is_asked_next_waits_until_what_was_asked_first_is_answered() -> No
         assert len(engine.open_ids) == 1 and context.gate.num_inside == 1
         writer.close()
         await soon(lambda: not engine.open_ids)  # the client has gone, and nobody asks in its name
+
+    serving(test)
+
+
+@pytest.mark.parametrize("next_bytes", [b"", b"G", b"\r\n" * 1000])
+@pytest.mark.parametrize("is_half_closed", [False, True])
+def test_who_leaves_is_noticed_whatever_was_sent_behind_the_request(next_bytes: bytes, is_half_closed: bool) -> None:
+    """To end one's side of a connection is to leave it, too."""
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        engine.is_held = True
+        body = json.dumps(chat_body("Hi")).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(HEAD.replace(b"/tokenize", CHAT.encode()) + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        await soon(lambda: bool(engine.open_ids))
+        writer.write(next_bytes)
+        if is_half_closed:
+            writer.write_eof()
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        await soon(lambda: not engine.open_ids and not context.gate.num_inside)
+
+    serving(test)
+
+
+def test_what_waits_behind_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[int] = []
+    receive = BoundedHttpProtocol.data_received
+
+    def watched(self: BoundedHttpProtocol, segment: bytes) -> None:
+        receive(self, segment)
+        waiting.append(len(self._received))
+
+    monkeypatch.setattr(BoundedHttpProtocol, "data_received", watched)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        engine.is_held = True
+        body = json.dumps(chat_body("Hi")).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(HEAD.replace(b"/tokenize", CHAT.encode()) + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        await soon(lambda: bool(engine.open_ids))
+        begin = len(waiting)
+        writer.write(b"\r\n" * 4_000_000)
+        await soon(lambda: len(waiting) > begin and waiting[-1] > MAX_WAITING_BYTES)
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(url + "/health")).status_code == 200
+        assert max(waiting) <= MAX_WAITING_BYTES + (1 << 18)  # as much as is read at once
+        writer.close()
+        engine.is_held = False
+        await soon(lambda: not engine.open_ids and not context.gate.num_inside)
 
     serving(test)
 

@@ -29,6 +29,8 @@ TURN_BYTES = PIECE_BYTES
 """Of one connection, where they are not a body of a declared length; about a millisecond. Then the event loop turns to
 others.
 """
+MAX_WAITING_BYTES = 1 << 14
+"""Of what is asked next, while an answer is made: beyond, nothing is read, not even that the client has left."""
 NUM_FREE_CHUNKS = 1024
 MIN_MEAN_CHUNK_BYTES = 64
 """Of a body with more chunks than those: each costs as much as a kilobyte does, however small it is."""
@@ -97,7 +99,8 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
             return
         self._received.add(data)
         if self._phase is Phase.ANSWER:
-            self.flow.pause_reading()
+            if len(self._received) > MAX_WAITING_BYTES:
+                self.flow.pause_reading()
         elif not self._is_turn_due:
             self._take_turn()
 

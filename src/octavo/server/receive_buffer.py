@@ -16,8 +16,8 @@ class ReceiveBuffer:
         """The last bytes taken: an empty line may have begun with them."""
         self._num_body_bytes = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def add(self, data: bytes) -> None:
         self._waiting += data
