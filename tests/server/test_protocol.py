@@ -327,7 +327,7 @@ def test_what_waits_behind_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch)
     async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
         engine.is_held = True
         body = json.dumps(chat_body("Hi")).encode()
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(HEAD.replace(b"/tokenize", CHAT.encode()) + b"content-length: %d\r\n\r\n%b" % (len(body), body))
         await soon(lambda: bool(engine.open_ids))
         begin = len(waiting)
@@ -406,3 +406,46 @@ def test_an_answer_that_leaves_a_chunked_body_unread_closes(
         assert whole.count(b"HTTP/1.1") == 1  # it was told that this is the last
 
     serving(test, api_key=("a",))
+
+
+EXPECTING = b"expect: 100-continue\r\ncontent-length: 14\r\n\r\n"
+
+
+def test_a_body_is_asked_for_that_waits_to_be() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        for _ in range(2):  # the connection is kept
+            writer.write(HEAD + EXPECTING)
+            assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b'{"prompt":"a"}')
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            assert head.startswith(b"HTTP/1.1 200") and b"connection: close" not in head
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        writer.close()
+
+    serving(test)
+
+
+@pytest.mark.parametrize("behind", [b'{"prompt":"a"}', b""], ids=["sent anyway", "not sent"])
+def test_what_follows_a_body_that_was_not_asked_for_is_not_taken_for_it(
+    behind: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor for a request: nobody can tell which it is."""
+    monkeypatch.setattr(unread_body, "LINGER_S", 0.05)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        refused = HEAD.replace(b"application/json", b"text/plain") + EXPECTING
+        reply = await raw(url, refused + behind + b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 415") and reply.count(b"HTTP/1.1") == 1
+        assert b"\r\nconnection: close\r\n" in reply.lower()
+
+    serving(test)
+
+
+def test_a_body_that_is_not_http_is_not_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        reply = await raw(url, HEAD + b"expect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\nz\r\n")
+        assert reply.startswith(b"HTTP/1.1 400") and reply.count(b"HTTP/1.1") == 1
+
+    serving(test)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

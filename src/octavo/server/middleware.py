@@ -115,7 +115,7 @@ class FrontDoor:
 class _Reply:
     """Passes a response on, with the request's id added to its headers, and without its body where none is wanted.
 
-    The connection is closed behind one that leaves a chunked body unread.
+    The connection is closed behind one that leaves a body unread that cannot be passed over.
     """
 
     def __init__(self, record: RequestRecord, send: Send, body: BodyWatch) -> None:

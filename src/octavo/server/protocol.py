@@ -248,6 +248,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
             return
         if self.cycle is not None:
             self.cycle.disconnected = True  # whoever was to answer need not any more
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
         body = to_json(error.body())
         self.transport.write(_REFUSAL % (len(body), body))
