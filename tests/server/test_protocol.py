@@ -11,12 +11,14 @@ from server.conftest import chat_body, serving, soon
 from server.fake_engine import FakeEngine
 
 from octavo.server import protocol, unread_body
+from octavo.server.listener import LAST_WORDS_S
 from octavo.server.protocol import (
     MAX_WAITING_BYTES,
     MIN_MEAN_CHUNK_BYTES,
     NUM_FREE_CHUNKS,
     TURN_BYTES,
     BoundedHttpProtocol,
+    Phase,
 )
 
 CHAT = "/v1/chat/completions"
@@ -203,7 +205,8 @@ def test_connections_beyond_the_cap_are_refused_but_probes_answered() -> None:
             assert refused.status_code == 503 and refused.headers["retry-after"]
             assert refused.headers["connection"] == "close"
             assert refused.json()["error"]["code"] == "too_many_connections"
-            assert (await outside.get(url + "/health")).status_code == 200
+            probed = await outside.get(url + "/health")
+            assert probed.status_code == 200 and probed.headers["connection"] == "close"
             engine.is_held = False
             assert (await request).status_code == 200
 
@@ -449,3 +452,37 @@ def test_a_body_that_is_not_http_is_not_asked_for(caplog: pytest.LogCaptureFixtu
 
     serving(test)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_each_request_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that comes with the last bytes of a body that nobody waited for; and behind it the connection is idle."""
+    entered: asyncio.Queue[tuple[Phase, float | None]] = asyncio.Queue()
+    set_deadline = BoundedHttpProtocol._set_deadline
+
+    def watched(self: BoundedHttpProtocol, seconds: float | None) -> None:
+        set_deadline(self, seconds)
+        entered.put_nowait((self._phase, seconds))
+
+    async def next_phases(count: int) -> list[tuple[Phase, float | None]]:
+        return [await asyncio.wait_for(entered.get(), 5) for _ in range(count)]
+
+    idle, head, body = (Phase.IDLE, 7.0), (Phase.HEAD, 8.0), (Phase.BODY, 9.0 + LAST_WORDS_S)
+    monkeypatch.setattr(BoundedHttpProtocol, "_set_deadline", watched)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        assert await next_phases(1) == [idle]
+        health = b"GET /health HTTP/1.1\r\nhost: localhost\r\n"
+        writer.write(health + b"content-length: 2\r\n\r\n{")
+        assert await next_phases(2) == [head, body]
+        await asyncio.wait_for(reader.readuntil(b"}"), 5)
+        writer.write(b"}" + health + b"content-length: 2\r\n\r\n{")
+        assert await next_phases(3) == [idle, head, body]
+        await asyncio.wait_for(reader.readuntil(b"}"), 5)
+        writer.write(b"}")
+        assert await next_phases(1) == [idle]
+        writer.write(health + b"\r\n")
+        assert await next_phases(4) == [head, body, (Phase.ANSWER, None), idle]
+        writer.close()
+
+    serving(test, keep_alive_s=7, header_timeout_s=8, body_timeout_s=9)

@@ -147,6 +147,5 @@ def _make_server(app: ASGIApp, config: ServerConfig) -> uvicorn.Server:
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
-            timeout_keep_alive=max(1, round(config.keep_alive_s)),
         )
     )

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 OPEN_PATHS = ("/health", "/health/ready")
 """Answered without a key, and while the server ends."""
 IS_CROWDED = "octavo.is_crowded"
-"""In the state of a scope: the request came on a connection beyond the cap."""
+"""In the state of a scope: the request came on a connection beyond the cap, which is closed behind the answer."""
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
 
 
@@ -154,12 +154,10 @@ def _challenge(scope: Scope) -> str:
 
 
 def _crowded() -> ApiError:
-    error = overloaded(
+    return overloaded(
         "more connections are open than --max-connections allows; send the request again later",
         code="too_many_connections",
     )
-    error.headers["Connection"] = "close"
-    return error
 
 
 def _take_request_id(headers: Headers, record: RequestRecord) -> None:

@@ -43,8 +43,10 @@ _REFUSAL = (
 class Phase(enum.Enum):
     """Where a connection is in a request."""
 
+    IDLE = enum.auto()
+    """Between two."""
     HEAD = enum.auto()
-    """Its headers are not there yet, and maybe nothing of it."""
+    """Its headers are not there yet."""
     BODY = enum.auto()
     ANSWER = enum.auto()
     """It is there, and its answer is not: what has arrived of the next one waits."""
@@ -60,7 +62,6 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
     """
 
     keep_alive_s: float
-    """Until the first request begins; between requests uvicorn's own timer runs."""
     header_timeout_s: float
     body_timeout_s: float
     max_connections: int
@@ -69,27 +70,28 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         super().__init__(*args, **kwargs)
         self.parser = httptools.HttpRequestParser(self)  # without the leniency that uvicorn sets
         self._received = ReceiveBuffer()
-        self._phase = Phase.HEAD
+        self._phase = Phase.IDLE
         self._num_line_bytes = 0
         """Since headers, a chunk's first line or bytes of a body were there last."""
         self._num_chunks = 0
         self._num_chunked_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
-        self._deadline_phase: Phase | None = None
         self._is_turn_due = False
+        self._is_crowded = False
         self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow: HeldFlow = HeldFlow(transport)
-        if len(self.connections) > self.max_connections:
+        self._is_crowded = len(self.connections) > self.max_connections
+        if self._is_crowded:
             self.app_state = {**self.app_state, IS_CROWDED: True}
             self.keep_alive_s = min(self.keep_alive_s, CROWDED_HEADER_TIMEOUT_S)
             self.header_timeout_s = min(self.header_timeout_s, CROWDED_HEADER_TIMEOUT_S)
-        self._deadline = self.loop.call_later(self.keep_alive_s, self._cut)
+        self._enter(Phase.IDLE)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._clear_deadline()
+        self._set_deadline(None)
         super().connection_lost(exc)
 
     # ── what arrives, in turns ───────────────────────────────────────────────────────────────────
@@ -109,14 +111,13 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         self._is_turn_due = False
         if self.transport.is_closing():
             return
-        self._unset_keepalive_if_required()
         num_bytes = 0
         while self._has_work and num_bytes < TURN_BYTES:
             piece = self._received.take()
             num_bytes += len(piece)
+            if self._phase is Phase.IDLE:
+                self._enter(Phase.HEAD)
             self._parse(piece)
-        if not self._is_refused:
-            self._set_deadline()
         if self._has_work:
             self._take_turn_later()
         else:
@@ -179,7 +180,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         if self.parser.should_upgrade():
             return  # and read it again: see `_feed`
         self._num_line_bytes = self._num_chunks = self._num_chunked_bytes = 0
-        self._phase = Phase.BODY
+        self._enter(Phase.BODY)
         raw_path, _, query = self.url.partition(b"?")
         self.scope["method"] = method.decode("ascii")
         self.scope["http_version"] = version
@@ -200,7 +201,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue and version != "1.0",
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=version != "1.0" and self.parser.should_keep_alive() and not self._is_crowded,
             on_response=self.on_response_complete,
         )
         task = self.loop.create_task(self.cycle.run_asgi(self.app))
@@ -226,12 +227,15 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
             return  # it is read again: see `_feed`
         super().on_message_complete()
         self._num_line_bytes = 0
-        self._phase = Phase.HEAD if self.cycle.response_complete else Phase.ANSWER
+        self._enter(Phase.IDLE if self.cycle.response_complete else Phase.ANSWER)
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        """Not uvicorn's: it would set a timer of its own."""
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
         if self._phase is Phase.ANSWER:
-            self._phase = Phase.HEAD
+            self._enter(Phase.IDLE)
             if self._has_work:
                 self._take_turn_later()
 
@@ -254,26 +258,20 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         self.transport.write(_REFUSAL % (len(body), body))
         self.transport.write_eof()
         self.flow.resume_reading()
-        self._clear_deadline()
-        self._deadline = self.loop.call_later(LINGER_S, self._cut)
+        self._set_deadline(LINGER_S)
 
     # ── deadlines ────────────────────────────────────────────────────────────────────────────────
 
-    def _set_deadline(self) -> None:
-        """One deadline for each phase of a request: it does not move while data trickles in."""
-        if self._phase is self._deadline_phase:
-            return
-        self._clear_deadline()
-        if self._phase is not Phase.ANSWER:
-            seconds = self.header_timeout_s if self._phase is Phase.HEAD else self.body_timeout_s
-            self._deadline_phase = self._phase
-            self._deadline = self.loop.call_later(seconds, self._cut)
+    def _enter(self, phase: Phase) -> None:
+        """Each phase of each request has one deadline, which does not move while data trickles in."""
+        self._phase = phase
+        seconds = {Phase.IDLE: self.keep_alive_s, Phase.HEAD: self.header_timeout_s, Phase.BODY: self.body_timeout_s}
+        self._set_deadline(seconds.get(phase))
 
-    def _clear_deadline(self) -> None:
-        self._deadline_phase = None
+    def _set_deadline(self, seconds: float | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-            self._deadline = None
+        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._cut)
 
     def _cut(self) -> None:
         if not self.transport.is_closing():
