@@ -17,6 +17,7 @@ from octavo.server.protocol import (
     MIN_MEAN_CHUNK_BYTES,
     NUM_FREE_CHUNKS,
     TURN_BYTES,
+    TURN_PIECES,
     BoundedHttpProtocol,
     Phase,
 )
@@ -249,18 +250,18 @@ def test_a_body_that_is_not_http_is_answered_once(caplog: pytest.LogCaptureFixtu
 
 def test_what_arrives_at_once_is_handled_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much a client sends, others come first after so much of it."""
-    turns: list[int] = []
+    turns: list[list[int]] = []
     take_turn, parse = BoundedHttpProtocol._take_turn, BoundedHttpProtocol._parse
 
     def watched(self: BoundedHttpProtocol) -> None:
-        turns.append(0)
+        turns.append([])
         take_turn(self)
         if self._has_work:
             self.flow.resume_reading()  # as who wants to receive does
             assert not self.transport.is_reading()
 
     def counted(self: BoundedHttpProtocol, piece: bytearray) -> None:
-        turns[-1] += len(piece)
+        turns[-1].append(len(piece))
         parse(self, piece)
 
     monkeypatch.setattr(BoundedHttpProtocol, "_take_turn", watched)
@@ -272,8 +273,34 @@ def test_what_arrives_at_once_is_handled_in_turns(monkeypatch: pytest.MonkeyPatc
         last = first.replace(b"chunked", b"chunked\r\nconnection: close")
         reply = await raw(url, first + last)
         assert reply.count(b"HTTP/1.1 200") == 2
-        assert max(turns) < 2 * TURN_BYTES
-        assert sum(turns) == len(first + last)
+        assert max(map(sum, turns)) < 2 * TURN_BYTES and max(map(len, turns)) == TURN_PIECES
+        assert sum(map(sum, turns)) == len(first + last)
+
+    serving(test)
+
+
+def test_lines_in_a_chunk_cost_what_other_bytes_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    num_pieces, num_segments = 0, 0
+    parse, receive = BoundedHttpProtocol._parse, BoundedHttpProtocol.data_received
+
+    def counted(self: BoundedHttpProtocol, piece: bytearray) -> None:
+        nonlocal num_pieces
+        num_pieces += 1
+        parse(self, piece)
+
+    def watched(self: BoundedHttpProtocol, segment: bytes) -> None:
+        nonlocal num_segments
+        num_segments += 1
+        receive(self, segment)
+
+    monkeypatch.setattr(BoundedHttpProtocol, "_parse", counted)
+    monkeypatch.setattr(BoundedHttpProtocol, "data_received", watched)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        body = b'{"prompt":"a"}' + b"\r\n\r\n" * 1_000_000
+        reply = await raw(url, CHUNKED + b"connection: close\r\n\r\n" + chunks(body, len(body)) + b"0\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 200")
+        assert num_pieces <= num_segments + 4
 
     serving(test)
 

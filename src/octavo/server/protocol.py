@@ -26,8 +26,9 @@ MAX_HEADER_BYTES = 1 << 16
 CROWDED_HEADER_TIMEOUT_S = 1.0
 """A connection beyond the cap may not stay open for long without asking for anything."""
 TURN_BYTES = PIECE_BYTES
-"""Of one connection, where they are not a body of a declared length; about a millisecond. Then the event loop turns to
-others.
+TURN_PIECES = 128
+"""Of one connection, and no more than one that is a body's or a chunk's data: about a millisecond. Then the event loop
+turns to others.
 """
 MAX_WAITING_BYTES = 1 << 14
 """Of what is asked next, while an answer is made: beyond, nothing is read, not even that the client has left."""
@@ -111,10 +112,11 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         self._is_turn_due = False
         if self.transport.is_closing():
             return
-        num_bytes = 0
-        while self._has_work and num_bytes < TURN_BYTES:
+        num_bytes = num_pieces = 0
+        while self._has_work and num_bytes < TURN_BYTES and num_pieces < TURN_PIECES:
             piece = self._received.take()
             num_bytes += len(piece)
+            num_pieces += 1
             if self._phase is Phase.IDLE:
                 self._enter(Phase.HEAD)
             self._parse(piece)
@@ -176,7 +178,11 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
             raise invalid_http("CONNECT asks for a tunnel, which this server does not open; use GET or POST")
-        self._received.expect_body(checked_length(version, self.url, self.headers))
+        length = checked_length(version, self.url, self.headers)
+        if length is None:
+            self._received.expect_chunks()
+        else:
+            self._received.expect_body(length)
         if self.parser.should_upgrade():
             return  # and read it again: see `_feed`
         self._num_line_bytes = self._num_chunks = self._num_chunked_bytes = 0
@@ -214,6 +220,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
                 f"the body has more than {NUM_FREE_CHUNKS} chunks, of less than {MIN_MEAN_CHUNK_BYTES} bytes on average; "
                 "send fewer and larger ones"
             )
+        self._received.expect_chunk()
         self._num_chunks += 1
         self._num_line_bytes = 0
 
