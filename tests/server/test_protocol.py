@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from server.conftest import chat_body, serving, soon
+from server.conftest import MODEL, chat_body, serving, soon
 from server.fake_engine import FakeEngine
 
 from octavo.server import protocol, unread_body
@@ -82,6 +82,8 @@ def test_what_is_not_http_gets_the_envelope(data: bytes) -> None:
         assert error["code"] == "invalid_http"
         async with httpx.AsyncClient() as client:
             assert (await client.get(url + "/health")).status_code == 200
+            counted = (await client.get(url + "/metrics")).text
+        assert f'octavo:request_errors_total{{code="invalid_http",engine="0",model_name="{MODEL}"}} 1.0' in counted
 
     serving(test)
 

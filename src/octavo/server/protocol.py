@@ -3,6 +3,7 @@
 import asyncio
 import enum
 import logging
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -66,6 +67,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
     header_timeout_s: float
     body_timeout_s: float
     max_connections: int
+    report_refusal: Callable[[], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -254,6 +256,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         address = (self.client or ("",))[0]
         logger.debug("400 invalid_http to a connection from %s: %s%s", address, error.message, hint)
         self._is_refused = True
+        self.report_refusal()
         if self._phase is Phase.BODY and self.cycle.response_started:
             self.transport.close()  # an answer is on its way already
             return
@@ -286,7 +289,12 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
 
 
 def bounded_protocol(
-    *, keep_alive_s: float, header_timeout_s: float, body_timeout_s: float, max_connections: int
+    *,
+    keep_alive_s: float,
+    header_timeout_s: float,
+    body_timeout_s: float,
+    max_connections: int,
+    report_refusal: Callable[[], None],
 ) -> type[BoundedHttpProtocol]:
     """The protocol class with these limits: uvicorn makes its instances itself."""
     limits = {
@@ -294,5 +302,6 @@ def bounded_protocol(
         "header_timeout_s": header_timeout_s,
         "body_timeout_s": body_timeout_s,
         "max_connections": max_connections,
+        "report_refusal": staticmethod(report_refusal),
     }
     return type("BoundedHttpProtocol", (BoundedHttpProtocol,), limits)
