@@ -12,6 +12,7 @@ from server.fake_engine import FakeEngine
 
 from octavo.server import protocol, unread_body
 from octavo.server.listener import LAST_WORDS_S
+from octavo.server.phase import Phase, PhaseClock
 from octavo.server.protocol import (
     MAX_WAITING_BYTES,
     MIN_MEAN_CHUNK_BYTES,
@@ -19,7 +20,6 @@ from octavo.server.protocol import (
     TURN_BYTES,
     TURN_PIECES,
     BoundedHttpProtocol,
-    Phase,
 )
 
 CHAT = "/v1/chat/completions"
@@ -486,17 +486,17 @@ def test_a_body_that_is_not_http_is_not_asked_for(caplog: pytest.LogCaptureFixtu
 def test_each_request_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that comes with the last bytes of a body that nobody waited for; and behind it the connection is idle."""
     entered: asyncio.Queue[tuple[Phase, float | None]] = asyncio.Queue()
-    set_deadline = BoundedHttpProtocol._set_deadline
+    set_deadline = PhaseClock.set_deadline
 
-    def watched(self: BoundedHttpProtocol, seconds: float | None) -> None:
+    def watched(self: PhaseClock, seconds: float | None) -> None:
         set_deadline(self, seconds)
-        entered.put_nowait((self._phase, seconds))
+        entered.put_nowait((self.phase, seconds))
 
     async def next_phases(count: int) -> list[tuple[Phase, float | None]]:
         return [await asyncio.wait_for(entered.get(), 5) for _ in range(count)]
 
     idle, head, body = (Phase.IDLE, 7.0), (Phase.HEAD, 8.0), (Phase.BODY, 9.0 + LAST_WORDS_S)
-    monkeypatch.setattr(BoundedHttpProtocol, "_set_deadline", watched)
+    monkeypatch.setattr(PhaseClock, "set_deadline", watched)
 
     async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))

@@ -1,7 +1,6 @@
 """HTTP/1.1 as uvicorn speaks it, for clients that may be slow, hostile or too many."""
 
 import asyncio
-import enum
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ from octavo.server.held_flow import HeldFlow
 from octavo.server.http10 import Http10Cycle
 from octavo.server.http_rules import checked_length, invalid_http, worded
 from octavo.server.middleware import IS_CROWDED
+from octavo.server.phase import Phase, PhaseClock
 from octavo.server.receive_buffer import PIECE_BYTES, ReceiveBuffer
 from octavo.server.send_timeout import SendTimeoutProtocol
 from octavo.server.unread_body import LINGER_S
@@ -42,18 +42,6 @@ _REFUSAL = (
 )
 
 
-class Phase(enum.Enum):
-    """Where a connection is in a request."""
-
-    IDLE = enum.auto()
-    """Between two."""
-    HEAD = enum.auto()
-    """Its headers are not there yet."""
-    BODY = enum.auto()
-    ANSWER = enum.auto()
-    """It is there, and its answer is not: what has arrived of the next one waits."""
-
-
 class BoundedHttpProtocol(SendTimeoutProtocol):
     """Cuts connections that stay idle, and those whose headers or body do not arrive in time, refuses what is not
     HTTP/1.1 and bodies of crumbs, marks requests on connections beyond `max_connections`, and words its own errors as
@@ -73,12 +61,10 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         super().__init__(*args, **kwargs)
         self.parser = httptools.HttpRequestParser(self)  # without the leniency that uvicorn sets
         self._received = ReceiveBuffer()
-        self._phase = Phase.IDLE
         self._num_line_bytes = 0
         """Since headers, a chunk's first line or bytes of a body were there last."""
         self._num_chunks = 0
         self._num_chunked_bytes = 0
-        self._deadline: asyncio.TimerHandle | None = None
         self._is_turn_due = False
         self._is_crowded = False
         self._is_refused = False
@@ -87,14 +73,16 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         super().connection_made(transport)
         self.flow: HeldFlow = HeldFlow(transport)
         self._is_crowded = len(self.connections) > self.max_connections
+        seconds = {Phase.IDLE: self.keep_alive_s, Phase.HEAD: self.header_timeout_s, Phase.BODY: self.body_timeout_s}
         if self._is_crowded:
             self.app_state = {**self.app_state, IS_CROWDED: True}
-            self.keep_alive_s = min(self.keep_alive_s, CROWDED_HEADER_TIMEOUT_S)
-            self.header_timeout_s = min(self.header_timeout_s, CROWDED_HEADER_TIMEOUT_S)
-        self._enter(Phase.IDLE)
+            for phase in (Phase.IDLE, Phase.HEAD):
+                seconds[phase] = min(seconds[phase], CROWDED_HEADER_TIMEOUT_S)
+        self._clock = PhaseClock(seconds, self._cut)
+        self._clock.enter(Phase.IDLE)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._set_deadline(None)
+        self._clock.set_deadline(None)
         super().connection_lost(exc)
 
     # ── what arrives, in turns ───────────────────────────────────────────────────────────────────
@@ -103,7 +91,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         if self._is_refused:
             return
         self._received.add(data)
-        if self._phase is Phase.ANSWER:
+        if self._clock.phase is Phase.ANSWER:
             if len(self._received) > MAX_WAITING_BYTES:
                 self.flow.pause_reading()
         elif not self._is_turn_due:
@@ -119,8 +107,8 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
             piece = self._received.take()
             num_bytes += len(piece)
             num_pieces += 1
-            if self._phase is Phase.IDLE:
-                self._enter(Phase.HEAD)
+            if self._clock.phase is Phase.IDLE:
+                self._clock.enter(Phase.HEAD)
             self._parse(piece)
         if self._has_work:
             self._take_turn_later()
@@ -129,7 +117,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._received) and self._phase is not Phase.ANSWER and not self._is_refused
+        return bool(self._received) and self._clock.phase is not Phase.ANSWER and not self._is_refused
 
     def _take_turn_later(self) -> None:
         self.flow.hold()
@@ -141,7 +129,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         try:
             self._feed(piece)
             if self._num_line_bytes > MAX_HEADER_BYTES:
-                what = "headers" if self._phase is Phase.HEAD else "a chunk's extensions, or trailers,"
+                what = "headers" if self._clock.phase is Phase.HEAD else "a chunk's extensions, or trailers,"
                 raise invalid_http(f"{what} of more than {MAX_HEADER_BYTES} bytes are there; send fewer")
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, ApiError):
@@ -172,11 +160,11 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
     # ── what the parser says ─────────────────────────────────────────────────────────────────────
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._phase is Phase.HEAD:  # what a chunked body has behind it is nobody's
+        if self._clock.phase is Phase.HEAD:  # what a chunked body has behind it is nobody's
             super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        assert self._phase is Phase.HEAD
+        assert self._clock.phase is Phase.HEAD
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
             raise invalid_http("CONNECT asks for a tunnel, which this server does not open; use GET or POST")
@@ -188,7 +176,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         if self.parser.should_upgrade():
             return  # and read it again: see `_feed`
         self._num_line_bytes = self._num_chunks = self._num_chunked_bytes = 0
-        self._enter(Phase.BODY)
+        self._clock.enter(Phase.BODY)
         raw_path, _, query = self.url.partition(b"?")
         self.scope["method"] = method.decode("ascii")
         self.scope["http_version"] = version
@@ -232,19 +220,19 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._phase is Phase.HEAD:
+        if self._clock.phase is Phase.HEAD:
             return  # it is read again: see `_feed`
         super().on_message_complete()
         self._num_line_bytes = 0
-        self._enter(Phase.IDLE if self.cycle.response_complete else Phase.ANSWER)
+        self._clock.enter(Phase.IDLE if self.cycle.response_complete else Phase.ANSWER)
 
     def on_response_complete(self) -> None:
         """Not uvicorn's: it would set a timer of its own."""
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self._phase is Phase.ANSWER:
-            self._enter(Phase.IDLE)
+        if self._clock.phase is Phase.ANSWER:
+            self._clock.enter(Phase.IDLE)
             if self._has_work:
                 self._take_turn_later()
 
@@ -257,7 +245,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         logger.debug("400 invalid_http to a connection from %s: %s%s", address, error.message, hint)
         self._is_refused = True
         self.report_refusal()
-        if self._phase is Phase.BODY and self.cycle.response_started:
+        if self._clock.phase is Phase.BODY and self.cycle.response_started:
             self.transport.close()  # an answer is on its way already
             return
         if self.cycle is not None:
@@ -268,20 +256,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         self.transport.write(_REFUSAL % (len(body), body))
         self.transport.write_eof()
         self.flow.resume_reading()
-        self._set_deadline(LINGER_S)
-
-    # ── deadlines ────────────────────────────────────────────────────────────────────────────────
-
-    def _enter(self, phase: Phase) -> None:
-        """Each phase of each request has one deadline, which does not move while data trickles in."""
-        self._phase = phase
-        seconds = {Phase.IDLE: self.keep_alive_s, Phase.HEAD: self.header_timeout_s, Phase.BODY: self.body_timeout_s}
-        self._set_deadline(seconds.get(phase))
-
-    def _set_deadline(self, seconds: float | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = None if seconds is None else self.loop.call_later(seconds, self._cut)
+        self._clock.set_deadline(LINGER_S)
 
     def _cut(self) -> None:
         if not self.transport.is_closing():
