@@ -9,7 +9,8 @@ from starlette.types import Message, Receive, Scope
 LINGER_S = 2.0
 """How long who still sends may take to read the answer, before the connection is closed under it."""
 
-_LEAVES = (b"transfer-encoding", b"expect")
+_HEADERS = (b"transfer-encoding", b"expect")
+"""Requests with one of these may have such a body."""
 
 
 class BodyWatch:
@@ -18,7 +19,7 @@ class BodyWatch:
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.is_left = any(name in _LEAVES for name, _ in scope["headers"])
+        self.is_left = any(name in _HEADERS for name, _ in scope["headers"])
         self._receive = receive
 
     async def receive(self) -> Message:
