@@ -103,6 +103,7 @@ async def listening(context: ServerContext) -> AsyncIterator[tuple[str, StopSign
     listener.setblocking(False)
     stop = StopSignals()
     http = HttpServer(build_app(context), context.config, [listener])
+    http.report_refusal = context.count_refusal
     await http.start()
     task = asyncio.create_task(serve_until_stopped(context, http, stop, Console()))
     try:

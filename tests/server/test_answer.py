@@ -8,10 +8,10 @@ from server.conftest import serving, soon
 from server.fake_engine import FakeEngine
 from server.raw_requests import ask
 
-from octavo.server.answer import PIECE_BYTES, JsonResponse
+from octavo.server.answer import SEND_BYTES, JsonResponse
 
 
-@pytest.mark.parametrize("length", [2, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
+@pytest.mark.parametrize("length", [2, SEND_BYTES, SEND_BYTES + 1, 3 * SEND_BYTES])
 def test_a_large_reply_is_handed_over_in_pieces(length: int) -> None:
     sent: list[dict[str, Any]] = []
 
@@ -27,7 +27,7 @@ def test_a_large_reply_is_handed_over_in_pieces(length: int) -> None:
     assert dict(start["headers"])[b"content-length"] == str(length).encode()
     assert dict(start["headers"])[b"content-type"] == b"application/json"
     assert b"".join(piece["body"] for piece in pieces) == body
-    assert max(len(piece["body"]) for piece in pieces) <= PIECE_BYTES
+    assert max(len(piece["body"]) for piece in pieces) <= SEND_BYTES
     assert [piece["more_body"] for piece in pieces] == [True] * (len(pieces) - 1) + [False]
 
 

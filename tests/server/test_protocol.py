@@ -7,21 +7,28 @@ from typing import Any
 
 import httpx
 import pytest
-from server.conftest import chat_body, serving, soon
+from server.conftest import MODEL, chat_body, serving, soon
 from server.fake_engine import FakeEngine
 
 from octavo.server import protocol, unread_body
-from octavo.server.protocol import MIN_MEAN_CHUNK_BYTES, NUM_FREE_CHUNKS, TURN_BYTES, BoundedHttpProtocol
+from octavo.server.listener import LAST_WORDS_S
+from octavo.server.phase import Phase, PhaseClock
+from octavo.server.protocol import (
+    MAX_WAITING_BYTES,
+    MIN_MEAN_CHUNK_BYTES,
+    NUM_FREE_CHUNKS,
+    TURN_BYTES,
+    TURN_PIECES,
+    BoundedHttpProtocol,
+)
 
 CHAT = "/v1/chat/completions"
 
 
-async def raw(url: str, data: bytes, *, is_ended: bool = False) -> bytes:
+async def raw(url: str, data: bytes) -> bytes:
     """What the server sends until it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
     writer.write(data)
-    if is_ended:
-        writer.write_eof()
     try:
         return await asyncio.wait_for(reader.read(), 5)
     finally:
@@ -75,6 +82,8 @@ def test_what_is_not_http_gets_the_envelope(data: bytes) -> None:
         assert error["code"] == "invalid_http"
         async with httpx.AsyncClient() as client:
             assert (await client.get(url + "/health")).status_code == 200
+            counted = (await client.get(url + "/metrics")).text
+        assert f'octavo:request_errors_total{{code="invalid_http",engine="0",model_name="{MODEL}"}} 1.0' in counted
 
     serving(test)
 
@@ -199,7 +208,8 @@ def test_connections_beyond_the_cap_are_refused_but_probes_answered() -> None:
             assert refused.status_code == 503 and refused.headers["retry-after"]
             assert refused.headers["connection"] == "close"
             assert refused.json()["error"]["code"] == "too_many_connections"
-            assert (await outside.get(url + "/health")).status_code == 200
+            probed = await outside.get(url + "/health")
+            assert probed.status_code == 200 and probed.headers["connection"] == "close"
             engine.is_held = False
             assert (await request).status_code == 200
 
@@ -242,18 +252,18 @@ def test_a_body_that_is_not_http_is_answered_once(caplog: pytest.LogCaptureFixtu
 
 def test_what_arrives_at_once_is_handled_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """However much a client sends, others come first after so much of it."""
-    turns: list[int] = []
+    turns: list[list[int]] = []
     take_turn, parse = BoundedHttpProtocol._take_turn, BoundedHttpProtocol._parse
 
     def watched(self: BoundedHttpProtocol) -> None:
-        turns.append(0)
+        turns.append([])
         take_turn(self)
         if self._has_work:
             self.flow.resume_reading()  # as who wants to receive does
             assert not self.transport.is_reading()
 
     def counted(self: BoundedHttpProtocol, piece: bytearray) -> None:
-        turns[-1] += len(piece)
+        turns[-1].append(len(piece))
         parse(self, piece)
 
     monkeypatch.setattr(BoundedHttpProtocol, "_take_turn", watched)
@@ -265,8 +275,34 @@ def test_what_arrives_at_once_is_handled_in_turns(monkeypatch: pytest.MonkeyPatc
         last = first.replace(b"chunked", b"chunked\r\nconnection: close")
         reply = await raw(url, first + last)
         assert reply.count(b"HTTP/1.1 200") == 2
-        assert max(turns) < 2 * TURN_BYTES
-        assert sum(turns) == len(first + last)
+        assert max(map(sum, turns)) < 2 * TURN_BYTES and max(map(len, turns)) == TURN_PIECES
+        assert sum(map(sum, turns)) == len(first + last)
+
+    serving(test)
+
+
+def test_lines_in_a_chunk_cost_what_other_bytes_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    num_pieces, num_segments = 0, 0
+    parse, receive = BoundedHttpProtocol._parse, BoundedHttpProtocol.data_received
+
+    def counted(self: BoundedHttpProtocol, piece: bytearray) -> None:
+        nonlocal num_pieces
+        num_pieces += 1
+        parse(self, piece)
+
+    def watched(self: BoundedHttpProtocol, segment: bytes) -> None:
+        nonlocal num_segments
+        num_segments += 1
+        receive(self, segment)
+
+    monkeypatch.setattr(BoundedHttpProtocol, "_parse", counted)
+    monkeypatch.setattr(BoundedHttpProtocol, "data_received", watched)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        body = b'{"prompt":"a"}' + b"\r\n\r\n" * 1_000_000
+        reply = await raw(url, CHUNKED + b"connection: close\r\n\r\n" + chunks(body, len(body)) + b"0\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 200")
+        assert num_pieces <= num_segments + 4
 
     serving(test)
 
@@ -285,6 +321,56 @@ def test_what_is_asked_next_waits_until_what_was_asked_first_is_answered() -> No
         assert len(engine.open_ids) == 1 and context.gate.num_inside == 1
         writer.close()
         await soon(lambda: not engine.open_ids)  # the client has gone, and nobody asks in its name
+
+    serving(test)
+
+
+@pytest.mark.parametrize("next_bytes", [b"", b"G", b"\r\n" * 1000])
+@pytest.mark.parametrize("is_half_closed", [False, True])
+def test_who_leaves_is_noticed_whatever_was_sent_behind_the_request(next_bytes: bytes, is_half_closed: bool) -> None:
+    """To end one's side of a connection is to leave it, too."""
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        engine.is_held = True
+        body = json.dumps(chat_body("Hi")).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(HEAD.replace(b"/tokenize", CHAT.encode()) + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        await soon(lambda: bool(engine.open_ids))
+        writer.write(next_bytes)
+        if is_half_closed:
+            writer.write_eof()
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        await soon(lambda: not engine.open_ids and not context.gate.num_inside)
+
+    serving(test)
+
+
+def test_what_waits_behind_an_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[int] = []
+    receive = BoundedHttpProtocol.data_received
+
+    def watched(self: BoundedHttpProtocol, segment: bytes) -> None:
+        receive(self, segment)
+        waiting.append(len(self._received))
+
+    monkeypatch.setattr(BoundedHttpProtocol, "data_received", watched)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        engine.is_held = True
+        body = json.dumps(chat_body("Hi")).encode()
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(HEAD.replace(b"/tokenize", CHAT.encode()) + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+        await soon(lambda: bool(engine.open_ids))
+        begin = len(waiting)
+        writer.write(b"\r\n" * 4_000_000)
+        await soon(lambda: len(waiting) > begin and waiting[-1] > MAX_WAITING_BYTES)
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(url + "/health")).status_code == 200
+        assert max(waiting) <= MAX_WAITING_BYTES + (1 << 18)  # as much as is read at once
+        writer.close()
+        engine.is_held = False
+        await soon(lambda: not engine.open_ids and not context.gate.num_inside)
 
     serving(test)
 
@@ -352,3 +438,80 @@ def test_an_answer_that_leaves_a_chunked_body_unread_closes(
         assert whole.count(b"HTTP/1.1") == 1  # it was told that this is the last
 
     serving(test, api_key=("a",))
+
+
+EXPECTING = b"expect: 100-continue\r\ncontent-length: 14\r\n\r\n"
+
+
+def test_a_body_is_asked_for_that_waits_to_be() -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        for _ in range(2):  # the connection is kept
+            writer.write(HEAD + EXPECTING)
+            assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b'{"prompt":"a"}')
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            assert head.startswith(b"HTTP/1.1 200") and b"connection: close" not in head
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        writer.close()
+
+    serving(test)
+
+
+@pytest.mark.parametrize("behind", [b'{"prompt":"a"}', b""], ids=["sent anyway", "not sent"])
+def test_what_follows_a_body_that_was_not_asked_for_is_not_taken_for_it(
+    behind: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor for a request: nobody can tell which it is."""
+    monkeypatch.setattr(unread_body, "LINGER_S", 0.05)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        refused = HEAD.replace(b"application/json", b"text/plain") + EXPECTING
+        reply = await raw(url, refused + behind + b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 415") and reply.count(b"HTTP/1.1") == 1
+        assert b"\r\nconnection: close\r\n" in reply.lower()
+
+    serving(test)
+
+
+def test_a_body_that_is_not_http_is_not_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        reply = await raw(url, HEAD + b"expect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\nz\r\n")
+        assert reply.startswith(b"HTTP/1.1 400") and reply.count(b"HTTP/1.1") == 1
+
+    serving(test)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_each_request_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that comes with the last bytes of a body that nobody waited for; and behind it the connection is idle."""
+    entered: asyncio.Queue[tuple[Phase, float | None]] = asyncio.Queue()
+    set_deadline = PhaseClock.set_deadline
+
+    def watched(self: PhaseClock, seconds: float | None) -> None:
+        set_deadline(self, seconds)
+        entered.put_nowait((self.phase, seconds))
+
+    async def next_phases(count: int) -> list[tuple[Phase, float | None]]:
+        return [await asyncio.wait_for(entered.get(), 5) for _ in range(count)]
+
+    idle, head, body = (Phase.IDLE, 7.0), (Phase.HEAD, 8.0), (Phase.BODY, 9.0 + LAST_WORDS_S)
+    monkeypatch.setattr(PhaseClock, "set_deadline", watched)
+
+    async def test(url: str, engine: FakeEngine, stop: Any, task: Any, context: Any) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        assert await next_phases(1) == [idle]
+        health = b"GET /health HTTP/1.1\r\nhost: localhost\r\n"
+        writer.write(health + b"content-length: 2\r\n\r\n{")
+        assert await next_phases(2) == [head, body]
+        await asyncio.wait_for(reader.readuntil(b"}"), 5)
+        writer.write(b"}" + health + b"content-length: 2\r\n\r\n{")
+        assert await next_phases(3) == [idle, head, body]
+        await asyncio.wait_for(reader.readuntil(b"}"), 5)
+        writer.write(b"}")
+        assert await next_phases(1) == [idle]
+        writer.write(health + b"\r\n")
+        assert await next_phases(4) == [head, body, (Phase.ANSWER, None), idle]
+        writer.close()
+
+    serving(test, keep_alive_s=7, header_timeout_s=8, body_timeout_s=9)

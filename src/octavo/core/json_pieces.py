@@ -4,14 +4,15 @@ from typing import Any
 
 import msgspec
 
-_LARGE_BYTES = 1 << 17
+LARGE_BYTES = 1 << 17
+"""JSON from this size on is decoded in a thread, so that other requests do not wait for it, and in pieces."""
 _MIN_PIECE_BYTES = 1 << 16
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode_json(data: bytes) -> Any:
     """As `msgspec.json.decode`, and raises as it does. Of a large object, fields that are lists of numbers are read in pieces."""
-    if len(data) >= _LARGE_BYTES:
+    if len(data) >= LARGE_BYTES:
         try:
             return {name: _value(bytes(raw)) for name, raw in _fields.decode(data).items()}
         except (msgspec.MsgspecError, ValueError):
@@ -20,7 +21,7 @@ def decode_json(data: bytes) -> Any:
 
 
 def _value(data: bytes) -> Any:
-    if len(data) < _LARGE_BYTES or not _is_plain_list(data):
+    if len(data) < LARGE_BYTES or not _is_plain_list(data):
         return msgspec.json.decode(data)
     values: list[Any] = []
     begin, end = 1, -1

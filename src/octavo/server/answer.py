@@ -14,7 +14,8 @@ from octavo.server.schemas import GenerationRequest, StreamOptions
 from octavo.server.usage import UsageCounter
 from octavo.server.wire import to_json
 
-PIECE_BYTES = 1 << 18
+SEND_BYTES = 1 << 18
+"""Of one answer, at a time."""
 
 
 class Answer:
@@ -62,9 +63,9 @@ class JsonResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        begins = range(0, max(1, len(self.body)), PIECE_BYTES)
+        begins = range(0, max(1, len(self.body)), SEND_BYTES)
         for begin in begins:  # each waits until the client has taken the one before
-            piece = self.body[begin : begin + PIECE_BYTES]
+            piece = self.body[begin : begin + SEND_BYTES]
             await send({"type": "http.response.body", "body": piece, "more_body": begin != begins[-1]})
 
 

@@ -8,16 +8,13 @@ from starlette.requests import Request
 
 from octavo.core.errors import InvalidRequestError
 from octavo.core.json_limits import check_json_limits
-from octavo.core.json_pieces import decode_json
+from octavo.core.json_pieces import LARGE_BYTES, decode_json
 from octavo.server.arriving import ArrivingBody
 from octavo.server.context import ServerContext
 from octavo.server.disconnect import ClientDisconnectedError
 from octavo.server.errors import ApiError
 from octavo.server.field_errors import field_error, unknown_field
 from octavo.server.fields import UNREAD_FIELDS, NotBuiltFields
-
-_LARGE_BYTES = 1 << 17
-"""A body from this size on is parsed in a thread: other requests do not wait for it."""
 
 
 class BodySchema(Protocol):
@@ -46,7 +43,7 @@ async def read_request(request: Request, context: ServerContext, schema: type[Sc
     except asyncio.TimeoutError as error:
         message = f"the body did not arrive within {config.body_timeout_s:g} s; send it faster"
         raise ApiError(408, message, code="request_timeout") from error
-    if len(data) < _LARGE_BYTES:
+    if len(data) < LARGE_BYTES:
         return parse(_decode(data), schema)
     return await asyncio.to_thread(lambda: parse(_decode(data), schema))
 

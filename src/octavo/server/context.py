@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,8 @@ class ServerContext:
     probe: EventLoopProbe
     reporters: tuple[Reporter, ...]
     """Told of each HTTP request at its end."""
+    count_refusal: Callable[[], None]
+    """Of a connection that speaks no HTTP."""
     gate: Gate = field(default_factory=Gate)
     arriving: ArrivingBodies = field(default_factory=ArrivingBodies)
     responses: ResponseStore = field(default_factory=ResponseStore)
@@ -94,4 +96,5 @@ def make_context(engine: "AsyncEngine", config: ServerConfig, more_reporters: Se
         created_s=int(time.time()),
         probe=probe,
         reporters=(log_access, own.observe_request, *more_reporters),
+        count_refusal=own.count_refusal,
     )

@@ -42,8 +42,8 @@ def worded(reason: str) -> ApiError:
     return invalid_http(fault)
 
 
-def checked_length(version: str, target: bytes, headers: Headers) -> int:
-    """The body's length, where a request declares one, else 0. Raises `ApiError` for what llhttp lets pass and this
+def checked_length(version: str, target: bytes, headers: Headers) -> int | None:
+    """The body's length, and None where it comes in chunks. Raises `ApiError` for what llhttp lets pass and this
     server does not: no or two Host, codings beside chunked, and other versions and targets than those of HTTP/1.1.
     """
     if version not in _VERSIONS:
@@ -59,4 +59,6 @@ def checked_length(version: str, target: bytes, headers: Headers) -> int:
         raise invalid_http(f"Host is there {len(hosts)} times; send it once")
     if codings and ([coding.lower() for coding in codings] != [b"chunked"] or version == "1.0"):
         raise worded("Transfer-Encoding")
+    if codings:
+        return None
     return int(lengths[0]) if lengths else 0

@@ -6,7 +6,7 @@ import errno
 import logging
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -86,7 +86,9 @@ class HttpServer:
         self.app = app
         self._config = config
         self._listeners = listeners
-        self._server = _make_server(self._answer, config)
+        self.report_refusal: Callable[[], None] = lambda: None
+        """Called for each connection that speaks no HTTP."""
+        self._server = _make_server(self._answer, lambda: self.report_refusal(), config)
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -128,12 +130,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _make_server(app: ASGIApp, config: ServerConfig) -> uvicorn.Server:
+def _make_server(app: ASGIApp, report_refusal: Callable[[], None], config: ServerConfig) -> uvicorn.Server:
     protocol = bounded_protocol(
         keep_alive_s=config.keep_alive_s,
         header_timeout_s=config.header_timeout_s,
         body_timeout_s=config.body_timeout_s + LAST_WORDS_S,
         max_connections=config.max_connections,
+        report_refusal=report_refusal,
     )
     return _Server(
         uvicorn.Config(
@@ -147,6 +150,5 @@ def _make_server(app: ASGIApp, config: ServerConfig) -> uvicorn.Server:
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
-            timeout_keep_alive=max(1, round(config.keep_alive_s)),
         )
     )

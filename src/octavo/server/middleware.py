@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 OPEN_PATHS = ("/health", "/health/ready")
 """Answered without a key, and while the server ends."""
 IS_CROWDED = "octavo.is_crowded"
-"""In the state of a scope: the request came on a connection beyond the cap."""
+"""In the state of a scope: the request came on a connection beyond the cap, which is closed behind the answer."""
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
 
 
@@ -115,7 +115,7 @@ class FrontDoor:
 class _Reply:
     """Passes a response on, with the request's id added to its headers, and without its body where none is wanted.
 
-    The connection is closed behind one that leaves a chunked body unread.
+    The connection is closed behind one that leaves a body unread that cannot be passed over.
     """
 
     def __init__(self, record: RequestRecord, send: Send, body: BodyWatch) -> None:
@@ -154,12 +154,10 @@ def _challenge(scope: Scope) -> str:
 
 
 def _crowded() -> ApiError:
-    error = overloaded(
+    return overloaded(
         "more connections are open than --max-connections allows; send the request again later",
         code="too_many_connections",
     )
-    error.headers["Connection"] = "close"
-    return error
 
 
 def _take_request_id(headers: Headers, record: RequestRecord) -> None:

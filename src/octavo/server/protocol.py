@@ -1,8 +1,8 @@
 """HTTP/1.1 as uvicorn speaks it, for clients that may be slow, hostile or too many."""
 
 import asyncio
-import enum
 import logging
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,7 +14,8 @@ from octavo.server.held_flow import HeldFlow
 from octavo.server.http10 import Http10Cycle
 from octavo.server.http_rules import checked_length, invalid_http, worded
 from octavo.server.middleware import IS_CROWDED
-from octavo.server.pieces import PIECE_BYTES, Pieces
+from octavo.server.phase import Phase, PhaseClock
+from octavo.server.receive_buffer import PIECE_BYTES, ReceiveBuffer
 from octavo.server.send_timeout import SendTimeoutProtocol
 from octavo.server.unread_body import LINGER_S
 from octavo.server.wire import to_json
@@ -26,9 +27,12 @@ MAX_HEADER_BYTES = 1 << 16
 CROWDED_HEADER_TIMEOUT_S = 1.0
 """A connection beyond the cap may not stay open for long without asking for anything."""
 TURN_BYTES = PIECE_BYTES
-"""Of one connection, where they are not a body of a declared length; about a millisecond. Then the event loop turns to
-others.
+TURN_PIECES = 128
+"""Of one connection, and no more than one that is a body's or a chunk's data: about a millisecond. Then the event loop
+turns to others.
 """
+MAX_WAITING_BYTES = 1 << 14
+"""Of what is asked next, while an answer is made: beyond, nothing is read, not even that the client has left."""
 NUM_FREE_CHUNKS = 1024
 MIN_MEAN_CHUNK_BYTES = 64
 """Of a body with more chunks than those: each costs as much as a kilobyte does, however small it is."""
@@ -36,16 +40,6 @@ _TLS_HANDSHAKE = b"\x16\x03"
 _REFUSAL = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
 )
-
-
-class Phase(enum.Enum):
-    """Where a connection is in a request."""
-
-    HEAD = enum.auto()
-    """Its headers are not there yet, and maybe nothing of it."""
-    BODY = enum.auto()
-    ANSWER = enum.auto()
-    """It is there, and its answer is not: what has arrived of the next one waits."""
 
 
 class BoundedHttpProtocol(SendTimeoutProtocol):
@@ -58,36 +52,37 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
     """
 
     keep_alive_s: float
-    """Until the first request begins; between requests uvicorn's own timer runs."""
     header_timeout_s: float
     body_timeout_s: float
     max_connections: int
+    report_refusal: Callable[[], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = httptools.HttpRequestParser(self)  # without the leniency that uvicorn sets
-        self._pieces = Pieces()
-        self._phase = Phase.HEAD
+        self._received = ReceiveBuffer()
         self._num_line_bytes = 0
         """Since headers, a chunk's first line or bytes of a body were there last."""
         self._num_chunks = 0
         self._num_chunked_bytes = 0
-        self._deadline: asyncio.TimerHandle | None = None
-        self._deadline_phase: Phase | None = None
         self._is_turn_due = False
+        self._is_crowded = False
         self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow: HeldFlow = HeldFlow(transport)
-        if len(self.connections) > self.max_connections:
+        self._is_crowded = len(self.connections) > self.max_connections
+        seconds = {Phase.IDLE: self.keep_alive_s, Phase.HEAD: self.header_timeout_s, Phase.BODY: self.body_timeout_s}
+        if self._is_crowded:
             self.app_state = {**self.app_state, IS_CROWDED: True}
-            self.keep_alive_s = min(self.keep_alive_s, CROWDED_HEADER_TIMEOUT_S)
-            self.header_timeout_s = min(self.header_timeout_s, CROWDED_HEADER_TIMEOUT_S)
-        self._deadline = self.loop.call_later(self.keep_alive_s, self._cut)
+            for phase in (Phase.IDLE, Phase.HEAD):
+                seconds[phase] = min(seconds[phase], CROWDED_HEADER_TIMEOUT_S)
+        self._clock = PhaseClock(seconds, self._cut)
+        self._clock.enter(Phase.IDLE)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._clear_deadline()
+        self._clock.set_deadline(None)
         super().connection_lost(exc)
 
     # ── what arrives, in turns ───────────────────────────────────────────────────────────────────
@@ -95,9 +90,10 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
-        self._pieces.add(data)
-        if self._phase is Phase.ANSWER:
-            self.flow.pause_reading()
+        self._received.add(data)
+        if self._clock.phase is Phase.ANSWER:
+            if len(self._received) > MAX_WAITING_BYTES:
+                self.flow.pause_reading()
         elif not self._is_turn_due:
             self._take_turn()
 
@@ -106,14 +102,14 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         self._is_turn_due = False
         if self.transport.is_closing():
             return
-        self._unset_keepalive_if_required()
-        num_bytes = 0
-        while self._has_work and num_bytes < TURN_BYTES:
-            piece = self._pieces.take()
+        num_bytes = num_pieces = 0
+        while self._has_work and num_bytes < TURN_BYTES and num_pieces < TURN_PIECES:
+            piece = self._received.take()
             num_bytes += len(piece)
+            num_pieces += 1
+            if self._clock.phase is Phase.IDLE:
+                self._clock.enter(Phase.HEAD)
             self._parse(piece)
-        if not self._is_refused:
-            self._set_deadline()
         if self._has_work:
             self._take_turn_later()
         else:
@@ -121,7 +117,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._pieces) and self._phase is not Phase.ANSWER and not self._is_refused
+        return bool(self._received) and self._clock.phase is not Phase.ANSWER and not self._is_refused
 
     def _take_turn_later(self) -> None:
         self.flow.hold()
@@ -133,7 +129,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         try:
             self._feed(piece)
             if self._num_line_bytes > MAX_HEADER_BYTES:
-                what = "headers" if self._phase is Phase.HEAD else "a chunk's extensions, or trailers,"
+                what = "headers" if self._clock.phase is Phase.HEAD else "a chunk's extensions, or trailers,"
                 raise invalid_http(f"{what} of more than {MAX_HEADER_BYTES} bytes are there; send fewer")
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, ApiError):
@@ -164,19 +160,23 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
     # ── what the parser says ─────────────────────────────────────────────────────────────────────
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._phase is Phase.HEAD:  # what a chunked body has behind it is nobody's
+        if self._clock.phase is Phase.HEAD:  # what a chunked body has behind it is nobody's
             super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        assert self._phase is Phase.HEAD
+        assert self._clock.phase is Phase.HEAD
         method, version = self.parser.get_method(), self.parser.get_http_version()
         if method == b"CONNECT":
             raise invalid_http("CONNECT asks for a tunnel, which this server does not open; use GET or POST")
-        self._pieces.expect_body(checked_length(version, self.url, self.headers))
+        length = checked_length(version, self.url, self.headers)
+        if length is None:
+            self._received.expect_chunks()
+        else:
+            self._received.expect_body(length)
         if self.parser.should_upgrade():
             return  # and read it again: see `_feed`
         self._num_line_bytes = self._num_chunks = self._num_chunked_bytes = 0
-        self._phase = Phase.BODY
+        self._clock.enter(Phase.BODY)
         raw_path, _, query = self.url.partition(b"?")
         self.scope["method"] = method.decode("ascii")
         self.scope["http_version"] = version
@@ -197,7 +197,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue and version != "1.0",
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=version != "1.0" and self.parser.should_keep_alive() and not self._is_crowded,
             on_response=self.on_response_complete,
         )
         task = self.loop.create_task(self.cycle.run_asgi(self.app))
@@ -210,6 +210,7 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
                 f"the body has more than {NUM_FREE_CHUNKS} chunks, of less than {MIN_MEAN_CHUNK_BYTES} bytes on average; "
                 "send fewer and larger ones"
             )
+        self._received.expect_chunk()
         self._num_chunks += 1
         self._num_line_bytes = 0
 
@@ -219,16 +220,19 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._phase is Phase.HEAD:
+        if self._clock.phase is Phase.HEAD:
             return  # it is read again: see `_feed`
         super().on_message_complete()
         self._num_line_bytes = 0
-        self._phase = Phase.HEAD if self.cycle.response_complete else Phase.ANSWER
+        self._clock.enter(Phase.IDLE if self.cycle.response_complete else Phase.ANSWER)
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self._phase is Phase.ANSWER:
-            self._phase = Phase.HEAD
+        """Not uvicorn's: it would set a timer of its own."""
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._clock.phase is Phase.ANSWER:
+            self._clock.enter(Phase.IDLE)
             if self._has_work:
                 self._take_turn_later()
 
@@ -240,36 +244,19 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
         address = (self.client or ("",))[0]
         logger.debug("400 invalid_http to a connection from %s: %s%s", address, error.message, hint)
         self._is_refused = True
-        if self._phase is Phase.BODY and self.cycle.response_started:
+        self.report_refusal()
+        if self._clock.phase is Phase.BODY and self.cycle.response_started:
             self.transport.close()  # an answer is on its way already
             return
         if self.cycle is not None:
             self.cycle.disconnected = True  # whoever was to answer need not any more
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
         body = to_json(error.body())
         self.transport.write(_REFUSAL % (len(body), body))
         self.transport.write_eof()
         self.flow.resume_reading()
-        self._clear_deadline()
-        self._deadline = self.loop.call_later(LINGER_S, self._cut)
-
-    # ── deadlines ────────────────────────────────────────────────────────────────────────────────
-
-    def _set_deadline(self) -> None:
-        """One deadline for each phase of a request: it does not move while data trickles in."""
-        if self._phase is self._deadline_phase:
-            return
-        self._clear_deadline()
-        if self._phase is not Phase.ANSWER:
-            seconds = self.header_timeout_s if self._phase is Phase.HEAD else self.body_timeout_s
-            self._deadline_phase = self._phase
-            self._deadline = self.loop.call_later(seconds, self._cut)
-
-    def _clear_deadline(self) -> None:
-        self._deadline_phase = None
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._clock.set_deadline(LINGER_S)
 
     def _cut(self) -> None:
         if not self.transport.is_closing():
@@ -277,7 +264,12 @@ class BoundedHttpProtocol(SendTimeoutProtocol):
 
 
 def bounded_protocol(
-    *, keep_alive_s: float, header_timeout_s: float, body_timeout_s: float, max_connections: int
+    *,
+    keep_alive_s: float,
+    header_timeout_s: float,
+    body_timeout_s: float,
+    max_connections: int,
+    report_refusal: Callable[[], None],
 ) -> type[BoundedHttpProtocol]:
     """The protocol class with these limits: uvicorn makes its instances itself."""
     limits = {
@@ -285,5 +277,6 @@ def bounded_protocol(
         "header_timeout_s": header_timeout_s,
         "body_timeout_s": body_timeout_s,
         "max_connections": max_connections,
+        "report_refusal": staticmethod(report_refusal),
     }
     return type("BoundedHttpProtocol", (BoundedHttpProtocol,), limits)

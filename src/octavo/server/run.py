@@ -63,7 +63,7 @@ async def _serve(config: EngineConfig, server_config: ServerConfig, listeners: l
         if engine is not None:
             try:
                 context = make_context(engine, server_config, () if tracer is None else (tracer.record,))
-                http.app = build_app(context)
+                http.app, http.report_refusal = build_app(context), context.count_refusal
                 gc.freeze()  # what lives as long as the server is not looked at again: that takes tens of milliseconds
                 _announce(context, http, console, time.perf_counter() - progress.begin_s)
                 tell_systemd(READY)

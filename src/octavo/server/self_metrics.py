@@ -65,5 +65,9 @@ class SelfMetrics:
         if record.error_code is not None:
             self._errors.labels(**self._labels, code=record.error_code).inc()
 
+    def count_refusal(self) -> None:
+        """Of what is not HTTP, and so no request."""
+        self._errors.labels(**self._labels, code="invalid_http").inc()
+
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(name, text, tuple(self._labels), registry=self._registry).labels(**self._labels)
