@@ -29,12 +29,15 @@ RENDERED = [
     ("one\ntwo\n\nthree", "<p>one<br>two</p><p>three</p>"),
     ("# Title #\ntext", "<h2>Title</h2><p>text</p>"),
     ("###### deep", "<h6>deep</h6>"),
+    ("## C# ##", "<h3>C#</h3>"),
+    ("# C#", "<h2>C#</h2>"),
     ("**bold** *it* _it_ __b__", "<p><strong>bold</strong> <em>it</em> <em>it</em> <strong>b</strong></p>"),
     ("~~no~~ `co**de`", "<p><del>no</del> <code>co**de</code></p>"),
     ("***both*** and **a *b* c**", "<p><strong><em>both</em></strong> and <strong>a <em>b</em> c</strong></p>"),
     ("2 * 3 * 4, snake_case_name, a ** b", "<p>2 * 3 * 4, snake_case_name, a ** b</p>"),
     (r"\*not\* \`code\`", "<p>*not* `code`</p>"),
     ("``a ` b``", "<p><code>a ` b</code></p>"),
+    ("`a` ``b `c`", "<p><code>a</code> ``b <code>c</code></p>"),
     ("- a\n- b\n  - c\n- d", "<ul><li>a</li><li>b<ul><li>c</li></ul></li><li>d</li></ul>"),
     ("3. a\n4. b\n\n5. c", '<ol start="3"><li>a</li><li>b</li><li>c</li></ol>'),
     ("1. a\n\n   more\n\ntext", '<ol start="1"><li>a<p>more</p></li></ol><p>text</p>'),
@@ -49,6 +52,7 @@ RENDERED = [
     ("[a *b*](https://x.org/y)", f"<p>{LINK.format('https://x.org/y', 'a <em>b</em>')}</p>"),
     ('[a](http://x.org "title") <https://y.org>', f"<p>{LINK.format('http://x.org/', 'a')} {LINK.format('https://y.org/', 'https://y.org')}</p>"),
     ("see https://x.org/a_b_c).", f"<p>see {LINK.format('https://x.org/a_b_c', 'https://x.org/a_b_c')}).</p>"),
+    ("https://x.org/" + "a" * 2100, "<p>https://x.org/" + "a" * 2100 + "</p>"),
     ("![alt](https://x.org/i.png)", f"<p>{LINK.format('https://x.org/i.png', 'alt')}</p>"),
 ]  # fmt: skip
 HOSTILE = [
@@ -72,16 +76,31 @@ LONG = (
     "   let x = 1;\n\n   x++\n   ```\n3. three\n\n> quoted\n> text\n\n| a | b |\n|:-:|---|\n| 1 | 2 |\n| 3 | 4 |\nafter\n\n"
     "```python\ndef f():\n\n    return 1\n```\n\n- x\n- y\n\n\n- z\n***\nThe end, [here](https://x.org/y)."
 )
-NESTED = [
-    "*" * 20_000,
-    "[" * 20_000,
-    "`" * 9_999 + "x",
-    "> " * 5_000 + "x",
-    "**a *b " * 3_000,
-    "[a](" * 5_000,
-    "- " * 5_000,
-    "_a " * 9_000,
-]
+LONG_CHARS = 80_000
+DEGENERATE = {
+    "dots": "http://a" + "." * LONG_CHARS + "x",
+    "asterisks": "*" * LONG_CHARS,
+    "brackets": "[" * LONG_CHARS,
+    "brackets before a link": "[" * LONG_CHARS + "](https://x.org)",
+    "backticks": "`" * LONG_CHARS + "x",
+    "fences of every length": " ".join("`" * length for length in range(1, 400)) + " `" * (LONG_CHARS // 2),
+    "quotes": "> " * 5_000 + "x",
+    "emphasis that opens": "**a *b " * (LONG_CHARS // 7),
+    "links that open": "[a](" * (LONG_CHARS // 4),
+    "a link's spaces": "[a](" + " " * LONG_CHARS,
+    "addresses": "http://a" * (LONG_CHARS // 8),
+    "items in items": "- " * 5_000,
+    "nested lists": "- a\n  - b\n    - c\n" * (LONG_CHARS // 18),
+    "a long first item": "- " + "x" * LONG_CHARS + "\n- a" * (LONG_CHARS // 8),
+    "an item's spaces": "- " + " " * LONG_CHARS + "\u2028x",
+    "a heading's spaces": "# a" + " " * LONG_CHARS + "x",
+    "a long table": "| a | b |\n|---|---|\n" + "| *1* | `2` |\n" * (LONG_CHARS // 14),
+    "a wide table": "|a" * (LONG_CHARS // 4) + "\n" + "|-" * (LONG_CHARS // 4),
+    "a wide table of short rows": "|a" * 4_000 + "\n" + "|-" * 4_000 + "\n" + "|x\n" * 4_000,
+    "addresses that are none": "http://[" * (LONG_CHARS // 16) + "." * (LONG_CHARS // 2) + "x",
+    "words": "_a " * (LONG_CHARS // 3),
+}
+"""For what a careless pattern or search takes quadratic time."""
 
 
 @pytest.fixture
@@ -125,11 +144,11 @@ def test_a_stream_ends_as_its_whole_text(render: Any, size: int | None) -> None:
     assert len(whole["complete"]) >= 10 and whole["complete"][0] == "Report"
 
 
-def test_deep_and_unfinished_marks_take_no_time(render: Any) -> None:
-    for text in NESTED:
-        begin_s = time.perf_counter()
-        assert render(text)["html"] != ""
-        assert time.perf_counter() - begin_s < 5, text[:10]
+@pytest.mark.parametrize("text", DEGENERATE.values(), ids=DEGENERATE.keys())
+def test_degenerate_texts_take_linear_time(render: Any, text: str) -> None:
+    begin_s = time.perf_counter()
+    assert render(text)["html"] != ""
+    assert time.perf_counter() - begin_s < 5
 
 
 def test_a_long_answer_is_not_rendered_again_and_again(browser: Browser, scripted: SocketServer) -> None:

@@ -32,3 +32,7 @@ class FakeTexts:
     async def render_chat(self, messages: Any, *, client: str = "", **options: Any) -> str:
         self.clients.append(client)
         return await asyncio.to_thread(lambda: self._front_end().render_chat(messages, **options))
+
+    async def read_chat(self, read: Callable[[Any], Any], messages: Any, *, client: str = "") -> Any:
+        self.clients.append(client)
+        return await asyncio.to_thread(read, messages)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import socket
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from server.fake_engine import REPLY, FakeEngine
 from octavo.core.errors import ConfigError, EngineDeadError
 from octavo.engine.liveness import EngineState
 from octavo.server import drain
+from octavo.server import listener as listener_module
 from octavo.server.app import build_app
 from octavo.server.listener import HttpServer, bound_sockets, raise_file_limit
 
@@ -225,6 +227,25 @@ def test_all_addresses_of_a_name_are_listened_on(monkeypatch: pytest.MonkeyPatch
 def test_an_address_of_a_name_that_this_machine_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with bound_to(monkeypatch, "192.0.2.1", "127.0.0.1") as [listener]:
         assert listener.getsockname()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("num_taken", [1, 9])
+def test_another_free_port_is_drawn_where_a_further_address_has_it_in_use(
+    monkeypatch: pytest.MonkeyPatch, num_taken: int
+) -> None:
+    drawn: list[int] = []
+    bind = listener_module._bound_socket
+
+    def bound_socket(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+        if address[1] and len(drawn) < num_taken:
+            drawn.append(address[1])
+            raise OSError(errno.EADDRINUSE, "in use")
+        return bind(family, kind, protocol, address)
+
+    monkeypatch.setattr(listener_module, "_bound_socket", bound_socket)
+    with bound_to(monkeypatch, "127.0.0.1", "127.0.0.2") as listeners:
+        assert port_of(listeners) and len(listeners) == 2
+    assert len(drawn) == num_taken
 
 
 def test_a_port_taken_between_binding_and_listening_is_named() -> None:

@@ -1,5 +1,6 @@
 """What a server tells the socket that systemd gives it."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,12 @@ from server.conftest import serving
 from server.fake_engine import FakeEngine
 from server.run_in_process import nothing_of_this_process_is_changed, serve
 
+from octavo import AsyncEngine
+from octavo.config import EngineConfig
+from octavo.config.server_config import ServerConfig
+from octavo.server import run
+from octavo.server.drain import StopSignals
+from octavo.server.startup import Console, StartProgress
 from octavo.server.systemd import tell_systemd
 
 __all__ = ["nothing_of_this_process_is_changed"]
@@ -50,6 +57,24 @@ def test_it_is_told_when_the_server_ends(systemd: socket.socket) -> None:
         assert systemd.recv(100) == b"STOPPING=1"
 
     serving(test)
+
+
+def test_it_is_told_when_the_server_ends_while_it_loads(
+    monkeypatch: pytest.MonkeyPatch, systemd: socket.socket
+) -> None:
+    async def main() -> None:
+        stop, console = StopSignals(), Console(is_json=True)
+
+        async def start(*args: Any, **options: Any) -> Any:
+            stop.ask()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(AsyncEngine, "start", start)
+        progress = StartProgress(console)
+        assert await run._start_engine(EngineConfig(), ServerConfig(), stop, progress, console) is None
+        assert systemd.recv(100) == b"STOPPING=1"
+
+    asyncio.run(main())
 
 
 def test_a_socket_that_nobody_reads_is_told_of_once(

@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,13 +14,11 @@ import pytest
 from server.conftest import MODEL, InProcess, chat_body, make_server_context, sse_events
 from server.envelopes import check_envelope
 from server.fake_engine import FakeEngine
+from server.one_seat import OneSeat
 
-from octavo import AsyncEngine, SamplingParams
-from octavo.config import EngineConfig
+from octavo import SamplingParams
 from octavo.config.server_config import ServerConfig
 from octavo.core.errors import DeadlineExceededError
-from octavo.core.messages import EngineStats, OutputBatch
-from octavo.core.outputs import RequestDelta
 from octavo.engine.liveness import EngineState
 from octavo.server.app import build_app
 from octavo.server.generation import GenerationCall, generate_all
@@ -178,65 +175,28 @@ def test_one_that_is_in_time_is_answered_whole() -> None:
 def test_the_engine_frees_what_ran_out_of_time_and_never_runs_what_waited(
     tiny: Callable[[str], Path], expire: Callable[[], None]
 ) -> None:
-    """With the engine's own process: one request runs, one waits for its seat until its deadline."""
+    """One request runs, one waits for its seat until its deadline."""
 
     async def main() -> None:
-        current_record.set(RequestRecord("POST", CHAT, {}))
-        config = EngineConfig(
-            model=str(tiny("llama")),
-            skip_tokenizer_init=True,
-            kv_cache_memory="4M",
-            threads=1,
-            max_num_seqs=1,
-            enable_prefix_caching=False,
-        )
-        engine = await AsyncEngine.start(config)
-        metrics = SimpleNamespace(begin=lambda request_id: None, end=lambda request_id: None)
-        context: Any = SimpleNamespace(engine=engine, metrics=metrics, model_names=("tiny",))
-        seen = Counter[str]()
-        step = asyncio.Event()
-
-        def observe(batch: OutputBatch, deltas: list[RequestDelta]) -> None:
-            seen.update(event.request_id.partition("#")[2].partition("-")[0] for event in batch.events)
-            step.set()
-
-        async def after_steps(condition: Callable[[EngineStats], bool]) -> None:
-            while engine.stats is None or not condition(engine.stats):
-                step.clear()
-                await step.wait()
-
-        engine.subscribe(observe)
-
-        async def run(name: str) -> None:
-            visit = Visit("")
-            visit.limit_time(ServerConfig(request_timeout=60.0), None)
-            visit.enter(engine, 1)
-            params = SamplingParams(max_tokens=240, ignore_eos=True)
-            call = GenerationCall(id=name, prompts=[[3, 4]], params=params, priority=0, cache_salt="", visit=visit)
-            async for _ in generate_all(context, call):
-                pass
-
-        try:
-            running = asyncio.gather(*[run("running") for _ in range(5)])
-            await after_steps(lambda stats: stats.num_waiting == 4)
-            waiting = asyncio.create_task(run("waiting"))
-            await after_steps(lambda stats: stats.num_waiting == 5)
+        async with OneSeat.started(tiny("llama")) as seat:
+            running = asyncio.gather(*[seat.run("running") for _ in range(5)])
+            await seat.until(lambda stats: stats.num_waiting == 4)
+            waiting = asyncio.create_task(seat.run("waiting"))
+            await seat.until(lambda stats: stats.num_waiting == 5)
             expire()
             with pytest.raises(DeadlineExceededError):
                 await waiting
             await running
-            assert seen["running"] == 5 * 240
-            cut = asyncio.create_task(run("cut"))
-            await after_steps(lambda stats: seen["cut"] > 0)
+            assert seat.num_steps["running"] == 5 * 240
+            cut = asyncio.create_task(seat.run("cut"))
+            await seat.until(lambda stats: seat.num_steps["cut"] > 0)
             expire()
             with pytest.raises(DeadlineExceededError):
                 await cut
-            await after_steps(lambda stats: not stats.num_held_blocks)
-            assert seen["waiting"] <= 1, "only the event of its end"
-            assert seen["cut"] < 240
-            assert engine.admission.num_taken == 0
-        finally:
-            await engine.shutdown()
+            await seat.until(lambda stats: not stats.num_held_blocks)
+            assert seat.num_steps["waiting"] <= 1, "only the event of its end"
+            assert seat.num_steps["cut"] < 240
+            assert seat.engine.admission.num_taken == 0
 
     asyncio.run(asyncio.wait_for(main(), 60))
 
@@ -316,6 +276,20 @@ def test_those_that_are_tokenised_have_places() -> None:
     asyncio.run(main())
 
 
+def ask_eighty(client: httpx.AsyncClient) -> list[asyncio.Task[httpx.Response]]:
+    """Chats and completions, streamed or not, of one to six sequences."""
+    rng = random.Random(0)
+    tasks = []
+    for index in range(80):
+        body: dict[str, Any] = {"max_tokens": 5, "stream": rng.random() < 0.5, "n": rng.choice([1, 1, 2, 3])}
+        if index % 2:
+            body |= {"model": MODEL, "prompt": ["a", "b"][: rng.randrange(1, 3)]}
+            tasks.append(asyncio.create_task(client.post(COMPLETIONS, json=body)))
+        else:
+            tasks.append(asyncio.create_task(client.post(CHAT, json=chat_body(**body))))
+    return tasks
+
+
 def test_ten_times_what_fits() -> None:
     """Every request ends; what is refused is refused while those inside have not moved, and told when to return."""
 
@@ -323,17 +297,9 @@ def test_ten_times_what_fits() -> None:
         engine = FakeEngine(max_num_seqs=4, max_num_queued_reqs=4)
         engine.is_held = True
         transport = httpx.ASGITransport(build_app(make_server_context(engine)), raise_app_exceptions=False)
-        rng = random.Random(0)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30) as client:
-            tasks = []
-            for index in range(80):
-                body: dict[str, Any] = {"max_tokens": 5, "stream": rng.random() < 0.5, "n": rng.choice([1, 1, 2, 3])}
-                if index % 2:
-                    body |= {"model": MODEL, "prompt": ["a", "b"][: rng.randrange(1, 3)]}
-                    tasks.append(asyncio.create_task(client.post(COMPLETIONS, json=body)))
-                else:
-                    tasks.append(asyncio.create_task(client.post(CHAT, json=chat_body(**body))))
-            done: set[Any] = set()
+            tasks = ask_eighty(client)
+            done: set[asyncio.Task[httpx.Response]] = set()
             while len(done) < 70:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=5)
                 await asyncio.sleep(0)

@@ -5,7 +5,7 @@ import itertools
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -28,6 +28,9 @@ a tokenizer keeps some 150 bytes until all are there.
 MAX_LISTED_TOKENS = 1_250_000
 """Of a text that no request could carry: to make a list of them holds the interpreter's lock for some 30 ns each."""
 
+_BAD_WORD_LISTS = 16
+"""So many are known again: the prompts of one request have theirs in common."""
+
 
 class InputProcessor:
     """Checks requests against the model's vocabulary and context. Thread-safe but for the order of seeds."""
@@ -49,6 +52,9 @@ class InputProcessor:
         self._has_priorities = has_priorities
         self._seed = seed
         self._numbers = itertools.count(1)
+        self._bad_word_variants = None
+        if tokenizer is not None:
+            self._bad_word_variants = lru_cache(_BAD_WORD_LISTS)(partial(_bad_word_variants, tokenizer))
 
     def tokenize(self, prompt: Prompt, *, add_special_tokens: bool = True) -> list[int]:
         """The prompt's token ids. Raises `InvalidRequestError` or `ContextLengthError`."""
@@ -202,11 +208,11 @@ class InputProcessor:
             )
         if not params.bad_words:
             return params
-        if tokenizer is None:
+        if self._bad_word_variants is None:
             raise InvalidRequestError(
                 "bad_words need a tokenizer, but skip_tokenizer_init=True; use logit_bias", param="bad_words"
             )
-        variants = _bad_word_variants(tokenizer, params.bad_words)
+        variants = self._bad_word_variants(params.bad_words)
         changes: dict[str, Any] = {"bad_word_token_ids": params.bad_word_token_ids + variants}
         return msgspec.structs.replace(params, **changes)
 
@@ -227,9 +233,8 @@ def check_text(name: str, value: str) -> None:
         raise InvalidRequestError(f"{name}={value!r} is not Unicode text without lone surrogates", param=name) from None
 
 
-@lru_cache(maxsize=16)
 def _bad_word_variants(tokenizer: Tokenizer, words: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
-    """Token ids of each word, at the start of a text and within one; the prompts of one request share them."""
+    """Token ids of each word, at the start of a text and within one."""
     variants = [
         tuple(tokenizer.encode(prefix + word.lstrip(), add_special_tokens=False))
         for word in words

@@ -1,6 +1,5 @@
 """A conversation to a prompt: messages checked, and written by the model's template."""
 
-import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -34,7 +33,7 @@ async def chat_prompt(
     tool_use: ToolUse | None = None,
 ) -> str:
     """The conversation as the model reads it; special tokens are in it. Raises `InvalidRequestError`."""
-    known = await asyncio.to_thread(_known_messages, messages)
+    known = await context.engine.texts.read_chat(_known_messages, messages, client=client)
     return await context.engine.texts.render_chat(
         known,
         add_generation_prompt=add_generation_prompt,

@@ -7,6 +7,7 @@ import logging
 import resource
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,6 +27,9 @@ _FORCED_EXIT_S = 1.0
 _NOT_OF_THIS_MACHINE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """Where IPv6 is off, localhost may still have an address of it."""
 _POLL_S = 0.02
+_PORT_TRIES = 10
+_Addresses = list[tuple[Any, ...]]
+"""As `socket.getaddrinfo` gives them."""
 
 
 def raise_file_limit(max_connections: int) -> None:
@@ -49,26 +53,59 @@ def bound_sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ConfigError(f"host={host!r} is not an address: {error}; use 127.0.0.1", param="host") from error
+    try:
+        listeners = _bind_to_one_port(list(dict.fromkeys(found)), port)
+    except OSError as error:
+        raise _bind_error(host, port, error) from error
     with contextlib.ExitStack() as stack:
-        listeners: list[socket.socket] = []
-        absent: OSError | None = None
-        for family, kind, protocol, _, (address, _, *scope) in dict.fromkeys(found):
+        for listener in listeners:
+            stack.enter_context(listener)
+        yield listeners
+
+
+def _bind_to_one_port(addresses: _Addresses, port: int) -> list[socket.socket]:
+    """Where any free port will do (0), another is drawn should a further address have the first one's in use."""
+    for _ in range(0 if port else _PORT_TRIES - 1):
+        try:
+            return _bind(addresses, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return _bind(addresses, port)
+
+
+def _bind(addresses: _Addresses, port: int) -> list[socket.socket]:
+    """A socket for each address that this machine has, all on one port. Raises `OSError`."""
+    absent: OSError | None = None
+    listeners: list[socket.socket] = []
+    with contextlib.ExitStack() as stack:
+        for family, kind, protocol, _, (host, _, *scope) in addresses:
             try:
-                listener = stack.enter_context(socket.socket(family, kind, protocol))
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind((address, port, *scope))
+                listener = stack.enter_context(_bound_socket(family, kind, protocol, (host, port, *scope)))
             except OSError as error:
                 if error.errno not in _NOT_OF_THIS_MACHINE:
-                    raise _bind_error(host, port, error) from error
+                    raise
                 absent = error
                 continue
-            listener.setblocking(False)
             port = listener.getsockname()[1]
             listeners.append(listener)
         if not listeners:
             assert absent is not None, "a name that is found has an address"
-            raise _bind_error(host, port, absent) from absent
-        yield listeners
+            raise absent
+        stack.pop_all()
+    return listeners
+
+
+def _bound_socket(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> socket.socket:
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _bind_error(host: str, port: int, error: OSError) -> ConfigError:

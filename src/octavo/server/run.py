@@ -22,7 +22,7 @@ from octavo.server.drain import StopSignals, serve_until_stopped
 from octavo.server.listener import HttpServer, bound_sockets, raise_file_limit
 from octavo.server.middleware import FrontDoor
 from octavo.server.startup import Console, LoadingPage, StartProgress
-from octavo.server.systemd import READY, tell_systemd
+from octavo.server.systemd import READY, STOPPING, tell_systemd
 
 if TYPE_CHECKING:
     from octavo.engine.async_engine import AsyncEngine
@@ -116,6 +116,7 @@ async def _start_engine(
     stopping.cancel()
     if starting.done():
         return starting.result()
+    tell_systemd(STOPPING)
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
     return None

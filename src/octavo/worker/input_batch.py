@@ -5,8 +5,8 @@ Rows are copies that the scheduler's messages rebuild; nothing here decides anyt
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -25,16 +25,32 @@ Int32s = NDArray[np.int32]
 Integer = TypeVar("Integer", np.int32, np.int64)
 
 
+class SharedArrays:
+    """Token ids as arrays: one for all samples of a request, which have the tuple in common and begin one after another."""
+
+    def __init__(self) -> None:
+        self._arrays: WeakValueDictionary[int, Int64s] = WeakValueDictionary()
+
+    def array(self, token_ids: tuple[int, ...]) -> Int64s:
+        """Whoever keeps it keeps `token_ids`, by whose identity it is known; it goes with the last who does."""
+        found = self._arrays.get(id(token_ids))
+        if found is None:
+            found = self._arrays[id(token_ids)] = np.array(token_ids, np.int64)
+        return found
+
+
 class RequestRow:
     """One request: its tokens, its block tables, how it is sampled."""
 
-    def __init__(self, request: NewRequest, num_groups: int, grammar: GrammarState | None) -> None:
+    def __init__(
+        self, request: NewRequest, num_groups: int, grammar: GrammarState | None, arrays: SharedArrays
+    ) -> None:
         self.grammar = grammar
         self.params: SamplingParams = request.params
         self.seed = request.seed
         self.stop_token_ids: Int64s = np.array(request.stop_token_ids, np.int64)
         allowed = request.params.allowed_token_ids
-        self.allowed_token_ids = None if allowed is None else _shared_array(allowed)
+        self.allowed_token_ids = None if allowed is None else arrays.array(allowed)
         self.num_prompt_tokens = request.num_prompt_tokens
         self.num_tokens = 0
         self._token_ids: Int64s = np.empty(max(64, 2 * len(request.token_ids)), np.int64)
@@ -79,12 +95,6 @@ def _grown(values: NDArray[Integer], size: int) -> NDArray[Integer]:
     grown = np.zeros(max(size, 2 * len(values)), values.dtype)
     grown[: len(values)] = values
     return grown
-
-
-@lru_cache(maxsize=4)
-def _shared_array(token_ids: tuple[int, ...]) -> Int64s:
-    """One for all samples of a request, which begin one after another."""
-    return np.array(token_ids, np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from octavo.models.decoder import Decoder
 from octavo.sampling import GrammarState, SampledToken, Sampler, SamplingRow, token_logprobs
 from octavo.tokenizer.grammar import Grammars
 from octavo.worker.forward_pass import RecordedPass, make_pass
-from octavo.worker.input_batch import RequestRow, pack_step
+from octavo.worker.input_batch import RequestRow, SharedArrays, pack_step
 from octavo.worker.kv_cache import KVCache
 from octavo.worker.program_report import ProgramReport, report_program
 
@@ -69,6 +69,7 @@ class ModelRunner:
         self._device = device
         self._sampler = Sampler(model.spec.vocab_size)
         self._rows: dict[str, RequestRow] = {}
+        self._arrays = SharedArrays()
         self._num_blocks = num_blocks
         self._cache = KVCache(layout, num_blocks, device)
         for index, layer in enumerate(model.layers):
@@ -123,7 +124,8 @@ class ModelRunner:
             self._rows.pop(request_id, None)
         for request in batch.new_requests:
             try:
-                self._rows[request.request_id] = RequestRow(request, len(self.layout.groups), self._grammar(request))
+                grammar = self._grammar(request)
+                self._rows[request.request_id] = RequestRow(request, len(self.layout.groups), grammar, self._arrays)
             except Exception as error:  # noqa: BLE001  (logged by `_failure`)
                 failures[request.request_id] = _failure(request.request_id, error)
         for scheduled in batch.scheduled:

@@ -1,10 +1,14 @@
 """The pages and their files: what comes with them, what the browser is told, and what they may not hold."""
 
+import contextlib
+import json
 import re
+from http.client import HTTPConnection
 from importlib.resources import files
+from urllib.parse import urlsplit
 
 import pytest
-from server.conftest import InProcess
+from server.conftest import InProcess, SocketServer
 from server.envelopes import check_envelope
 
 from octavo.server.web.assets import read_static
@@ -27,7 +31,7 @@ def test_a_file_is_typed_guarded_and_known_again(server: InProcess, path: str) -
         "script-src": "'self'",
         "style-src": "'self'",
         "connect-src": "'self'",
-        "img-src": "'self' data:",
+        "img-src": "'self'",
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": "'none'",
@@ -59,9 +63,36 @@ def test_every_file_is_in_the_package() -> None:
     assert {"base.css", "chat.html", "octavo.svg"} <= {entry.name for entry in found.iterdir()}
 
 
-@pytest.mark.parametrize("path", ["/web/", "/web/nowhere.js", "/web/../app.py", "/web/%2e%2e/app.py", "/web/chat.html"])
+@pytest.mark.parametrize("path", ["/web/", "/web/nowhere.js", "/web/chat.html", "/web/chat"])
 def test_no_other_file_is_served(server: InProcess, path: str) -> None:
     check_envelope(server.get(path), 404, code="not_found")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/web/../assets.py",
+        "/web/chat/../../assets.py",
+        "/web/%2e%2e/assets.py",
+        "/web/..%2fassets.py",
+        "/web/..%5cassets.py",
+        "/web//etc/passwd",
+        "/web/%2fetc%2fpasswd",
+        "/web/chat/../base.css",
+        "/web/./base.css",
+        "/web/base.css%00",
+        "/web/static/base.css",
+    ],
+)
+def test_a_path_is_not_resolved(socket_server: SocketServer, target: str) -> None:
+    """As it is written to the socket: clients tidy a path up before they send it."""
+    address = urlsplit(socket_server.url)
+    with contextlib.closing(HTTPConnection(address.hostname or "", address.port, timeout=10)) as connection:
+        connection.putrequest("GET", target)
+        connection.endheaders()
+        reply = connection.getresponse()
+        error = json.loads(reply.read())["error"]
+    assert (reply.status, error["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize("path", PAGES)

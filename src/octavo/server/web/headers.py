@@ -1,6 +1,8 @@
 """What browsers are told with every page: whence it may load, and that nothing else is its business."""
 
-_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _SCRIPTS = "; script-src 'self'; connect-src 'self'"
 _COMMON = {
     "x-content-type-options": "nosniff",

@@ -36,14 +36,22 @@ function readBlock(lines, at, depth) {
   if (fence) return readCode(lines, at, fence);
   const heading = HEADING.exec(line);
   if (heading) {
-    const text = heading[2].replace(/\s+#+\s*$/, "");
-    return [element(`h${Math.min(heading[1].length + 1, 6)}`, {}, ...renderInline(text)), at + 1];
+    const tag = `h${Math.min(heading[1].length + 1, 6)}`;
+    return [element(tag, {}, ...renderInline(withoutClosing(heading[2]))), at + 1];
   }
   if (RULE.test(line)) return [element("hr"), at + 1];
   if (QUOTE.test(line)) return readQuote(lines, at, depth);
   if (ITEM.test(line)) return readList(lines, at, depth);
   if (line.includes("|") && at + 1 < lines.length && isTableRule(lines[at + 1])) return readTable(lines, at);
   return readParagraph(lines, at);
+}
+
+/** A heading's text without the #s that close it. */
+function withoutClosing(heading) {
+  const text = heading.trimEnd();
+  let end = text.length;
+  while (text[end - 1] === "#") end--;
+  return /\s/.test(text[end - 1] ?? "") ? text.slice(0, end).trimEnd() : text;
 }
 
 function readCode(lines, at, fence) {
@@ -70,11 +78,11 @@ function readQuote(lines, at, depth) {
 }
 
 function readList(lines, at, depth) {
-  const [, , marker] = ITEM.exec(lines[at]);
-  const isOrdered = /\d/.test(marker);
-  const list = element(isOrdered ? "ol" : "ul", isOrdered ? { start: parseInt(marker, 10) } : {});
+  const first = ITEM.exec(lines[at]);
+  const isOrdered = /\d/.test(first[2]);
+  const list = element(isOrdered ? "ol" : "ul", isOrdered ? { start: parseInt(first[2], 10) } : {});
   let end = at;
-  while (end < lines.length && beginsItemOf(lines[end], lines[at])) {
+  while (end < lines.length && beginsItemOf(lines[end], first)) {
     const next = itemEnd(lines, end);
     list.append(renderItem(lines.slice(end, next), depth));
     end = next;
@@ -82,11 +90,11 @@ function readList(lines, at, depth) {
   return [list, end];
 }
 
-/** Whether `line` begins an item of the list that `first` began. */
+/** Whether `line` begins an item of the list whose `first` item is as `ITEM` found it. */
 function beginsItemOf(line, first) {
-  const [own, other] = [ITEM.exec(line), ITEM.exec(first)];
-  return own !== null && !RULE.test(line) && Math.abs(own[1].length - other[1].length) < 2
-    && /\d/.test(own[2]) === /\d/.test(other[2]);
+  const own = ITEM.exec(line);
+  return own !== null && !RULE.test(line) && Math.abs(own[1].length - first[1].length) < 2
+    && /\d/.test(own[2]) === /\d/.test(first[2]);
 }
 
 /** The line behind the item that begins at `at`: what is indented, or follows without a blank line, is the item's. */
@@ -116,11 +124,9 @@ function readTable(lines, at) {
     if (cell.endsWith(":")) return cell.startsWith(":") ? "center" : "right";
     return "left";
   });
-  const row = (line, tag) => {
-    const texts = cells(line);
-    return element("tr", {}, ...sides.map((side, i) =>
-      element(tag, { className: side }, ...renderInline(texts[i] ?? ""))));
-  };
+  // A row that is shorter stays so: filled up, a few lines of text would make millions of cells.
+  const row = (line, tag) => element("tr", {}, ...cells(line).slice(0, sides.length).map((text, i) =>
+    element(tag, { className: sides[i] }, ...renderInline(text))));
   let end = at + 2;
   while (end < lines.length && lines[end].includes("|")) end++;
   const body = element("tbody", {}, ...lines.slice(at + 2, end).map((line) => row(line, "td")));

@@ -3,8 +3,9 @@
 import { element } from "../dom.js";
 
 const MARK = /\\[!-/:-@[-`{-~]|`+|\*{1,3}|_{1,3}|~~|!?\[|<(?=https?:\/\/)|https?:\/\/|\n/g;
-const DESTINATION = /\( *<?([^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*)>?(?: +"[^"]*")? *\)/y;
-const BARE_URL = /https?:\/\/[^\s<>"`]+/y;
+const DESTINATION = /\( {0,9}<?([^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*)>?(?: {1,9}"[^"]{0,500}")? {0,9}\)/y;
+const BARE_URL = /https?:\/\/[^\s<>"`]{1,2048}(?![^\s<>"`])/y;
+const NEVER_LAST = ".,;:!?'*_~)]";
 const MAX_DEPTH = 6;
 const MAX_LABEL_CHARS = 500;
 const WRAPPERS = { 1: ["em"], 2: ["strong"], 3: ["strong", "em"] };
@@ -25,14 +26,16 @@ export function webAddress(url) {
   return new URL(url).href;
 }
 
-/** One pass over a text. Each kind of mark that has no partner is looked for once, so that the time stays linear. */
+/** One pass over a text. What is found ahead is kept until the pass is there, so that the time stays linear. */
 class InlineScanner {
   /** @type {Node[]} */
   #nodes = [];
   #plain = "";
   #at = 0;
-  /** @type {Set<string>} */
-  #unpaired = new Set();
+  /** @type {Map<string, number>} mark → where its next partner is, or -1 */
+  #partners = new Map();
+  /** @type {Map<number, number[]> | undefined} */
+  #fences;
 
   constructor(text, depth) {
     this.text = text;
@@ -84,7 +87,7 @@ class InlineScanner {
 
   #takeCode(fence) {
     const begin = this.#at + fence.length;
-    const end = this.#find(fence, begin, (at) => this.text[at - 1] !== "`" && this.text[at + fence.length] !== "`");
+    const end = this.#nextFence(fence.length, begin);
     if (end === -1) return false;
     const inside = this.text.slice(begin, end).replaceAll("\n", " ");
     const code = inside.trim() !== "" && /^ .* $/.test(inside) ? inside.slice(1, -1) : inside;
@@ -136,19 +139,28 @@ class InlineScanner {
   #takeUrl(begin, closing) {
     BARE_URL.lastIndex = begin;
     const found = BARE_URL.exec(this.text);
-    const url = found && (closing ? found[0] : found[0].replace(/[.,;:!?'*_~)\]]+$/, ""));
+    const url = found && (closing ? found[0] : withoutPunctuation(found[0]));
     const address = url && webAddress(url);
     if (!address || !this.text.startsWith(closing, begin + url.length)) return false;
     return this.#add(link(address, url), begin + url.length + closing.length);
   }
 
-  /** @returns {number} where `mark` stands next and `fits`, or -1, which is remembered. */
+  /** @returns {number} where `mark` stands next and `fits`, or -1 */
   #find(mark, begin, fits) {
-    if (this.#unpaired.has(mark)) return -1;
+    const known = this.#partners.get(mark);
+    if (known === -1 || known >= begin) return known;
     let at = this.text.indexOf(mark, begin);
     while (at !== -1 && !fits(at)) at = this.text.indexOf(mark, at + 1);
-    if (at === -1) this.#unpaired.add(mark);
+    this.#partners.set(mark, at);
     return at;
+  }
+
+  /** @returns {number} where the next run of just `length` backticks is, or -1 */
+  #nextFence(length, begin) {
+    this.#fences ??= fencesFromTheEnd(this.text);
+    const places = this.#fences.get(length) ?? [];
+    while (places.at(-1) < begin) places.pop();
+    return places.at(-1) ?? -1;
   }
 
   #add(node, end) {
@@ -162,6 +174,24 @@ class InlineScanner {
     if (this.#plain !== "") this.#nodes.push(document.createTextNode(this.#plain));
     this.#plain = "";
   }
+}
+
+/** @returns {Map<number, number[]>} length → where runs of so many backticks are, the last one first */
+function fencesFromTheEnd(text) {
+  const fences = new Map();
+  for (const run of [...text.matchAll(/`+/g)].reverse()) {
+    const length = run[0].length;
+    if (!fences.has(length)) fences.set(length, []);
+    fences.get(length).push(run.index);
+  }
+  return fences;
+}
+
+/** The sentence's, not the address's. */
+function withoutPunctuation(url) {
+  let end = url.length;
+  while (NEVER_LAST.includes(url[end - 1])) end--;
+  return url.slice(0, end);
 }
 
 function link(address, ...children) {

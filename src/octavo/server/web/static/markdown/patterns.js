@@ -1,10 +1,10 @@
 /** What a line of Markdown begins. Shared by the renderer of whole texts and the one of streams. */
 
 export const FENCE = /^ {0,3}(`{3,}|~{3,})([^`]*)$/;
-export const HEADING = /^ {0,3}(#{1,6})\s+(.*)$/;
+export const HEADING = /^ {0,3}(#{1,6})\s+(.*)$/s;
 export const RULE = /^ {0,3}(?:(?:\* *){3,}|(?:- *){3,}|(?:_ *){3,})$/;
-export const QUOTE = /^ {0,3}> ?(.*)$/;
-export const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?: +(.*)|)$/;
+export const QUOTE = /^ {0,3}> ?(.*)$/s;
+export const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?: +(.*)|)$/s;
 const TABLE_RULE = /^\|?(?: *:?-+:? *\|)* *:?-+:? *\|?$/;
 
 /** @param {string} line @returns {string} with tabs as four spaces, as far as they indent */

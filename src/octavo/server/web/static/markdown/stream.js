@@ -1,6 +1,7 @@
 /**
  * Markdown that arrives in pieces. What is complete is rendered once and stays; each time only the last
- * block is rendered again: a long answer costs no more a token than a short one.
+ * block is rendered again, so that a token costs no more in an answer of many blocks than in a short one. It
+ * costs as much as its block is long: a table or a paragraph without end is rendered whole each time.
  */
 
 import { closesFence, renderBlocks } from "./blocks.js";
