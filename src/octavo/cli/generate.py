@@ -7,6 +7,7 @@ import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from octavo.cli.failures import EXIT_FAILURE, print_error
@@ -170,7 +171,7 @@ def _print_figures(last: RequestDelta, num_tokens: int, num_samples: int) -> Non
 def _print_json(llm: "LLM", prompt: str | list[int], token_ids: list[int], params: SamplingParams) -> None:
     [output] = llm.generate(token_ids, params)
     output.prompt = prompt if isinstance(prompt, str) else None
-    print(json.dumps(dataclasses.asdict(output), ensure_ascii=False, indent=2))
+    print(json.dumps(msgspec.to_builtins(output), ensure_ascii=False, indent=2))
     if output.error is not None:
         print_error(output.error)
         raise typer.Exit(EXIT_FAILURE)
