@@ -187,17 +187,13 @@ class Scheduler:
         """Let the first that waits in a lane in; False where it goes on waiting, or failed.
 
         Where it waits for blocks, nobody else comes in before it; where it waits for a prefix that a
-        peer is computing, others do.
+        peer is computing, or for log-probabilities' part of a step, others do.
         """
         if not self._batching.may_join(request):
             step.is_admitting = False
             return False
-        if step.budget_of(request) == 0:  # others have taken what there is for log-probabilities
-            self.waiting.remove(request)
-            step.pass_over(request)
-            return False
         match = self.cache.match_prefix(request)
-        if any(self.cache.is_under_way(request, match, peer) for peer in peers):
+        if step.budget_of(request) == 0 or any(self.cache.is_under_way(request, match, peer) for peer in peers):
             self.waiting.remove(request)
             step.pass_over(request)
             return False

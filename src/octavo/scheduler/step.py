@@ -31,7 +31,7 @@ class Step:
     """Off once a request was preempted, or one that waits could not be let in: nobody comes in before it."""
 
     passed_over: list[Request] = field(default_factory=list)
-    """Those that wait on, for a prefix that is being computed, while others come in."""
+    """Those that wait on, for a prefix that is being computed or for log-probabilities' part, while others come in."""
 
     def grant(self, request: Request, num_tokens: int) -> None:
         """Compute `num_tokens` of the request: in place of what it was granted before."""
