@@ -4,16 +4,7 @@ from octavo.core.sampling_params import SamplingParams
 from octavo.server.context import ServerContext
 from octavo.server.errors import ApiError
 from octavo.server.replies import ModelCard, ModelList
-
-_SHOWN_DEFAULTS = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-)
+from octavo.server.sampling import SETTINGS
 
 
 def list_models(context: ServerContext) -> ModelList:
@@ -41,5 +32,5 @@ def _card(context: ServerContext, name: str) -> ModelCard:
         created=context.created_s,
         root=info.model,
         max_model_len=info.max_model_len,
-        sampling_defaults={field: getattr(defaults, field) for field in _SHOWN_DEFAULTS},
+        sampling_defaults={field: getattr(defaults, field) for field in SETTINGS},
     )

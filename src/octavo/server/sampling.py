@@ -12,8 +12,7 @@ from octavo.server.structured import structured_outputs
 MAX_SALT_CHARS = 1024
 MAX_LISTED = 1 << 20
 """Entries of a request's lists times its choices."""
-_SAME_NAMES = (
-    "n",
+SETTINGS = (
     "temperature",
     "top_p",
     "top_k",
@@ -21,6 +20,11 @@ _SAME_NAMES = (
     "presence_penalty",
     "frequency_penalty",
     "repetition_penalty",
+)
+"""How tokens are drawn: what /v1/models says the defaults of."""
+_SAME_NAMES = (
+    "n",
+    *SETTINGS,
     "seed",
     "stop",
     "stop_token_ids",
